@@ -1,0 +1,32 @@
+"""What goes wrong in a service, as an HTTP answer."""
+
+from typing import Any
+
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.core.exceptions import ValidationError as InvalidValue
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import exception_handler
+
+from accounts.services import KeyRevoked
+
+
+class Conflict(exceptions.APIException):
+    """What was asked for makes no sense in the state that things are in."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Values that a service refused are 400, each with its sentence; what conflicts is 409."""
+    match error:
+        case InvalidValue():
+            sentences = dict(error.message_dict) if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+            if NON_FIELD_ERRORS in sentences:
+                sentences[api_settings.NON_FIELD_ERRORS_KEY] = sentences.pop(NON_FIELD_ERRORS)
+            error = exceptions.ValidationError(sentences)
+        case KeyRevoked():
+            error = Conflict(str(error))
+    return exception_handler(error, context)

@@ -1,0 +1,41 @@
+"""Who may do what: a member reads, an owner changes, and nobody changes what belongs to a suspended account."""
+
+from typing import Any
+
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.models import Account, ApiKey, Cluster, Membership, Person, Role
+
+
+def account_of(thing: Account | Cluster | ApiKey | Membership) -> Account:
+    """The account that a thing belongs to."""
+    match thing:
+        case Account():
+            return thing
+        case ApiKey():
+            return thing.cluster.account
+        case _:
+            return thing.account
+
+
+def require_owner(user: Person, account: Account) -> None:
+    """
+    Raises:
+        PermissionDenied: the person may not change the account.
+    """
+    if not Membership.objects.filter(account=account, user_id=user.pk, role=Role.OWNER).exists():
+        raise PermissionDenied("Only an owner of the account can do this.")
+    if account.suspended:
+        raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")
+
+
+class OwnersChange(BasePermission):
+    """Members read what they see, owners change it."""
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        if request.method not in SAFE_METHODS:
+            require_owner(request.user, account_of(obj))
+        return True

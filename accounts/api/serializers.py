@@ -1,0 +1,120 @@
+"""The shapes of the management API. What is valid is decided by the services; here it is only read and written."""
+
+from typing import Any
+
+from django.contrib.auth import authenticate, get_user_model
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
+
+from accounts.models import Account, ApiKey, Cluster, Membership, Role
+
+
+class LoginSerializer(serializers.Serializer[Any]):
+    """Name and password of a person."""
+
+    username = serializers.CharField(max_length=150)
+    password = serializers.CharField(max_length=128, trim_whitespace=False, style={"input_type": "password"})
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        user = authenticate(self.context["request"], **attrs)
+        if user is None:
+            raise AuthenticationFailed("No active person has this name and password.")
+        return {"user": user}
+
+
+class TokenSerializer(serializers.Serializer[Any]):
+    """A token of the management API; it is shown once."""
+
+    token = serializers.CharField(read_only=True, help_text="Send it as `Authorization: Token …`.")
+    expiry = serializers.DateTimeField(read_only=True, allow_null=True)
+
+
+class AccountSerializer(serializers.ModelSerializer[Account]):
+    suspended = serializers.BooleanField(read_only=True)
+
+    class Meta:
+        model = Account
+        fields = ["id", "name", "suspended", "created_at"]
+        read_only_fields = ["created_at"]
+
+
+class MemberSerializer(serializers.ModelSerializer[Membership]):
+    username = serializers.SlugRelatedField(
+        source="user", slug_field="username", queryset=get_user_model().objects.filter(is_active=True)
+    )
+    role = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
+
+    class Meta:
+        model = Membership
+        fields = ["id", "username", "role"]
+
+
+class ChangeMemberSerializer(MemberSerializer):
+    username = serializers.CharField(source="user.username", read_only=True)  # type: ignore[assignment]
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class ClusterSerializer(serializers.ModelSerializer[Cluster]):
+    account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.none())
+
+    class Meta:
+        model = Cluster
+        fields = ["id", "account", "cluster_id", "enabled", "created_at"]
+        read_only_fields = ["created_at"]
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        if "request" in self.context:
+            fields["account"].queryset = Account.objects.visible_to(self.context["request"].user)  # type: ignore[attr-defined]
+        return fields
+
+
+class ChangeClusterSerializer(ClusterSerializer):
+    account = serializers.PrimaryKeyRelatedField(read_only=True)  # type: ignore[assignment]
+
+    class Meta(ClusterSerializer.Meta):
+        read_only_fields = ["cluster_id", "created_at"]
+
+
+class KeySerializer(serializers.ModelSerializer[ApiKey]):
+    cluster = serializers.SlugRelatedField(slug_field="cluster_id", queryset=Cluster.objects.none())
+    revoked = serializers.BooleanField(read_only=True)
+    allowed_origins = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        required=False,
+        help_text="Hosts, as in `example.com` or `*.example.com`. Empty: every web site.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = [
+            "public_key",
+            "cluster",
+            "label",
+            "protects_channels",
+            "allows_client_messages",
+            "allowed_origins",
+            "revoked",
+            "created_at",
+            "last_used_at",
+        ]
+        read_only_fields = ["public_key", "created_at", "last_used_at"]
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        if "request" in self.context:
+            fields["cluster"].queryset = Cluster.objects.visible_to(self.context["request"].user)  # type: ignore[attr-defined]
+        return fields
+
+
+class ChangeKeySerializer(KeySerializer):
+    cluster = serializers.SlugRelatedField(slug_field="cluster_id", read_only=True)  # type: ignore[assignment]
+
+
+class IssuedKeySerializer(KeySerializer):
+    """A key as it is once: with its secret."""
+
+    secret = serializers.CharField(read_only=True, help_text="Shown in this answer and never again.")
+
+    class Meta(KeySerializer.Meta):
+        fields = [*KeySerializer.Meta.fields, "secret"]

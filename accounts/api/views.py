@@ -1,0 +1,234 @@
+"""The management API: thin doors to the services, for what the person who asks can see."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from knox.models import get_token_model
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from accounts import services
+from accounts.models import Account, ApiKey, Cluster, Membership
+
+from . import schema  # noqa: F401  (registers itself)
+from .permissions import OwnersChange, require_owner
+from .serializers import (
+    AccountSerializer,
+    ChangeClusterSerializer,
+    ChangeKeySerializer,
+    ChangeMemberSerializer,
+    ClusterSerializer,
+    IssuedKeySerializer,
+    KeySerializer,
+    LoginSerializer,
+    MemberSerializer,
+    TokenSerializer,
+)
+from .throttling import LoginByAddress, LoginByName
+
+NO_STORE = {"Cache-Control": "no-store"}
+PRIMARY_KEY = "[0-9]{1,18}"
+
+
+class TokenView(APIView):
+    """Tokens of this API."""
+
+    def get_permissions(self) -> list[Any]:
+        return [AllowAny()] if self.request.method == "POST" else [IsAuthenticated()]
+
+    def get_authenticators(self) -> list[Any]:
+        # Logging in needs no proof from before; a stale token or cookie must not stand in the way.
+        return [] if self.request and self.request.method == "POST" else super().get_authenticators()
+
+    def get_throttles(self) -> list[Any]:
+        return [LoginByAddress(), LoginByName()] if self.request.method == "POST" else super().get_throttles()
+
+    @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
+    def post(self, request: Request) -> Response:
+        """Obtain a token with name and password."""
+        login = LoginSerializer(data=request.data, context={"request": request})
+        login.is_valid(raise_exception=True)
+        instance, token = get_token_model().objects.create(login.validated_data["user"])
+        return Response({"token": token, "expiry": instance.expiry}, headers=NO_STORE)
+
+    @extend_schema(request=None, responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Revoke the token that this request is sent with."""
+        if not isinstance(request.auth, get_token_model()):
+            raise NotFound("Send the token that is to be revoked in the Authorization header.")
+        request.auth.delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class Things(mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """What every list of this API has. Changes are PATCH: what is left out stays as it is."""
+
+    permission_classes = [IsAuthenticated, OwnersChange]
+    lookup_value_regex = PRIMARY_KEY
+    change_serializer_class: type[BaseSerializer[Any]]
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return self.change_serializer_class if self.action == "partial_update" else super().get_serializer_class()
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        serializer = self.get_serializer(self.get_object(), data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        self.change(serializer.instance, serializer.validated_data)
+        return Response(serializer.data)
+
+    def change(self, thing: Any, values: dict[str, Any]) -> None:
+        """Call the service that changes a thing."""
+        raise NotImplementedError
+
+
+class AccountViewSet(Things):
+    """Accounts that you belong to."""
+
+    queryset = Account.objects.none()
+    serializer_class = change_serializer_class = AccountSerializer
+
+    def get_queryset(self) -> QuerySet[Account]:
+        return Account.objects.visible_to(self.request.user)
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        """Make an account; you become its owner."""
+        serializer.instance = services.create_account(**serializer.validated_data, owner=self.request.user)  # type: ignore[arg-type]
+
+    def change(self, thing: Account, values: dict[str, Any]) -> None:
+        if "name" in values:
+            services.rename_account(thing, values["name"])
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete an account with all of its clusters and keys; their connections are closed."""
+        self.get_object().delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
+class MemberViewSet(Things):
+    """The people of an account."""
+
+    queryset = Membership.objects.none()
+    serializer_class = MemberSerializer
+    change_serializer_class = ChangeMemberSerializer
+
+    def get_queryset(self) -> QuerySet[Membership]:
+        return Membership.objects.visible_to(self.request.user).filter(account=self.account).select_related("user")
+
+    @property
+    def account(self) -> Account:
+        return get_object_or_404(Account.objects.visible_to(self.request.user), pk=self.kwargs.get("account_pk"))
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        account = self.account
+        require_owner(self.request.user, account)
+        serializer.instance = services.add_member(account, **serializer.validated_data)
+
+    def change(self, thing: Membership, values: dict[str, Any]) -> None:
+        if "role" in values:
+            services.set_role(thing, values["role"])
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take a person out of the account."""
+        services.remove_member(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema_view(
+    list=extend_schema(parameters=[OpenApiParameter("account", int, description="Those of one account.")])
+)
+class ClusterViewSet(Things):
+    """Clusters of your accounts."""
+
+    queryset = Cluster.objects.none()
+    serializer_class = ClusterSerializer
+    change_serializer_class = ChangeClusterSerializer
+
+    def get_queryset(self) -> QuerySet[Cluster]:
+        clusters = Cluster.objects.visible_to(self.request.user).select_related("account")
+        account = self.request.query_params.get("account")
+        if self.action != "list" or account is None:
+            return clusters
+        return clusters.filter(account=int(account)) if _is_primary_key(account) else clusters.none()
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        values = serializer.validated_data
+        require_owner(self.request.user, values["account"])
+        serializer.instance = services.create_cluster(**values)
+
+    def change(self, thing: Cluster, values: dict[str, Any]) -> None:
+        if "enabled" in values:
+            services.update_cluster(thing, enabled=values["enabled"])
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete a cluster with its keys; their connections are closed."""
+        self.get_object().delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema_view(
+    list=extend_schema(parameters=[OpenApiParameter("cluster", str, description="Those of one cluster, by its ID.")])
+)
+class KeyViewSet(Things):
+    """API keys of your clusters."""
+
+    queryset = ApiKey.objects.none()
+    serializer_class = KeySerializer
+    change_serializer_class = ChangeKeySerializer
+    lookup_field = "public_key"
+    lookup_value_regex = "[A-Za-z0-9_-]{60}"
+
+    def get_queryset(self) -> QuerySet[ApiKey]:
+        keys = ApiKey.objects.visible_to(self.request.user).select_related("cluster__account")
+        cluster_id = self.request.query_params.get("cluster")
+        if self.action != "list" or cluster_id is None:
+            return keys
+        # NUL is the one character that PostgreSQL takes for an error.
+        return keys.filter(cluster__cluster_id=cluster_id.replace("\0", ""))
+
+    @extend_schema(responses={201: IssuedKeySerializer})
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Issue a key. Its secret is in this answer and nowhere else."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        require_owner(request.user, serializer.validated_data["cluster"].account)
+        issued = services.issue_key(**serializer.validated_data)
+        return self._with_secret(issued.key, issued.secret, status.HTTP_201_CREATED)
+
+    def change(self, thing: ApiKey, values: dict[str, Any]) -> None:
+        services.update_key(thing, **values)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Revoke a key; its connections are closed. It stays in the list as revoked."""
+        services.revoke_key(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses=IssuedKeySerializer)
+    @action(detail=True, methods=["post"], url_path="rotate-secret")
+    def rotate_secret(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Give a key a new secret; the old one is void at once. The new one is in this answer and nowhere else."""
+        key = self.get_object()
+        return self._with_secret(key, services.rotate_secret(key), status.HTTP_200_OK)
+
+    def _with_secret(self, key: ApiKey, secret: str, code: int) -> Response:
+        data = {**self.get_serializer(key).data, "secret": secret}
+        return Response(data, status=code, headers=NO_STORE)
+
+
+def _is_primary_key(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -1,0 +1,23 @@
+"""System checks of the settings of accounts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from .crypto import MIN_KEY_LENGTH
+
+
+@register
+def check_encryption_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Every encryption key is too long to be guessed."""
+    return [
+        Error(
+            f"Key {number} of ENCRYPTION_KEYS has fewer than {MIN_KEY_LENGTH} characters.",
+            hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(45))'",
+            id="accounts.E001",
+        )
+        for number, key in enumerate(settings.ENCRYPTION_KEYS, 1)
+        if len(key) < MIN_KEY_LENGTH
+    ]

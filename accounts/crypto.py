@@ -1,0 +1,71 @@
+"""Secrets of API keys at rest: the server can recover them, whoever steals the database cannot.
+
+`settings.ENCRYPTION_KEYS` lists the keys: the first encrypts, every one decrypts. To rotate, put a new one in front,
+run `manage.py reencrypt_secrets`, and drop the old one.
+"""
+
+import base64
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+MIN_KEY_LENGTH = 32
+_PURPOSE = b"secrets of API keys"
+
+
+class DecryptionFailed(Exception):
+    """A secret was encrypted with a key that the settings do not have."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A secret cannot be decrypted with the keys in ENCRYPTION_KEYS (or SECRET_KEY, if that is empty). "
+            "Add the key that encrypted it, or rotate the secret."
+        )
+
+
+def encrypt(secret: str) -> str:
+    """Encrypt a secret with the first key."""
+    return _cipher().encrypt(secret.encode()).decode()
+
+
+def decrypt(ciphertext: str) -> str:
+    """Recover a secret.
+
+    Raises:
+        DecryptionFailed: none of the keys fits.
+    """
+    try:
+        return _cipher().decrypt(ciphertext.encode()).decode()
+    except InvalidToken:
+        raise DecryptionFailed from None
+
+
+def reencrypt(ciphertext: str) -> str:
+    """Encrypt what any key encrypted with the first key.
+
+    Raises:
+        DecryptionFailed: none of the keys fits.
+    """
+    try:
+        return _cipher().rotate(ciphertext.encode()).decode()
+    except InvalidToken:
+        raise DecryptionFailed from None
+
+
+def _cipher() -> MultiFernet:
+    keys = settings.ENCRYPTION_KEYS or [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return _cipher_for(tuple(keys))
+
+
+@lru_cache(maxsize=4)
+def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(_derive(key)) for key in keys])
+
+
+def _derive(key: str) -> bytes:
+    # RFC 5869; the keys are random already, so that no salt and no slow hash is needed.
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE)
+    return base64.urlsafe_b64encode(kdf.derive(key.encode()))

@@ -1,0 +1,186 @@
+"""Accounts, their people, clusters and API keys. Who changes them does it through `services`."""
+
+import re
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+
+CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
+PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
+MAX_ALLOWED_ORIGINS = 100
+_ORIGIN = re.compile(r"(\*\.)?(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})*(:[0-9]{1,5})?")
+
+Person = AbstractBaseUser | AnonymousUser
+
+
+def new_key() -> str:
+    """60 random URL-safe characters (360 bits)."""
+    return secrets.token_urlsafe(45)
+
+
+def validate_allowed_origins(value: Any) -> None:
+    """
+    Raises:
+        ValidationError: it is no list of hosts as in `example.com`, `*.example.com` or `localhost:3000`.
+    """
+    if not isinstance(value, list) or len(value) > MAX_ALLOWED_ORIGINS:
+        raise ValidationError(f"Give a list of at most {MAX_ALLOWED_ORIGINS} hosts.")
+    for origin in value:
+        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+            raise ValidationError("Write each origin as in example.com, *.example.com or localhost:3000, lower case.")
+
+
+class Role(models.TextChoices):
+    """What a person may do in an account: an owner changes, a member reads."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+
+
+class AccountQuerySet(models.QuerySet["Account"]):
+    def visible_to(self, user: Person) -> "AccountQuerySet":
+        """Accounts that a person belongs to; none for who is not logged in."""
+        return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
+
+
+class Account(models.Model):
+    """A tenant: the customer who owns clusters and keys."""
+
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
+
+    objects = AccountQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [models.CheckConstraint(condition=~models.Q(name=""), name="account_has_a_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def suspended(self) -> bool:
+        return self.suspended_at is not None
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def visible_to(self, user: Person) -> "MembershipQuerySet":
+        """People of the accounts that a person belongs to."""
+        return self.filter(account__in=Account.objects.visible_to(user))
+
+
+class Membership(models.Model):
+    """That a person belongs to an account."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "user"], name="one_membership_a_person_and_account"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_has_a_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
+
+class ClusterQuerySet(models.QuerySet["Cluster"]):
+    def visible_to(self, user: Person) -> "ClusterQuerySet":
+        """Clusters of the accounts that a person belongs to."""
+        return self.filter(account__in=Account.objects.visible_to(user))
+
+
+class Cluster(models.Model):
+    """A named endpoint of an account: `CLUSTER_ID.DOMAIN`."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="clusters")
+    cluster_id = models.CharField(
+        "cluster ID",
+        max_length=63,
+        unique=True,
+        validators=[RegexValidator(CLUSTER_ID_PATTERN, "Use up to 63 lower-case letters, digits and inner hyphens.")],
+        help_text="A DNS label: it becomes the first part of the host name. It cannot be changed later.",
+    )
+    enabled = models.BooleanField(default=True, help_text="Off: no connections, and those that are open are closed.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ClusterQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["cluster_id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(cluster_id__regex=CLUSTER_ID_PATTERN), name="cluster_id_is_a_dns_label"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.cluster_id
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def visible_to(self, user: Person) -> "ApiKeyQuerySet":
+        """Keys of the accounts that a person belongs to."""
+        return self.filter(cluster__account__in=Account.objects.visible_to(user))
+
+
+class ApiKey(models.Model):
+    """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing."""
+
+    cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="keys")
+    label = models.CharField(max_length=100, help_text="What uses it, for people.")
+    public_key = models.CharField(
+        max_length=60,
+        unique=True,
+        default=new_key,
+        editable=False,
+        validators=[RegexValidator(PUBLIC_KEY_PATTERN, "A public key is 60 URL-safe characters.")],
+    )
+    secret_ciphertext = models.TextField(editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    # The settings of a key, which its owner changes.
+    protects_channels = models.BooleanField(
+        default=False, help_text="Every channel needs a JWT, not only private ones."
+    )
+    allows_client_messages = models.BooleanField(default=True, help_text="Off: only the REST API publishes.")
+    allowed_origins = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_allowed_origins],
+        help_text='The web sites whose pages may connect, as in ["example.com", "*.example.com"]. Empty: all.',
+    )
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(public_key__regex=PUBLIC_KEY_PATTERN), name="public_key_is_60_url_safe_characters"
+            ),
+            models.CheckConstraint(condition=~models.Q(secret_ciphertext=""), name="key_has_a_secret"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.public_key[:8]}…)"
+
+    @property
+    def revoked(self) -> bool:
+        return self.revoked_at is not None

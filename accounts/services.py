@@ -1,0 +1,245 @@
+"""The verbs of accounts. REST API, admin and commands call these and add no rule of their own.
+
+Each validates, writes in one transaction, and has the data plane told after commit. Deleting is told by signals (see
+`apps.py`), so that cascades and the admin's bulk deletes are told too.
+"""
+
+from typing import Any, NamedTuple
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+
+from . import crypto
+from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
+from .models import Account, ApiKey, Cluster, Membership, Role, new_key
+from .signals import announce
+
+
+class IssuedKey(NamedTuple):
+    """A key, and its secret, which is shown now and never again."""
+
+    key: ApiKey
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"IssuedKey(key={self.key!r})"
+
+
+class KeyRevoked(Exception):
+    """What was asked for makes no sense for a revoked key."""
+
+
+# Accounts
+
+
+@transaction.atomic
+def create_account(name: str, owner: AbstractBaseUser | None = None) -> Account:
+    """Make an account, with its first owner.
+
+    Raises:
+        ValidationError: the name is empty or too long.
+    """
+    account = Account(name=name)
+    account.full_clean()
+    account.save()
+    if owner is not None:
+        add_member(account, owner, Role.OWNER)
+    return account
+
+
+def rename_account(account: Account, name: str) -> None:
+    """
+    Raises:
+        ValidationError: the name is empty or too long.
+    """
+    account.name = name
+    account.full_clean()
+    account.save(update_fields=["name"])
+
+
+@transaction.atomic
+def suspend_account(account: Account) -> None:
+    """Close all connections of an account and admit no more. A second time changes nothing."""
+    if Account.objects.filter(pk=account.pk, suspended_at=None).update(suspended_at=timezone.now()):
+        announce(account_id=account.pk)
+    account.refresh_from_db(fields=["suspended_at"])
+
+
+@transaction.atomic
+def resume_account(account: Account) -> None:
+    """Undo a suspension. A second time changes nothing."""
+    if Account.objects.filter(pk=account.pk, suspended_at__isnull=False).update(suspended_at=None):
+        announce(account_id=account.pk)
+    account.refresh_from_db(fields=["suspended_at"])
+
+
+# People
+
+
+@transaction.atomic
+def add_member(account: Account, user: AbstractBaseUser, role: str = Role.MEMBER) -> Membership:
+    """
+    Raises:
+        ValidationError: the person belongs to the account already, or there is no such role.
+    """
+    membership = Membership(account=account, user=user, role=role)
+    membership.full_clean()
+    membership.save()
+    return membership
+
+
+@transaction.atomic
+def set_role(membership: Membership, role: str) -> None:
+    """
+    Raises:
+        ValidationError: there is no such role, or the account would be left without an owner.
+    """
+    _keep_an_owner(membership, role)
+    membership.role = role
+    membership.full_clean()
+    membership.save(update_fields=["role"])
+
+
+@transaction.atomic
+def remove_member(membership: Membership) -> None:
+    """
+    Raises:
+        ValidationError: the account would be left without an owner.
+    """
+    _keep_an_owner(membership, None)
+    membership.delete()
+
+
+def _keep_an_owner(membership: Membership, new_role: str | None) -> None:
+    # Locked, so that two owners cannot remove each other at once.
+    owners = Membership.objects.select_for_update().filter(account=membership.account_id, role=Role.OWNER)
+    if new_role != Role.OWNER and {owner.pk for owner in owners} == {membership.pk}:
+        raise ValidationError("An account keeps at least one owner.")
+
+
+# Clusters
+
+
+@transaction.atomic
+def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -> Cluster:
+    """
+    Raises:
+        ValidationError: the cluster ID is no DNS label, or taken.
+    """
+    cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
+    cluster.full_clean()
+    cluster.save()
+    return cluster
+
+
+@transaction.atomic
+def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
+    """Switch a cluster on or off."""
+    cluster.enabled = enabled
+    cluster.save(update_fields=["enabled"])
+    announce(cluster_pk=cluster.pk)
+
+
+# API keys
+
+KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins")
+
+
+@transaction.atomic
+def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **settings: Any) -> IssuedKey:
+    """Make a key.
+
+    Args:
+        cluster: where it gives access.
+        label: what uses it.
+        public_key: its public part, if that is given from elsewhere.
+        settings: any of the others of KEY_SETTINGS.
+
+    Raises:
+        ValidationError: a setting is not valid.
+    """
+    secret = new_key()
+    key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normal(settings))
+    if public_key is not None:
+        key.public_key = public_key
+    key.full_clean()
+    key.save()
+    announce(public_key=key.public_key)
+    return IssuedKey(key, secret)
+
+
+@transaction.atomic
+def update_key(key: ApiKey, **settings: Any) -> None:
+    """Change some of KEY_SETTINGS.
+
+    Raises:
+        ValidationError: a setting is not valid.
+    """
+    for name, value in _normal(settings).items():
+        setattr(key, name, value)
+    key.full_clean()
+    key.save(update_fields=list(settings))
+    announce(public_key=key.public_key)
+
+
+@transaction.atomic
+def revoke_key(key: ApiKey) -> None:
+    """Close the connections of a key and admit no more. It cannot be undone; a second time changes nothing."""
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        announce(public_key=key.public_key)
+    key.refresh_from_db(fields=["revoked_at"])
+
+
+@transaction.atomic
+def rotate_secret(key: ApiKey) -> str:
+    """Give a key a new secret, which is returned; the old one is void at once.
+
+    Raises:
+        KeyRevoked: it gives access to nothing any more.
+    """
+    secret = new_key()
+    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
+    if not changed:
+        raise KeyRevoked("This API key is revoked; issue another one.")
+    announce(public_key=key.public_key)
+    return secret
+
+
+def _normal(settings: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(settings) - set(KEY_SETTINGS)
+    if unknown:
+        raise TypeError(f"An API key has no setting {', '.join(sorted(unknown))}.")
+    origins = settings.get("allowed_origins")
+    if isinstance(origins, list):
+        lower = [origin.strip().lower() if isinstance(origin, str) else origin for origin in origins]
+        return {**settings, "allowed_origins": lower}
+    return settings
+
+
+# The demo tenant
+
+
+def has_other_accounts() -> bool:
+    """Whether there are accounts besides that of the demo tenant."""
+    return Account.objects.exclude(clusters__cluster_id=DEMO_CLUSTER_ID).exists()
+
+
+@transaction.atomic
+def ensure_demo(public_key: str) -> IssuedKey:
+    """Make or find the demo tenant and its key; the same each time.
+
+    Raises:
+        KeyRevoked: its key was revoked.
+        crypto.DecryptionFailed: its secret was encrypted with a key that the settings do not have.
+    """
+    cluster = Cluster.objects.filter(cluster_id=DEMO_CLUSTER_ID).first()
+    if cluster is None:
+        cluster = create_cluster(create_account(DEMO_ACCOUNT_NAME), DEMO_CLUSTER_ID)
+    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
+    if key is None:
+        return issue_key(cluster, "demo", public_key=public_key)
+    if key.revoked:
+        raise KeyRevoked("The demo key is revoked; delete it in the admin to have it made anew.")
+    return IssuedKey(key, crypto.decrypt(key.secret_ciphertext))

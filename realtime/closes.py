@@ -1,0 +1,41 @@
+"""Close codes, their sentences, and whether the client may come back: the table *Refusal* of the wire contract."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Why the server ends a connection.
+
+    A *final* close has a sentence, sent as `{"error": …}` before the close frame: the client must change something
+    first, and PieSocket's SDKs stop reconnecting only when they have read such a frame. A *passing* close has none.
+    """
+
+    code: int
+    sentence: str | None = None
+
+    def saying(self, sentence: str) -> "Close":
+        """The same final close with a more precise sentence. It must tell no credential and no part of one."""
+        return replace(self, sentence=sentence)
+
+
+class Refusal(Exception):
+    """A connection cannot be admitted, or not any longer; `close` says how it ends."""
+
+    def __init__(self, close: Close) -> None:
+        super().__init__(f"{close.code} {close.sentence or ''}".rstrip())
+        self.close = close
+
+
+NOT_UTF8 = Close(1007, "A text message must be UTF-8; send other bytes as a binary message.")
+TOO_BIG = Close(1009, "The message is larger than this server accepts; send less at a time.")
+RESTARTING = Close(1012)
+OVER_CAPACITY = Close(1013)
+BAD_REQUEST = Close(4000, "Connect to /v3/CHANNEL_ID with 1 to 128 letters, digits, _ or - as the channel ID.")
+BAD_KEY = Close(4001, "Provide a valid API key of this cluster as api_key in the URL.")
+KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid; provide another one.")
+ACCOUNT_SUSPENDED = Close(4003, "The account is suspended; its owner can find out why from the operator.")
+CLUSTER_OFF = Close(4003, "The cluster is switched off; its owner can switch it on.")
+BAD_ORIGIN = Close(4003, "This API key does not allow connections from this origin; its owner can allow it.")
+BAD_JWT = Close(4009, "Authentication failed, provide valid jwt token.")
+TOO_SLOW = Close(4100)

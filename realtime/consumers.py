@@ -1,0 +1,103 @@
+"""The life of one connection: admitted, joined, receives, left."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from django.db import Error as DatabaseError
+
+from . import commands, wire
+from .admission import Admission, admit
+from .closes import OVER_CAPACITY, TOO_BIG, Refusal
+from .conf import conf
+from .events import is_forged
+from .frames import Message, frame_size, system_message
+from .node import Connection, current_node
+from .outlets import AsgiOutlet, Outlet, Send
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+NOT_ALLOWED = system_message({"error": "This API key does not allow clients to send messages."})
+FORGED = system_message({"error": "Clients cannot send system events."})
+
+
+class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
+    """Serves one WebSocket: a channel of the URL is a group of the channel layer, which its node joins for it.
+
+    It has no mailbox of its own on the channel layer and no dispatch by handler: a plain loop over `receive()` costs a
+    message no task, no thread and no copy.
+    """
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        self.node = current_node()
+        self.max_frame_bytes = frame_size(conf().max_message_bytes)
+        outlet = _outlet(send)
+        try:
+            try:
+                admission = await self._admit(scope)
+            except Refusal as refusal:
+                await send({"type": "websocket.accept"})
+                outlet.close(refusal.close)
+                await _until_disconnected(receive)
+            else:
+                await self._serve(Connection(admission, outlet), receive, send)
+        finally:
+            outlet.stop()
+
+    async def _admit(self, scope: Mapping[str, Any]) -> Admission:
+        keys = self.node.keys
+        self.node.check_capacity()
+        try:
+            while True:
+                version = keys.version
+                admission = await admit(scope, conf().cluster_domains, keys.find)
+                if version == keys.version:  # else access was changed while it was looked at
+                    return admission
+        except DatabaseError as error:
+            logger.error("A connection was turned away, since the database is out of reach: %s", error)
+            raise Refusal(OVER_CAPACITY) from None
+
+    async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:
+        try:
+            await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
+            while (event := await receive())["type"] == "websocket.receive":
+                text = event.get("text")
+                self.receive(connection, event["bytes"] if text is None else text)
+        finally:
+            # Here and nowhere else: neither an exception nor a cancellation passes it by.
+            self.node.leave(connection)
+
+    def receive(self, connection: Connection, data: str | bytes) -> None:
+        """Handle one message of the client."""
+        room = connection.room
+        if room is None:
+            return  # closed from this side; what still arrives is void
+        is_text = isinstance(data, str)
+        if is_text and data.startswith(commands.PREFIX):
+            connection.send(commands.answer(data, lambda: len(room.members)))
+        elif not connection.allows_client_messages:
+            connection.send(NOT_ALLOWED)
+        elif is_text and is_forged(data):
+            connection.send(FORGED)
+        else:
+            message = Message(data)
+            # Daphne has refused larger ones by their header already; other servers have limits of their own.
+            if len(message.frame) > self.max_frame_bytes:
+                self.node.end(connection, TOO_BIG)
+            else:
+                self.node.publish(connection, message)
+
+
+def _outlet(send: Send) -> Outlet:
+    limit = conf().max_backlog_bytes
+    return wire.outlet_for(send, limit) or AsgiOutlet(send, limit)
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    """Take in and ignore what a client still sends while its connection closes, so that nothing piles up."""
+    while (await receive())["type"] != "websocket.disconnect":
+        pass

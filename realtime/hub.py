@@ -1,0 +1,90 @@
+"""Who of a channel is connected here, and the fan-out to them. Loop thread only; knows no Django and no Channels."""
+
+from collections.abc import Callable
+
+from .frames import Batch, Message
+from .outlets import Outlet
+
+
+class Member:
+    """One connection as its room sees it."""
+
+    __slots__ = ("echo", "outlet")
+
+    def __init__(self, outlet: Outlet, *, echo: bool) -> None:
+        """
+        Args:
+            outlet: the way to the client.
+            echo: whether it also gets its own messages.
+        """
+        self.outlet = outlet
+        self.echo = echo
+
+
+class Room:
+    """The members of one channel on this node, and what waits for the end of this turn of the loop."""
+
+    __slots__ = ("members", "name", "pending")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: set[Member] = set()
+        self.pending: list[tuple[Message, Member | None]] = []
+
+    def flush(self) -> None:
+        """Deliver what waits: one write a member, however many messages came in this turn."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        everything = Batch([message for message, _ in pending])
+        without_own = {sender for _, sender in pending if sender is not None and not sender.echo}
+        for member in self.members:
+            if member not in without_own:
+                member.outlet.deliver(everything)
+            elif others := [message for message, sender in pending if sender is not member]:
+                member.outlet.deliver(Batch(others))
+
+
+class Hub:
+    """The rooms of this node, by name. A room lives from its first member to its last."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """
+        Args:
+            call_soon: runs a function once, in the next turn of the loop.
+        """
+        self.rooms: dict[str, Room] = {}
+        self._call_soon = call_soon
+        self._dirty: list[Room] = []
+
+    def join(self, name: str, member: Member) -> Room:
+        """Add a member to a room, making the room if it is the first."""
+        room = self.rooms.get(name)
+        if room is None:
+            room = self.rooms[name] = Room(name)
+        room.flush()  # what was sent before it came is not for it
+        room.members.add(member)
+        return room
+
+    def leave(self, room: Room, member: Member) -> None:
+        """Remove a member, and with the last one the room."""
+        room.members.remove(member)
+        if not room.members:
+            del self.rooms[room.name]
+
+    def publish(self, room: Room, message: Message, sender: Member | None = None) -> None:
+        """Send a message to all members, but to its sender only if that wants its own messages back.
+
+        Messages are delivered in the order of the calls, at the end of this turn of the loop, so that those of one turn
+        share their writes.
+        """
+        if not room.pending:
+            if not self._dirty:
+                self._call_soon(self._flush)
+            self._dirty.append(room)
+        room.pending.append((message, sender))
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for room in dirty:
+            room.flush()

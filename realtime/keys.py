@@ -1,0 +1,115 @@
+"""What admission knows of API keys in this process: asked of the database once, forgotten when accounts tells so."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from channels.db import database_sync_to_async
+from django.db import Error as DatabaseError
+
+from accounts.access import KeyAccess, find_access, touch
+
+logger = logging.getLogger(__name__)
+
+MAX_KEYS = 50_000
+MAX_UNKNOWN_KEYS = 10_000
+# How long a key is admitted by without asking again while the database is out of reach, in seconds.
+OUTAGE_SECONDS = 2.0
+
+
+def load_key(public_key: str) -> KeyAccess | None:
+    """Ask the database for a key, which counts as using it."""
+    access = find_access(public_key)
+    if access is not None:
+        touch(public_key)
+    return access
+
+
+class _Entry(NamedTuple):
+    access: KeyAccess | None
+    good_until: float
+
+
+class KeyCache:
+    """API keys by their public part. Loop thread only; the database is asked in a thread."""
+
+    def __init__(
+        self,
+        load: Callable[[str], KeyAccess | None],
+        max_age_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            load: asks the database for a key; returns None if there is no such key.
+            max_age_seconds: how long an answer is good for when nobody tells of a change.
+            clock: tells the time, in seconds.
+        """
+        self._load = database_sync_to_async(load)
+        self._max_age_seconds = max_age_seconds
+        self._clock = clock
+        self._known: OrderedDict[str, _Entry] = OrderedDict()
+        # Apart from the known ones, so that guessing does not push those out.
+        self._unknown: OrderedDict[str, _Entry] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[KeyAccess | None]] = {}
+        # Grows with each change that was told of; what was read before it may be outdated.
+        self.version = 0
+
+    async def find(self, public_key: str) -> KeyAccess | None:
+        """Return what is known of a key; None if there is no such key. A key known already costs no wait.
+
+        If `version` has changed meanwhile, the answer may be outdated: ask again.
+
+        Raises:
+            django.db.Error: the database is out of reach, and the key was not known before.
+        """
+        entry = self._known.get(public_key) or self._unknown.get(public_key)
+        if entry is not None and entry.good_until > self._clock():
+            return entry.access
+        task = self._loading.get(public_key)
+        if task is None:
+            # One query, however many connections wait for it.
+            task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
+        return await asyncio.shield(task)
+
+    def forget(
+        self, *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
+    ) -> None:
+        """Drop what is known of the keys of an account, of a cluster, or of one key."""
+        self.version += 1
+        if public_key is not None:
+            self._known.pop(public_key, None)
+            self._unknown.pop(public_key, None)
+            return
+        for key, (access, _) in list(self._known.items()):
+            if access is not None and (access.account_id == account_id or access.cluster_pk == cluster_pk):
+                del self._known[key]
+
+    async def _fetch(self, public_key: str) -> KeyAccess | None:
+        version = self.version
+        try:
+            access = await self._load(public_key)
+            if version == self.version:
+                self._keep(public_key, access, self._max_age_seconds)
+            return access
+        except DatabaseError:
+            entry = self._known.get(public_key)
+            if entry is None:
+                raise
+            logger.warning("The database is out of reach; a key is admitted by what was known of it.")
+            self._keep(public_key, entry.access, OUTAGE_SECONDS)
+            return entry.access
+        finally:
+            del self._loading[public_key]
+
+    def _keep(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:
+        entries, limit = (self._unknown, MAX_UNKNOWN_KEYS) if access is None else (self._known, MAX_KEYS)
+        # One at most of the two knows a key.
+        (self._known if access is None else self._unknown).pop(public_key, None)
+        entries[public_key] = _Entry(access, self._clock() + seconds)
+        entries.move_to_end(public_key)
+        if len(entries) > limit:
+            entries.popitem(last=False)

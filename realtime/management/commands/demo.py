@@ -1,0 +1,67 @@
+"""`manage.py demo`: a tenant to try the service with."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts import services
+from accounts.crypto import DecryptionFailed
+from accounts.demo import DEMO_PUBLIC_KEY
+
+# Addresses to listen on that a client on this machine reaches as `localhost`.
+LOCAL_HOSTS = ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost")  # noqa: S104
+
+
+def reachable_as(host: str) -> str:
+    """The name under which a client reaches a server that listens on `host`."""
+    if host in LOCAL_HOSTS:
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def demo_url(host: str, port: int) -> str:
+    """Where a client of the demo tenant connects when the server listens on this host and port."""
+    return f"ws://{reachable_as(host)}:{port}/v3/1?api_key={DEMO_PUBLIC_KEY}"
+
+
+def make_demo(*, force: bool) -> services.IssuedKey:
+    """Make or find the demo tenant.
+
+    Raises:
+        CommandError: its public key, which everybody knows, would be let into a service that others use; or the demo
+            tenant of the database cannot be used.
+    """
+    if not (force or settings.DEBUG) and services.has_other_accounts():
+        raise CommandError(
+            "This database has other accounts, and everybody knows the API key of the demo tenant. "
+            "Add --force to make it all the same, or leave the demo out."
+        )
+    try:
+        return services.ensure_demo(DEMO_PUBLIC_KEY)
+    except (services.KeyRevoked, DecryptionFailed) as error:
+        raise CommandError(str(error)) from None
+
+
+class Command(BaseCommand):
+    help = "Make, or find, the demo tenant: account and cluster `demo` with the API key of PieSocket's documentation."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--force", action="store_true", help="also in a database that has other accounts")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        issued = make_demo(force=options["force"])
+        values = {
+            "cluster": issued.key.cluster.cluster_id,
+            "key": issued.key.public_key,
+            "secret": issued.secret,
+            "url": demo_url("127.0.0.1", 8000),
+        }
+        if options["json"]:
+            self.stdout.write(json.dumps(values))
+        else:
+            for name, value in values.items():
+                self.stdout.write(f"{name + ':':<9}{value}")

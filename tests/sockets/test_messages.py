@@ -1,0 +1,130 @@
+"""PROTOCOL: Messages. Who receives what, byte for byte, in each way of serving."""
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Connect
+
+EVERY_KIND = ["text", "ünï 😀 \u0000 \u2028", "", b"\x00\xff binary", b"", "x" * 70_000, b"\xfe" * 70_000, " cmd_ping"]
+
+
+async def test_text_emoji_binary_and_empty_messages_arrive_byte_for_byte(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    for message in EVERY_KIND:
+        await sender.send(message)
+    assert [await receiver.receive() for _ in EVERY_KIND] == EVERY_KIND
+
+
+async def test_a_sender_does_not_receive_its_own_messages(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    await sender.send("a")
+    await sender.settle()
+    assert await receiver.receive() == "a"
+
+
+@pytest.mark.parametrize("flag", ["notify_self", "notify_self=1", "notify_self=true"])
+async def test_with_notify_self_a_sender_receives_its_own_messages(connect: Connect, channel: str, flag: str) -> None:
+    sender = await connect(channel, flag)
+    for message in EVERY_KIND:
+        await sender.send(message)
+    assert [await sender.receive() for _ in EVERY_KIND] == EVERY_KIND
+
+
+@pytest.mark.parametrize("flag", ["notify_self=0", "notify_self=false"])
+async def test_without_notify_self_it_does_not(connect: Connect, channel: str, flag: str) -> None:
+    sender = await connect(channel, flag)
+    await sender.send("a")
+    await sender.settle()
+
+
+async def test_other_channels_and_other_clusters_hear_nothing(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    others = [
+        await connect(channel, key="other"),
+        await connect(f"{channel}x"),
+        await connect(f"1/{channel}"),
+        await connect(f"2/{channel}"),
+    ]
+    await sender.send("a")
+    await sender.settle()
+    assert await receiver.receive() == "a"
+    for other in others:
+        await other.settle()
+
+
+async def test_two_keys_of_a_cluster_share_its_channels(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel, key="second")
+    await sender.send("a")
+    assert await receiver.receive() == "a"
+
+
+async def test_a_host_that_names_the_cluster_leads_to_the_same_channel(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel, host="demo.localhost")
+    await sender.send("a")
+    assert await receiver.receive() == "a"
+
+
+async def test_200_channels_at_once_stay_apart(connect: Connect, channel: str) -> None:
+    channels = [f"{channel}-{number}" for number in range(200)]
+    senders = await asyncio.gather(*(connect(name) for name in channels))
+    receivers = await asyncio.gather(*(connect(name) for name in channels))
+    await asyncio.gather(*(sender.send(name) for sender, name in zip(senders, channels, strict=True)))
+    assert await asyncio.gather(*(receiver.receive() for receiver in receivers)) == channels
+    await asyncio.gather(*(client.settle() for client in senders + receivers))
+
+
+async def test_5000_messages_reach_20_receivers_complete_and_in_order(connect: Connect, channel: str) -> None:
+    sender = await connect(channel)
+    receivers = [await connect(channel) for _ in range(20)]
+    messages = [f"{number}:{'x' * (number % 300)}" for number in range(5000)]
+
+    async def send() -> None:
+        for message in messages:
+            await sender.send(message)
+
+    task = asyncio.create_task(send())
+    for receiver in receivers:
+        assert [await receiver.receive() for _ in messages] == messages
+    await task
+
+
+async def test_every_sender_keeps_its_order_with_and_without_its_own_messages(connect: Connect, channel: str) -> None:
+    quiet, loud, receiver = await connect(channel), await connect(channel, "notify_self"), await connect(channel)
+
+    async def send(client_name: str) -> None:
+        client = quiet if client_name == "quiet" else loud
+        for number in range(1000):
+            await client.send(f"{client_name} {number}")
+
+    sending = asyncio.gather(send("quiet"), send("loud"))
+    from_quiet, from_loud = ([f"{name} {number}" for number in range(1000)] for name in ("quiet", "loud"))
+    heard = [await receiver.receive() for _ in range(2000)]
+    assert [message for message in heard if message in set(from_quiet)] == from_quiet
+    assert [message for message in heard if message in set(from_loud)] == from_loud
+    heard_by_loud = [await loud.receive() for _ in range(2000)]
+    assert [message for message in heard_by_loud if message in set(from_loud)] == from_loud
+    assert [await quiet.receive() for _ in range(1000)] == from_loud
+    await sending
+
+
+async def test_a_key_without_client_messages_is_told_and_stays_connected(connect: Connect, channel: str) -> None:
+    silent, receiver = await connect(channel, key="silent"), await connect(channel)
+    told = '{"system":{"error":"This API key does not allow clients to send messages."}}'
+    assert await silent.ask("a") == told
+    assert await silent.ask(b"a") == told
+    await silent.settle()
+    await receiver.settle()
+    await receiver.send("b")
+    assert await silent.receive() == "b"
+
+
+async def test_nobody_forges_the_server(connect: Connect, channel: str) -> None:
+    forger, receiver = await connect(channel), await connect(channel)
+    told = '{"system":{"error":"Clients cannot send system events."}}'
+    assert await forger.ask('{"event":"system:member_list","data":{"members":[]}}') == told
+    assert await forger.ask('{"event":"\\u0073ystem:x"}') == told
+    offer = '{"event":"system:video_offer","data":{"to":"a"}}'
+    await forger.send(offer)
+    assert await receiver.receive() == offer
+    await receiver.settle()

@@ -1,0 +1,164 @@
+"""PROTOCOL: Refusal. Every bad input gets its sentence and its code, and disturbs nobody else."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+
+import httpx
+import pytest
+
+from realtime import closes
+from realtime.closes import Close
+from tests.conftest import Connect
+from tests.servers import LiveServer
+
+MIB = 1024 * 1024
+GOOD_HANDSHAKE = ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
+
+
+def handshake(path: str, *lines: str) -> bytes:
+    """The request of a handshake, with these header lines besides the common ones."""
+    common = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+    return "\r\n".join([*common, *lines, "", ""]).encode("latin-1")
+
+
+def error(close: Close) -> str:
+    return json.dumps({"error": close.sentence}, separators=(",", ":"), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("key", ["", "unknown", "k" * 60, "%00", "%ff", "x" * 5000])
+async def test_a_bad_key_is_refused_with_a_frame_and_4001(connect: Connect, channel: str, key: str) -> None:
+    assert await (await connect(channel, key=key)).ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+async def test_a_key_of_another_cluster_is_refused_with_4001(connect: Connect, channel: str) -> None:
+    client = await connect(channel, key="other", host="demo.localhost")
+    assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+@pytest.mark.parametrize("bad", ["", "a/b/c", "a%20b", "a%2Fb%2Fc", "%E2%82%AC", "a" * 129, "%00"])
+async def test_a_path_that_is_no_channel_is_refused_with_4000(connect: Connect, bad: str) -> None:
+    assert await (await connect(bad)).ending() == ([error(closes.BAD_REQUEST)], 4000)
+
+
+async def test_a_bad_option_is_refused_with_4000_and_named(connect: Connect, channel: str) -> None:
+    client = await connect(channel, "notify_self=maybe")
+    assert await client.ending() == (['{"error":"The option notify_self must be 1 or 0."}'], 4000)
+
+
+async def test_an_origin_that_the_key_does_not_allow_is_refused_with_4003(connect: Connect, channel: str) -> None:
+    evil = await connect(channel, key="browser", origin="https://evil.org")
+    assert await evil.ending() == ([error(closes.BAD_ORIGIN)], 4003)
+    await (await connect(channel, key="browser", origin="https://example.com")).settle()
+    await (await connect(channel, key="browser")).settle()
+
+
+@pytest.mark.parametrize(("name", "key"), [("private-chat", "demo"), ("chat", "protected")])
+async def test_a_channel_that_needs_a_jwt_is_refused_with_4009(connect: Connect, name: str, key: str) -> None:
+    sentence = '{"error":"Authentication failed, provide valid jwt token."}'
+    assert await (await connect(name, key=key)).ending() == ([sentence], 4009)
+
+
+async def test_the_largest_message_passes_and_a_larger_one_ends_with_1009(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    await sender.send(b"x" * MIB)
+    assert await receiver.receive() == b"x" * MIB
+    await sender.send(b"x" * (MIB + 1))
+    assert (await sender.ending())[1] == 1009
+    await receiver.settle()
+
+
+async def test_text_that_is_not_utf8_ends_with_1007(connect: Connect, channel: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    sender.socket.protocol.send_text(b"\xff")
+    sender.socket.send_data()
+    _, code = await sender.ending()
+    assert code == 1007
+    await receiver.settle()
+
+
+class TestOnDaphne:
+    """What only the server of this project does: an error frame also where the server itself finds the fault."""
+
+    @pytest.fixture
+    def server(self, serve: LiveServer) -> LiveServer:
+        return serve
+
+    async def test_an_oversized_message_is_told_before_1009(self, connect: Connect, channel: str) -> None:
+        sender = await connect(channel)
+        await sender.send(b"x" * (MIB + 1))
+        assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
+
+    async def test_an_oversized_message_is_refused_by_its_header_alone(self, connect: Connect, channel: str) -> None:
+        sender = await connect(channel)
+        sender.socket.transport.write(b"\x82\xff" + struct.pack("!Q", 1024 * MIB) + bytes(4) + b"some bytes of it")
+        assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
+
+    async def test_fragments_count_together(self, connect: Connect, channel: str) -> None:
+        sender = await connect(channel)
+        await sender.socket.send(b"x" * (MIB // 2) for _ in range(3))
+        assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
+
+    async def test_invalid_utf8_is_told_before_1007(self, connect: Connect, channel: str) -> None:
+        sender = await connect(channel)
+        sender.socket.protocol.send_text(b"abc\xff")
+        sender.socket.send_data()
+        assert await sender.ending() == ([error(closes.NOT_UTF8)], 1007)
+
+    async def test_a_breach_of_the_protocol_ends_with_1002(self, connect: Connect, channel: str) -> None:
+        sender, receiver = await connect(channel), await connect(channel)
+        sender.socket.transport.write(b"\xf1\x80\x00\x00\x00\x00")  # reserved bits
+        assert (await sender.ending())[1] == 1002
+        await receiver.settle()
+
+    async def test_what_arrives_after_a_refusal_is_void(
+        self, connect: Connect, channel: str, serve: LiveServer
+    ) -> None:
+        receiver = await connect(channel)
+        reader, writer = await asyncio.open_connection("127.0.0.1", serve.port)
+        writer.write(handshake(f"/v3/{channel}?api_key=unknown", *GOOD_HANDSHAKE))
+        await reader.readuntil(error(closes.BAD_KEY).encode())
+        assert await reader.readexactly(4) == b"\x88\x02" + struct.pack("!H", 4001)
+        for _ in range(1000):
+            writer.write(b"\x81\x84\0\0\0\0late")
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        await receiver.settle()
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [("/v3/x", 426), ("/v3/x?api_key=secret", 426), ("/v3/a/b", 426), ("/v3/", 404), ("/v3", 404)],
+    )
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+    def test_a_request_that_is_no_handshake_gets_an_http_error_with_a_sentence(
+        self, serve: LiveServer, path: str, status: int, method: str
+    ) -> None:
+        response = httpx.request(method, serve.url(path, scheme="http"), trust_env=False)
+        body = response.json()
+        assert (response.status_code, list(body)) == (status, ["error"])
+        assert body["error"].endswith(".")
+        assert "secret" not in body["error"]
+        if status == 426:
+            assert response.headers["Upgrade"] == "websocket"
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            GOOD_HANDSHAKE[1:],
+            GOOD_HANDSHAKE[:1],
+            [GOOD_HANDSHAKE[0], "Sec-WebSocket-Version: 12"],
+            ["Sec-WebSocket-Key: short", GOOD_HANDSHAKE[1]],
+            [*GOOD_HANDSHAKE, "Sec-WebSocket-Protocol: \xff\xfe"],
+            [*GOOD_HANDSHAKE, "Sec-WebSocket-Extensions: ;;="],
+            [*GOOD_HANDSHAKE, "Origin: \xff://["],
+            [*GOOD_HANDSHAKE, "Host: a:b:c"],
+        ],
+    )
+    def test_a_broken_handshake_gets_an_http_answer_below_500(self, serve: LiveServer, lines: list[str]) -> None:
+        with socket.create_connection(("127.0.0.1", serve.port), timeout=10) as raw:
+            raw.sendall(handshake("/v3/x", *lines))
+            status = int(raw.recv(4096).split()[1])
+        assert status < 500

@@ -1,0 +1,111 @@
+"""The commands that run the service: demo and serve."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from accounts.demo import DEMO_PUBLIC_KEY
+from tests.clients import channel_path, open_client
+from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return environment(tmp_path)
+
+
+def fails(env: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path: Path) -> None:
+    port = free_port()
+    server = LiveServer(tmp_path, [*server_command("serve", port, tmp_path), "--demo"], port)
+    server.start()
+    try:
+        url = re.search(r"ws://localhost(:\d+/v3/\S+)", server.log)
+        assert url is not None, server.log
+        path = url[1].removeprefix(f":{port}")
+        async with open_client(server, path) as one, open_client(server, path) as two:
+            await one.send("hello")
+            assert await two.receive() == "hello"
+    finally:
+        assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["serve", "daphne"])
+async def test_a_stopping_server_closes_with_1012_and_ends_cleanly(
+    kind: str, number: int, start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    server = start(kind)
+    path = channel_path(channel, keys["demo"])
+    async with open_client(server, path) as one, open_client(server, path) as two:
+        await one.settle()
+        server.process.send_signal(number)
+        assert await one.ending() == ([], 1012)
+        assert await two.ending() == ([], 1012)
+    assert server.process.wait(20) == 0
+
+
+def test_the_demo_has_the_same_values_every_time(env: dict[str, str]) -> None:
+    manage(env, "migrate", "-v", "0")
+    first, second = (json.loads(manage(env, "demo", "--json")) for _ in range(2))
+    assert first == second
+    assert first["cluster"] == "demo"
+    assert first["key"] == DEMO_PUBLIC_KEY
+    assert first["url"] == f"ws://localhost:8000/v3/1?api_key={DEMO_PUBLIC_KEY}"
+    assert len(first["secret"]) == 60
+    assert first["secret"] in manage(env, "demo")
+
+
+def test_the_demo_keeps_out_of_a_database_with_other_accounts(env: dict[str, str]) -> None:
+    manage(env, "migrate", "-v", "0")
+    manage(
+        env, "shell", "-v", "0", "-c", "from accounts import services; services.create_account(name='A', owner=None)"
+    )
+    assert "--force" in fails(env, "demo")
+    assert "--force" in fails(env, "serve", "--demo", "--port", "0")
+    assert DEMO_PUBLIC_KEY in manage({**env, "DEBUG": "1"}, "demo")
+    assert DEMO_PUBLIC_KEY in manage(env, "demo", "--force")
+
+
+def test_several_workers_without_redis_are_refused_with_what_to_do(env: dict[str, str]) -> None:
+    assert "REDIS_URL" in fails(env, "serve", "--workers", "2")
+
+
+def test_a_port_in_use_is_said(env: dict[str, str], serve: LiveServer) -> None:
+    said = fails(env, "serve", "--port", str(serve.port))
+    assert f"Cannot listen on 127.0.0.1 port {serve.port}" in said
+    assert "--port" in said
+
+
+def test_the_front_page_the_admin_and_the_documentation_are_there(serve: LiveServer) -> None:
+    with httpx.Client(base_url=serve.url("", scheme="http"), follow_redirects=True, trust_env=False) as client:
+        for path in ("/", "/admin/", "/api/v1/docs/", "/static/admin/css/base.css"):
+            assert client.get(path).status_code == 200, path
+        assert client.get("/none").status_code == 404
+
+
+def test_a_page_asked_of_a_foreign_host_is_refused_without_a_traceback(serve: LiveServer) -> None:
+    answer = httpx.get(serve.url("/admin/", scheme="http"), headers={"Host": "evil.example"}, trust_env=False)
+    assert answer.status_code == 400
+
+
+def test_the_listener_has_room_for_a_burst(serve: LiveServer) -> None:
+    listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
+    row = next(line.split() for line in listening.splitlines() if f":{serve.port} " in line)
+    assert int(row[2]) == min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))

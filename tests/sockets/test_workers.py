@@ -1,0 +1,123 @@
+"""Several workers on one port, with a real Redis between them."""
+
+import asyncio
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from realtime import closes
+from tests.clients import Client, channel_path, open_client
+from tests.servers import LiveServer, redis_server
+from tests.sockets.test_refusals import error
+
+# Enough that all of them are on one worker once in two hundred million runs.
+SPREAD = 30
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        server = start("serve", "--workers", "2", REDIS_URL=url)
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[list[Client]]:
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["demo"])
+        yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+
+
+def worker_pids(server: LiveServer) -> set[int]:
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+async def test_messages_cross_from_worker_to_worker_once_and_in_order(clients: list[Client]) -> None:
+    assert len({await client.count() for client in clients}) > 0
+    counts = [await client.count() for client in clients]
+    assert max(counts) < SPREAD, "all connections are on one worker"
+    sender, *others = clients
+    messages: list[str | bytes] = [*(str(number) for number in range(500)), b"\x00\xff", "", b"", "😀"]
+    for message in messages:
+        await sender.send(message)
+    for other in others:
+        assert [await other.receive() for _ in messages] == messages
+    await asyncio.sleep(0.2)
+    for client in clients:
+        await client.settle()
+
+
+async def test_revoking_a_key_reaches_the_connections_of_every_worker(
+    server: LiveServer, keys: dict[str, str], channel: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["second"])
+        clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+        async with httpx.AsyncClient(base_url=server.url("/api/v1/", scheme="http"), trust_env=False) as owner:
+            answer = await owner.post("token/", json={"username": "owner", "password": "owner-password"})
+            owner.headers["Authorization"] = f"Token {answer.json()['token']}"
+            await owner.delete(f"keys/{keys['second']}/")
+        begun = time.monotonic()
+        for client in clients:
+            assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
+        assert time.monotonic() - begun < 1
+
+
+async def test_suspending_from_a_process_without_sockets_reaches_them_too(
+    server: LiveServer, keys: dict[str, str], channel: str
+) -> None:
+    async with open_client(server, channel_path(channel, keys["other"])) as client:
+        await client.settle()
+        server.manage("shell", "-v", "0", "-c", SUSPEND)
+        assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
+
+
+SUSPEND = """
+from accounts import services
+from accounts.models import Account
+services.suspend_account(Account.objects.get(name="Other"))
+"""
+
+
+async def test_an_idle_bus_still_carries_messages_after_a_while(clients: list[Client]) -> None:
+    """redis-py gives its sockets a read timeout of some seconds; an idle layer must outlive it."""
+    await asyncio.sleep(12)
+    await clients[0].send("still here")
+    for client in clients[1:]:
+        assert await client.receive() == "still here"
+
+
+async def test_a_worker_that_dies_is_replaced(server: LiveServer, keys: dict[str, str], channel: str) -> None:
+    before = worker_pids(server)
+    victim = min(before)
+    subprocess.run(["kill", "-KILL", str(victim)], check=True)
+    deadline = time.monotonic() + 20
+    while len(now := worker_pids(server)) < 2 or victim in now:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["demo"])
+        clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+        await clients[0].send("a")
+        for client in clients[1:]:
+            assert await client.receive() == "a"
+
+
+async def test_stopping_closes_the_connections_of_all_workers_with_1012(
+    server: LiveServer, keys: dict[str, str], channel: str, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["demo"])
+        clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert await client.ending() == ([], 1012)
+    assert server.process.wait(20) == 0

@@ -1,0 +1,41 @@
+"""Each wrong setting is told, with what to do about it."""
+
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from realtime.checks import check_cluster_domains, check_numbers
+from realtime.conf import conf
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        ({}, []),
+        ({"MAX_MESSAGE_BYTES": None}, []),
+        ({"MAX_CONNECTIONS": 0}, []),
+        ({"MAX_MESSAGE_BYTES": 0}, ["realtime.E002"]),
+        ({"MAX_BACKLOG_BYTES": -1, "KEY_CACHE_SECONDS": -1}, ["realtime.E002", "realtime.E002"]),
+        ({"MAX_MESAGE_BYTES": 1}, ["realtime.E001"]),
+    ],
+)
+def test_numbers(settings: Settings, given: dict[str, Any], ids: list[str]) -> None:
+    settings.REALTIME = given
+    assert [error.id for error in check_numbers(None)] == ids
+
+
+@pytest.mark.parametrize("domain", ["", "http://a.org", "a.org:80", "*.a.org", "-a.org", "a_b", "A.org"])
+def test_no_domain(settings: Settings, domain: str) -> None:
+    settings.CLUSTER_DOMAINS = ["localhost", "example.com", domain]
+    (error,) = check_cluster_domains(None)
+    assert error.id == "realtime.E003"
+    assert repr(domain) in error.msg
+
+
+def test_settings_are_read_when_they_are_needed(settings: Settings) -> None:
+    settings.REALTIME = {"MAX_MESSAGE_BYTES": 10}
+    settings.CLUSTER_DOMAINS = ["example.com"]
+    assert (conf().max_message_bytes, conf().max_backlog_bytes) == (10, 1024 * 1024)
+    assert conf().cluster_domains == ("example.com",)
+    assert conf().max_connections > 0

@@ -1,0 +1,47 @@
+"""Messages as bytes on the wire."""
+
+import pytest
+
+from realtime.frames import Batch, Message, compact_json, error_message, system_message
+
+
+@pytest.mark.parametrize(
+    ("length", "header"),
+    [
+        (0, b"\x82\x00"),
+        (125, b"\x82\x7d"),
+        (126, b"\x82\x7e\x00\x7e"),
+        (65535, b"\x82\x7e\xff\xff"),
+        (65536, b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+def test_a_frame_has_the_shortest_form_of_its_length(length: int, header: bytes) -> None:
+    payload = bytes(length)
+    assert Message(payload).frame == header + payload
+
+
+def test_a_text_is_a_text_frame_in_utf8() -> None:
+    assert Message("😀").frame == b"\x81\x04\xf0\x9f\x98\x80"
+
+
+def test_a_text_that_utf8_cannot_carry_is_no_message() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        Message("\ud800")
+
+
+def test_a_batch_is_its_frames_in_order() -> None:
+    assert Batch([Message("a"), Message(b""), Message("b")]).wire == b"\x81\x01a\x82\x00\x81\x01b"
+
+
+def test_a_batch_of_one_does_not_copy() -> None:
+    message = Message("a")
+    assert Batch([message]).wire is message.frame
+
+
+def test_json_is_compact_and_keeps_characters() -> None:
+    assert compact_json({"a": [1, "ü"]}) == '{"a":[1,"ü"]}'
+
+
+def test_answers_and_errors_have_their_place() -> None:
+    assert system_message("pong").data == '{"system":"pong"}'
+    assert error_message("No.").data == '{"error":"No."}'

@@ -1,0 +1,142 @@
+"""What admission remembers of API keys."""
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+from django.db import OperationalError
+
+from accounts.access import KeyAccess
+from realtime import keys as keys_module
+from realtime.keys import KeyCache
+from tests.units.test_admission import ACCESS, KEY
+
+pytestmark = pytest.mark.django_db
+
+
+class Database:
+    """Answers for the database, and counts how often it is asked."""
+
+    def __init__(self, **known: KeyAccess) -> None:
+        self.known = known
+        self.asked: list[str] = []
+        self.broken = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def load(self, public_key: str) -> KeyAccess | None:
+        self.asked.append(public_key)
+        found = self.known.get(public_key)
+        assert self.may_answer.wait(10)
+        if self.broken:
+            raise OperationalError("gone")
+        return found
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database(**{KEY: ACCESS})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(database: Database, clock: Clock) -> KeyCache:
+    return KeyCache(database.load, 30, clock)
+
+
+async def test_a_key_is_asked_for_once_while_it_is_good(cache: KeyCache, database: Database, clock: Clock) -> None:
+    assert [await cache.find(KEY) for _ in range(3)] == [ACCESS] * 3
+    assert await cache.find("unknown") is None
+    assert await cache.find("unknown") is None
+    assert database.asked == [KEY, "unknown"]
+    clock.now += 31
+    await cache.find(KEY)
+    assert database.asked == [KEY, "unknown", KEY]
+
+
+async def test_many_that_come_at_once_share_one_query(cache: KeyCache, database: Database) -> None:
+    assert await asyncio.gather(*(cache.find(KEY) for _ in range(100))) == [ACCESS] * 100
+    assert database.asked == [KEY]
+
+
+async def test_one_that_gives_up_waiting_does_not_take_it_from_the_others(cache: KeyCache, database: Database) -> None:
+    database.may_answer.clear()
+    first, second = (asyncio.create_task(cache.find(KEY)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.sleep(0)
+    database.may_answer.set()
+    assert await second == ACCESS
+
+
+@pytest.mark.parametrize(
+    "change", [{"public_key": KEY}, {"account_id": ACCESS.account_id}, {"cluster_pk": ACCESS.cluster_pk}]
+)
+async def test_a_change_makes_it_ask_again(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+    await cache.find(KEY)
+    database.known[KEY] = replace(ACCESS, revoked=True)
+    cache.forget(**change)  # type: ignore[arg-type]
+    found = await cache.find(KEY)
+    assert found is not None
+    assert found.revoked
+
+
+@pytest.mark.parametrize("change", [{"public_key": "other"}, {"account_id": 99}, {"cluster_pk": 99}])
+async def test_a_change_elsewhere_does_not(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+    await cache.find(KEY)
+    cache.forget(**change)  # type: ignore[arg-type]
+    await cache.find(KEY)
+    assert database.asked == [KEY]
+
+
+async def test_an_unknown_key_is_known_as_soon_as_it_is_told_of(cache: KeyCache, database: Database) -> None:
+    await cache.find("new")
+    database.known["new"] = replace(ACCESS, public_key="new")
+    cache.forget(public_key="new")
+    assert await cache.find("new") == database.known["new"]
+
+
+async def test_what_changed_while_it_was_read_is_not_kept(cache: KeyCache, database: Database) -> None:
+    database.may_answer.clear()
+    reading = asyncio.create_task(cache.find(KEY))
+    await asyncio.sleep(0.05)
+    version = cache.version
+    cache.forget(public_key=KEY)
+    database.may_answer.set()
+    await reading
+    assert cache.version != version
+    await cache.find(KEY)
+    assert database.asked == [KEY, KEY]
+
+
+async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Database, clock: Clock) -> None:
+    await cache.find(KEY)
+    database.broken = True
+    clock.now += 31
+    assert await cache.find(KEY) == ACCESS
+    with pytest.raises(OperationalError):
+        await cache.find("unknown")
+
+
+async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
+    cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_UNKNOWN_KEYS", 10)
+    await cache.find(KEY)
+    for number in range(50):
+        await cache.find(f"guess-{number}")
+    await cache.find(KEY)
+    assert database.asked.count(KEY) == 1
+    assert len(cache._unknown) == 10
