@@ -5,7 +5,7 @@ import secrets
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
@@ -16,7 +16,7 @@ PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 MAX_ALLOWED_ORIGINS = 100
 _ORIGIN = re.compile(r"(\*\.)?(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})*(:[0-9]{1,5})?")
 
-Person = AbstractBaseUser | AnonymousUser
+Person = User | AnonymousUser
 
 
 def new_key() -> str:

@@ -6,7 +6,7 @@ Each validates, writes in one transaction, and has the data plane told after com
 
 from typing import Any, NamedTuple
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
@@ -35,7 +35,7 @@ class KeyRevoked(Exception):
 
 
 @transaction.atomic
-def create_account(name: str, owner: AbstractBaseUser | None = None) -> Account:
+def create_account(name: str, owner: User | None = None) -> Account:
     """Make an account, with its first owner.
 
     Raises:
@@ -79,7 +79,7 @@ def resume_account(account: Account) -> None:
 
 
 @transaction.atomic
-def add_member(account: Account, user: AbstractBaseUser, role: str = Role.MEMBER) -> Membership:
+def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Membership:
     """
     Raises:
         ValidationError: the person belongs to the account already, or there is no such role.

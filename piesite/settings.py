@@ -4,6 +4,8 @@ Every variable has a default that is right for one person's machine. README.md l
 given as `X_FILE`, the path of a file that holds its value, as container secrets are.
 """
 
+import logging
+from datetime import timedelta
 from pathlib import Path
 
 from environs import FileAwareEnv
@@ -19,9 +21,9 @@ DATA_DIR = env.path("DATA_DIR", default=BASE_DIR / ".data")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or read_or_create_secret(DATA_DIR / "secret_key")
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Encrypt the secrets of API keys at rest: the first key encrypts, every key decrypts. Derived from SECRET_KEY if empty.
-ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[])
+ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
 
 # The domains under which clusters live: `demo.localhost` names the cluster `demo`.
 CLUSTER_DOMAINS = [domain.lower().strip(".") for domain in env.list("CLUSTER_DOMAINS", default=["localhost"])]
@@ -34,7 +36,7 @@ ALLOWED_HOSTS = [
 ]
 # The service is reached through a proxy that ends TLS and sets X-Forwarded-Proto itself.
 HTTPS = env.bool("HTTPS", default=False)
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 
@@ -151,7 +153,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "accounts.api.errors.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default="30d")}
+REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Management API",
     "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
@@ -163,16 +165,28 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """What a stranger sent is no fault of the code: say it in one line."""
+    record.exc_info = None
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="INFO")},
+    "filters": {"no_traceback": {"()": "django.utils.log.CallbackFilter", "callback": _without_traceback}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "console_line": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_traceback"]},
+    },
+    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default=logging.INFO)},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         # Django logs each refused request as a warning; what a stranger sends is no news.
         "django.request": {"level": "ERROR"},
+        "django.security": {"handlers": ["console_line"], "level": "WARNING", "propagate": False},
         "daphne": {"level": "WARNING"},
     },
 }

@@ -76,12 +76,12 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         room = connection.room
         if room is None:
             return  # closed from this side; what still arrives is void
-        is_text = isinstance(data, str)
-        if is_text and data.startswith(commands.PREFIX):
-            connection.send(commands.answer(data, lambda: len(room.members)))
+        text = data if isinstance(data, str) else None
+        if text is not None and text.startswith(commands.PREFIX):
+            connection.send(commands.answer(text, lambda: len(room.members)))
         elif not connection.allows_client_messages:
             connection.send(NOT_ALLOWED)
-        elif is_text and is_forged(data):
+        elif text is not None and is_forged(text):
             connection.send(FORGED)
         else:
             message = Message(data)

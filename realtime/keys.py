@@ -91,7 +91,7 @@ class KeyCache:
     async def _fetch(self, public_key: str) -> KeyAccess | None:
         version = self.version
         try:
-            access = await self._load(public_key)
+            access: KeyAccess | None = await self._load(public_key)
             if version == self.version:
                 self._keep(public_key, access, self._max_age_seconds)
             return access

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from autobahn.twisted.websocket import ConnectionDeny
+from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import defer, reactor, tcp
+from twisted.internet import abstract, defer, reactor, tcp
 
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
@@ -32,7 +32,7 @@ _CLOSED = WebSocketProtocol.STATE_CLOSED
 def missing_insides() -> list[str]:
     """What this module relies on and the installed libraries do not have; empty if all is well."""
     transport = tcp.Server.__new__(tcp.Server)
-    tcp.abstract.FileDescriptor.__init__(transport)
+    abstract.FileDescriptor.__init__(transport)
     expectations = {
         "daphne: WebSocketFactory.protocol": getattr(WebSocketFactory, "protocol", None) is WebSocketProtocol,
         "daphne: WebSocketProtocol.onConnect(request)": _takes(WebSocketProtocol, "onConnect", "request"),
@@ -65,7 +65,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
         self.factory.server_class.websocket_timeout = -1
         if not request.headers.get("sec-websocket-protocol", "").isascii():
             # Daphne would fail to decode it, with a traceback and a 500.
-            raise ConnectionDeny(400, "Sec-WebSocket-Protocol must be ASCII")
+            raise ConnectionDeny(400, "Sec-WebSocket-Protocol must be ASCII")  # type: ignore[no-untyped-call]
         return super().onConnect(request)
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
@@ -144,7 +144,7 @@ def before_shutdown(drain: Callable[[], Awaitable[None]]) -> None:
     def start() -> defer.Deferred[None]:
         return defer.Deferred.fromFuture(asyncio.ensure_future(drain()))
 
-    reactor.addSystemEventTrigger("before", "shutdown", start)  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", start)  # type: ignore[arg-type]
 
 
 def install() -> bool:

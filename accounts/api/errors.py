@@ -23,7 +23,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Values that a service refused are 400, each with its sentence; what conflicts is 409."""
     match error:
         case InvalidValue():
-            sentences = dict(error.message_dict) if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+            sentences: dict[str, Any] = (
+                dict(error.message_dict) if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+            )
             if NON_FIELD_ERRORS in sentences:
                 sentences[api_settings.NON_FIELD_ERRORS_KEY] = sentences.pop(NON_FIELD_ERRORS)
             error = exceptions.ValidationError(sentences)

@@ -26,7 +26,7 @@ def require_owner(user: Person, account: Account) -> None:
     Raises:
         PermissionDenied: the person may not change the account.
     """
-    if not Membership.objects.filter(account=account, user_id=user.pk, role=Role.OWNER).exists():
+    if not account.memberships.filter(user=user.pk, role=Role.OWNER).exists():
         raise PermissionDenied("Only an owner of the account can do this.")
     if account.suspended:
         raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")

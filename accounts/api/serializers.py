@@ -4,9 +4,24 @@ from typing import Any
 
 from django.contrib.auth import authenticate, get_user_model
 from rest_framework import serializers
-from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+
+
+class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
+    """A reference to what the person who asks can see; anything else does not exist."""
+
+    def get_queryset(self) -> Any:
+        queryset: Any = self.queryset  # type: ignore[arg-type]
+        return queryset.visible_to(self.context["request"].user)
+
+
+class VisibleBySlug(serializers.SlugRelatedField[Any]):
+    """The same, by a name."""
+
+    def get_queryset(self) -> Any:
+        queryset: Any = self.queryset  # type: ignore[arg-type]
+        return queryset.visible_to(self.context["request"].user)
 
 
 class LoginSerializer(serializers.Serializer[Any]):
@@ -18,7 +33,7 @@ class LoginSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         user = authenticate(self.context["request"], **attrs)
         if user is None:
-            raise AuthenticationFailed("No active person has this name and password.")
+            raise serializers.ValidationError("No active person has this name and password.")
         return {"user": user}
 
 
@@ -39,10 +54,10 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
-    username = serializers.SlugRelatedField(
+    username: Any = serializers.SlugRelatedField(
         source="user", slug_field="username", queryset=get_user_model().objects.filter(is_active=True)
     )
-    role = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
+    role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
 
     class Meta:
         model = Membership
@@ -50,34 +65,28 @@ class MemberSerializer(serializers.ModelSerializer[Membership]):
 
 
 class ChangeMemberSerializer(MemberSerializer):
-    username = serializers.CharField(source="user.username", read_only=True)  # type: ignore[assignment]
-    role = serializers.ChoiceField(choices=Role.choices)
+    username: Any = serializers.CharField(source="user.username", read_only=True)
+    role: Any = serializers.ChoiceField(choices=Role.choices)
 
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
-    account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.none())
+    account: Any = VisibleByPrimaryKey(queryset=Account.objects.all())
 
     class Meta:
         model = Cluster
         fields = ["id", "account", "cluster_id", "enabled", "created_at"]
         read_only_fields = ["created_at"]
 
-    def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
-        if "request" in self.context:
-            fields["account"].queryset = Account.objects.visible_to(self.context["request"].user)  # type: ignore[attr-defined]
-        return fields
-
 
 class ChangeClusterSerializer(ClusterSerializer):
-    account = serializers.PrimaryKeyRelatedField(read_only=True)  # type: ignore[assignment]
+    account: Any = serializers.PrimaryKeyRelatedField(read_only=True)
 
     class Meta(ClusterSerializer.Meta):
         read_only_fields = ["cluster_id", "created_at"]
 
 
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
-    cluster = serializers.SlugRelatedField(slug_field="cluster_id", queryset=Cluster.objects.none())
+    cluster: Any = VisibleBySlug(slug_field="cluster_id", queryset=Cluster.objects.all())
     revoked = serializers.BooleanField(read_only=True)
     allowed_origins = serializers.ListField(
         child=serializers.CharField(max_length=300),
@@ -100,15 +109,9 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
         ]
         read_only_fields = ["public_key", "created_at", "last_used_at"]
 
-    def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
-        if "request" in self.context:
-            fields["cluster"].queryset = Cluster.objects.visible_to(self.context["request"].user)  # type: ignore[attr-defined]
-        return fields
-
 
 class ChangeKeySerializer(KeySerializer):
-    cluster = serializers.SlugRelatedField(slug_field="cluster_id", read_only=True)  # type: ignore[assignment]
+    cluster: Any = serializers.SlugRelatedField(slug_field="cluster_id", read_only=True)
 
 
 class IssuedKeySerializer(KeySerializer):

@@ -1,0 +1,276 @@
+"""The admin, in which those who run the service manage tenants. It changes things through the services alone."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Model, QuerySet
+from django.forms import BaseModelFormSet, ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
+
+from . import services
+from .forms import ApiKeyForm, ClusterForm
+from .models import Account, ApiKey, Cluster, Membership
+from .services import IssuedKey
+
+
+def moment_filter(field: str, label: str, *, passed: str, not_passed: str) -> type[admin.SimpleListFilter]:
+    """A filter by whether a moment has come yet."""
+
+    class MomentFilter(admin.SimpleListFilter):
+        title = label
+        parameter_name = label
+
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [("no", not_passed), ("yes", passed)]
+
+        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+            if self.value() in ("yes", "no"):
+                return queryset.filter(**{f"{field}__isnull": self.value() == "no"})
+            return queryset
+
+    return MomentFilter
+
+
+class ServiceAdmin(admin.ModelAdmin):
+    """Saves through the services, and shows the secrets of keys that were issued on the way: once."""
+
+    show_full_result_count = False
+    list_per_page = 50
+
+    def save_model(self, request: HttpRequest, obj: Model, form: ModelForm, change: bool) -> None:
+        save(request, obj, form.changed_data)
+
+    def save_formset(self, request: HttpRequest, form: ModelForm, formset: BaseModelFormSet, change: bool) -> None:
+        changed = {id(form.instance): form.changed_data for form in formset.forms}
+        for obj in formset.save(commit=False):
+            save(request, obj, changed[id(obj)])
+        for obj in formset.deleted_objects:
+            if isinstance(obj, Membership):
+                services.remove_member(obj)
+            else:
+                obj.delete()
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except ValidationError as error:  # of a service; nothing was saved
+            self.message_user(request, " ".join(error.messages), messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        response = super().response_add(request, obj, post_url_continue)
+        return self._with_secrets(request, response)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        return self._with_secrets(request, super().response_change(request, obj))
+
+    def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        keys = issued_keys(request)
+        return secrets_page(self, request, keys, response.headers.get("Location", "..")) if keys else response
+
+
+def save(request: HttpRequest, obj: Model, changed: Iterable[str]) -> None:
+    """Have the service save what a form has put into an object."""
+    adding = obj.pk is None
+    match obj:
+        case Account():
+            if adding:
+                obj.pk = services.create_account(obj.name).pk
+            elif "name" in changed:
+                services.rename_account(obj, obj.name)
+        case Membership():
+            if adding:
+                obj.pk = services.add_member(obj.account, obj.user, obj.role).pk
+            else:
+                services.set_role(obj, obj.role)
+        case Cluster():
+            if adding:
+                obj.pk = services.create_cluster(obj.account, obj.cluster_id, enabled=obj.enabled).pk
+            elif "enabled" in changed:
+                services.update_cluster(obj, enabled=obj.enabled)
+        case ApiKey():
+            values = {name: getattr(obj, name) for name in services.KEY_SETTINGS}
+            if adding:
+                issued = services.issue_key(obj.cluster, **values)
+                obj.pk, obj.public_key = issued.key.pk, issued.key.public_key
+                issued_keys(request).append(issued)
+            else:
+                services.update_key(obj, **{name: values[name] for name in changed})
+
+
+def issued_keys(request: HttpRequest) -> list[IssuedKey]:
+    """The keys that were issued in this request."""
+    keys: list[IssuedKey] = request.__dict__.setdefault("issued_keys", [])
+    return keys
+
+
+def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list[IssuedKey], back: str) -> HttpResponse:
+    """Show secrets in this one answer. A Django message would keep them in a cookie or a session."""
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": "Secrets of API keys",
+        "keys": keys,
+        "back": back,
+    }
+    response = TemplateResponse(request, "accounts/secrets.html", context)
+    add_never_cache_headers(response)
+    return response
+
+
+def apply(
+    model_admin: admin.ModelAdmin,
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    service: Callable[[Any], object],
+    done: str,
+) -> None:
+    """Call a service for each selected object, and write it into the history."""
+    count = 0
+    for obj in queryset:
+        service(obj)
+        model_admin.log_change(request, obj, done)
+        count += 1
+    model_admin.message_user(request, f"{done} ({count})", messages.SUCCESS)
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ["user"]
+    verbose_name_plural = "people"
+
+
+class ClusterInline(admin.TabularInline):
+    model = Cluster
+    form = ClusterForm
+    extra = 0
+    show_change_link = True
+    fields = ["cluster_id", "enabled", "created_at"]
+    readonly_fields = ["created_at"]
+
+
+class ApiKeyInline(admin.TabularInline):
+    model = ApiKey
+    form = ApiKeyForm
+    extra = 0
+    show_change_link = True
+    fields = ["label", "public_key", "protects_channels", "allows_client_messages", "last_used_at", "revoked_at"]
+    readonly_fields = ["public_key", "last_used_at", "revoked_at"]
+
+
+@admin.register(Account)
+class AccountAdmin(ServiceAdmin):
+    list_display = ["name", "active", "cluster_count", "created_at"]
+    list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
+    search_fields = ["name", "clusters__cluster_id", "people__username", "people__email"]
+    fields = ["name", "created_at", "suspended_at"]
+    readonly_fields = ["created_at", "suspended_at"]
+    inlines = [MembershipInline, ClusterInline]
+    actions = ["suspend", "resume"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        accounts: QuerySet[Any] = super().get_queryset(request)
+        return accounts.annotate(cluster_count=Count("clusters", distinct=True))  # type: ignore[no-any-return]
+
+    @admin.display(boolean=True, ordering="suspended_at")
+    def active(self, account: Account) -> bool:
+        return not account.suspended
+
+    @admin.display(description="clusters", ordering="cluster_count")
+    def cluster_count(self, account: Any) -> int:
+        return int(account.cluster_count)
+
+    @admin.action(description="Suspend: close all connections and admit no more", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        apply(self, request, queryset, services.suspend_account, "Suspended.")
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        apply(self, request, queryset, services.resume_account, "Resumed.")
+
+
+@admin.register(Cluster)
+class ClusterAdmin(ServiceAdmin):
+    form = ClusterForm
+    list_display = ["cluster_id", "account", "enabled", "key_count", "created_at"]
+    list_filter = ["enabled", "created_at"]
+    list_select_related = ["account"]
+    search_fields = ["cluster_id", "account__name"]
+    autocomplete_fields = ["account"]
+    fields = ["account", "cluster_id", "enabled", "created_at"]
+    readonly_fields = ["created_at"]
+    inlines = [ApiKeyInline]
+    actions = ["enable", "disable"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        clusters: QuerySet[Any] = super().get_queryset(request)
+        return clusters.annotate(key_count=Count("keys"))  # type: ignore[no-any-return]
+
+    @admin.display(description="API keys", ordering="key_count")
+    def key_count(self, cluster: Any) -> int:
+        return int(cluster.key_count)
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
+        apply(self, request, queryset, lambda cluster: services.update_cluster(cluster, enabled=True), "Switched on.")
+
+    @admin.action(description="Switch off: close all connections and admit no more", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
+        apply(self, request, queryset, lambda cluster: services.update_cluster(cluster, enabled=False), "Switched off.")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ServiceAdmin):
+    form = ApiKeyForm
+    list_display = ["label", "public_key", "cluster", "account", "active", "last_used_at", "created_at"]
+    list_filter = [
+        moment_filter("revoked_at", "revoked", passed="Revoked", not_passed="Active"),
+        moment_filter("last_used_at", "used", passed="Used", not_passed="Never used"),
+        "protects_channels",
+        "allows_client_messages",
+        "created_at",
+    ]
+    list_select_related = ["cluster__account"]
+    search_fields = ["label", "public_key", "cluster__cluster_id", "cluster__account__name"]
+    autocomplete_fields = ["cluster"]
+    fieldsets = [
+        (None, {"fields": ["cluster", "label", "public_key"]}),
+        ("Settings", {"fields": ["protects_channels", "allows_client_messages", "allowed_origins"]}),
+        ("Audit", {"fields": ["created_at", "last_used_at", "revoked_at"]}),
+    ]
+    readonly_fields = ["public_key", "created_at", "last_used_at", "revoked_at"]
+    actions = ["revoke", "rotate_secrets"]
+
+    @admin.display(ordering="cluster__account__name")
+    def account(self, key: ApiKey) -> Account:
+        return key.cluster.account
+
+    @admin.display(boolean=True, ordering="revoked_at")
+    def active(self, key: ApiKey) -> bool:
+        return not key.revoked
+
+    @admin.action(description="Revoke for ever: close all connections and admit no more", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        apply(self, request, queryset, services.revoke_key, "Revoked.")
+
+    @admin.action(description="Rotate secrets and show the new ones once", permissions=["change"])
+    def rotate_secrets(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        rotated: list[IssuedKey] = []
+        for key in queryset.filter(revoked_at=None):
+            rotated.append(IssuedKey(key, services.rotate_secret(key)))
+            self.log_change(request, key, "Secret rotated.")
+        if not rotated:
+            self.message_user(request, "A revoked key has no use for a new secret; issue another key.", messages.ERROR)
+            return None
+        return secrets_page(self, request, rotated, request.get_full_path())

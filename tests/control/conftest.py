@@ -1,0 +1,88 @@
+"""Three people (the owner of an account, a teammate who is a member, a stranger with an account of their own)."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from accounts import services
+from accounts.models import Account, ApiKey, Cluster, Role
+from accounts.signals import access_changed
+
+
+@pytest.fixture(autouse=True)
+def _fresh(settings: Settings) -> None:
+    """No throttle remembers another test; passwords are checked at no cost."""
+    cache.clear()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return User.objects.create_user("owner", password="owner-password")
+
+
+@pytest.fixture
+def teammate(db: None) -> User:
+    return User.objects.create_user("teammate", password="teammate-password")
+
+
+@pytest.fixture
+def stranger(db: None) -> User:
+    return User.objects.create_user("stranger", password="stranger-password")
+
+
+@pytest.fixture
+def account(owner: User, teammate: User) -> Account:
+    account = services.create_account("Acme", owner)
+    services.add_member(account, teammate, Role.MEMBER)
+    return account
+
+
+@pytest.fixture
+def cluster(account: Account) -> Cluster:
+    return services.create_cluster(account, "acme")
+
+
+@pytest.fixture
+def key(cluster: Cluster) -> ApiKey:
+    return services.issue_key(cluster, "web").key
+
+
+@pytest.fixture
+def foreign_key(stranger: User) -> ApiKey:
+    """A key of the stranger's own account and cluster."""
+    account = services.create_account("Other", stranger)
+    return services.issue_key(services.create_cluster(account, "other"), "theirs").key
+
+
+As = Callable[[User | None], APIClient]
+
+
+@pytest.fixture
+def as_(db: None) -> As:
+    """A client of the REST API that is logged in as somebody."""
+
+    def client(user: User | None) -> APIClient:
+        client = APIClient()
+        client.force_authenticate(user)
+        return client
+
+    return client
+
+
+@pytest.fixture
+def told() -> Iterator[list[dict[str, object]]]:
+    """What was announced to the data plane: only what is not None of each."""
+    told: list[dict[str, object]] = []
+
+    def receive(sender: object, signal: object, **values: object) -> None:
+        assert set(values) == {"account_id", "cluster_pk", "public_key"}
+        told.append({name: value for name, value in values.items() if value is not None})
+
+    access_changed.connect(receive)
+    yield told
+    access_changed.disconnect(receive)

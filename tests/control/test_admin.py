@@ -1,0 +1,232 @@
+"""The admin: a tenant can really be managed in it."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from accounts import services
+from accounts.access import secret_of
+from accounts.models import Account, ApiKey, Cluster, Membership, Role
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Told = list[dict[str, object]]
+
+
+@pytest.fixture
+def admin(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    return client
+
+
+def act(admin: Client, model: str, action: str, *things: Any) -> Any:
+    form = {"action": action, "_selected_action": [thing.pk for thing in things]}
+    return admin.post(f"/admin/accounts/{model}/", form)
+
+
+def inline(prefix: str, *rows: dict[str, Any], initial: int = 0) -> dict[str, Any]:
+    """The form data of an inline."""
+    data: dict[str, Any] = {f"{prefix}-TOTAL_FORMS": len(rows), f"{prefix}-INITIAL_FORMS": initial}
+    for number, row in enumerate(rows):
+        data.update({f"{prefix}-{number}-{name}": value for name, value in row.items()})
+    return data
+
+
+EMPTY = {**inline("memberships"), **inline("clusters")}
+
+
+def test_accounts_are_suspended_and_resumed(admin: Client, account: Account, told: Told) -> None:
+    assert act(admin, "account", "suspend", account).status_code == 302
+    account.refresh_from_db()
+    assert account.suspended
+    assert act(admin, "account", "resume", account).status_code == 302
+    account.refresh_from_db()
+    assert not account.suspended
+    assert told == [{"account_id": account.pk}] * 2
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Suspended.", "Resumed."]
+
+
+def test_clusters_are_switched_off_and_on(admin: Client, cluster: Cluster, told: Told) -> None:
+    act(admin, "cluster", "disable", cluster)
+    assert not Cluster.objects.get().enabled
+    act(admin, "cluster", "enable", cluster)
+    assert Cluster.objects.get().enabled
+    assert told == [{"cluster_pk": cluster.pk}] * 2
+
+
+def test_keys_are_revoked(admin: Client, key: ApiKey, told: Told) -> None:
+    told.clear()
+    act(admin, "apikey", "revoke", key)
+    assert ApiKey.objects.get().revoked
+    assert told == [{"public_key": key.public_key}]
+
+
+def test_rotated_secrets_are_shown_once_and_kept_nowhere(admin: Client, key: ApiKey) -> None:
+    page = act(admin, "apikey", "rotate_secrets", key)
+    secret = secret_of(key.public_key)
+    assert str(secret) in page.content.decode()
+    assert "no-store" in page.headers["Cache-Control"]
+    assert secret not in str(LogEntry.objects.values())
+    assert all(secret not in morsel.value for morsel in admin.cookies.values())
+    for path in ("", f"{key.pk}/change/", f"{key.pk}/history/"):
+        assert str(secret) not in admin.get(f"/admin/accounts/apikey/{path}").content.decode()
+
+
+def test_a_revoked_key_gets_no_new_secret(admin: Client, key: ApiKey) -> None:
+    services.revoke_key(key)
+    before = ApiKey.objects.get().secret_ciphertext
+    assert act(admin, "apikey", "rotate_secrets", key).status_code == 302
+    assert ApiKey.objects.get().secret_ciphertext == before
+
+
+def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, told: Told) -> None:
+    form = {
+        "cluster": cluster.pk,
+        "label": "web",
+        "allows_client_messages": "on",
+        "allowed_origins": "A.com\n\n*.b.org",
+    }
+    page = admin.post("/admin/accounts/apikey/add/", form)
+    key = ApiKey.objects.get()
+    assert str(secret_of(key.public_key)) in page.content.decode()
+    assert key.public_key in page.content.decode()
+    assert (key.label, key.allowed_origins, key.protects_channels) == ("web", ["a.com", "*.b.org"], False)
+    assert told == [{"public_key": key.public_key}]
+
+
+def test_a_key_is_changed_but_for_what_is_fixed(admin: Client, key: ApiKey, told: Told) -> None:
+    told.clear()
+    other = services.create_cluster(key.cluster.account, "other")
+    form = {
+        "cluster": other.pk,
+        "label": "app",
+        "protects_channels": "on",
+        "public_key": "k" * 60,
+        "allowed_origins": "",
+    }
+    assert admin.post(f"/admin/accounts/apikey/{key.pk}/change/", form).status_code == 302
+    changed = ApiKey.objects.get()
+    assert (changed.label, changed.protects_channels, changed.allows_client_messages) == ("app", True, False)
+    assert (changed.cluster, changed.public_key) == (key.cluster, key.public_key)
+    assert told == [{"public_key": key.public_key}]
+
+
+def test_a_bad_origin_is_told_in_the_form(admin: Client, key: ApiKey) -> None:
+    form = {"label": "app", "allowed_origins": "https://a.org"}
+    page = admin.post(f"/admin/accounts/apikey/{key.pk}/change/", form)
+    assert page.status_code == 200
+    assert "Write each origin as in" in page.content.decode()
+    assert ApiKey.objects.get().allowed_origins == []
+
+
+def test_an_account_is_made_with_its_people_and_clusters(admin: Client, owner: User) -> None:
+    form = {
+        "name": "New",
+        **inline("memberships", {"user": owner.pk, "role": "owner"}),
+        **inline("clusters", {"cluster_id": "new", "enabled": "on"}),
+    }
+    assert admin.post("/admin/accounts/account/add/", form).status_code == 302
+    account = Account.objects.get()
+    assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.OWNER)]
+    assert [c.cluster_id for c in account.clusters.all()] == ["new"]
+
+
+def test_a_cluster_is_made_with_a_key_whose_secret_is_shown(admin: Client, account: Account) -> None:
+    form = {
+        "account": account.pk,
+        "cluster_id": "new",
+        "enabled": "on",
+        **inline("keys", {"label": "web", "allows_client_messages": "on"}),
+    }
+    page = admin.post("/admin/accounts/cluster/add/", form)
+    key = ApiKey.objects.get()
+    assert key.cluster.cluster_id == "new"
+    assert str(secret_of(key.public_key)) in page.content.decode()
+
+
+def test_switching_a_cluster_off_in_its_accounts_inline_is_announced(
+    admin: Client, cluster: Cluster, told: Told
+) -> None:
+    form = {
+        "name": "Acme",
+        **inline("memberships"),
+        **inline("clusters", {"id": cluster.pk, "account": cluster.account_id}, initial=1),
+    }
+    assert admin.post(f"/admin/accounts/account/{cluster.account_id}/change/", form).status_code == 302
+    assert not Cluster.objects.get().enabled
+    assert Cluster.objects.get().cluster_id == "acme"
+    assert told == [{"cluster_pk": cluster.pk}]
+
+
+def test_the_last_owner_stays(admin: Client, account: Account, owner: User) -> None:
+    owning = Membership.objects.get(user=owner)
+    form = {
+        "name": "Renamed",
+        **inline("clusters"),
+        **inline(
+            "memberships", {"id": owning.pk, "account": account.pk, "user": owner.pk, "role": "member"}, initial=1
+        ),
+    }
+    answer = admin.post(f"/admin/accounts/account/{account.pk}/change/", form, follow=True)
+    assert "An account keeps at least one owner." in answer.content.decode()
+    assert Account.objects.get().name == "Acme"
+    assert Membership.objects.get(user=owner).role == Role.OWNER
+
+
+def test_deleting_in_bulk_is_announced(admin: Client, key: ApiKey, told: Told) -> None:
+    told.clear()
+    form = {"action": "delete_selected", "_selected_action": [key.cluster.account_id], "post": "yes"}
+    assert admin.post("/admin/accounts/account/", form).status_code == 302
+    assert {"public_key": key.public_key} in told
+
+
+def test_the_audit_fields_cannot_be_typed_into(admin: Client, key: ApiKey) -> None:
+    page = admin.get(f"/admin/accounts/apikey/{key.pk}/change/").content.decode()
+    assert key.public_key in page
+    for name in ("created_at", "last_used_at", "revoked_at", "public_key", "secret"):
+        assert not re.search(rf'<(input|textarea)[^>]*name="[^"]*{name}', page)
+
+
+@pytest.mark.parametrize(
+    ("model", "query", "count"),
+    [
+        ("account", "q=acm", 1),
+        ("account", "q=owner", 1),
+        ("account", "suspended=yes", 0),
+        ("account", "suspended=no", 1),
+        ("cluster", "q=acme", 1),
+        ("cluster", "enabled__exact=0", 0),
+        ("apikey", "q=web", 1),
+        ("apikey", "q=Acme", 1),
+        ("apikey", "q=none", 0),
+        ("apikey", "revoked=no", 1),
+        ("apikey", "used=yes", 0),
+        ("apikey", "protects_channels__exact=1", 0),
+    ],
+)
+def test_search_and_filters(admin: Client, key: ApiKey, model: str, query: str, count: int) -> None:
+    page = admin.get(f"/admin/accounts/{model}/?{query}").content.decode()
+    assert page.count('class="action-select"') == count
+
+
+def test_lists_cost_the_same_for_10000_keys(
+    admin: Client, account: Account, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    clusters = Cluster.objects.bulk_create([Cluster(account=account, cluster_id=f"c{n}") for n in range(100)])
+    ApiKey.objects.bulk_create(
+        [ApiKey(cluster=clusters[n % 100], label=f"key {n}", secret_ciphertext="x") for n in range(10_000)]
+    )
+    for model in ("apikey", "cluster", "account"):
+        with django_assert_max_num_queries(11):
+            page = admin.get(f"/admin/accounts/{model}/").content.decode()
+        assert page.count('class="action-select"') in (1, 50)
+
+
+def test_who_is_no_staff_does_not_get_in(client: Client, owner: User, key: ApiKey) -> None:
+    client.force_login(owner)
+    assert client.get("/admin/accounts/apikey/").status_code == 302

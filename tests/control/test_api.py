@@ -1,0 +1,372 @@
+"""The management API: for each endpoint an owner, a teammate, a stranger, and nobody."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts import services
+from accounts.access import secret_of
+from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from tests.control.conftest import As
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def paths(account: Account, cluster: Cluster, key: ApiKey, teammate: User) -> dict[str, str]:
+    member = Membership.objects.get(account=account, user=teammate)
+    return {
+        "account": f"/api/v1/accounts/{account.pk}/",
+        "members": f"/api/v1/accounts/{account.pk}/members/",
+        "member": f"/api/v1/accounts/{account.pk}/members/{member.pk}/",
+        "cluster": f"/api/v1/clusters/{cluster.pk}/",
+        "key": f"/api/v1/keys/{key.public_key}/",
+        "rotate": f"/api/v1/keys/{key.public_key}/rotate-secret/",
+    }
+
+
+CHANGES = [
+    ("account", "patch", {"name": "B"}),
+    ("account", "delete", None),
+    ("members", "post", {"username": "stranger"}),
+    ("member", "patch", {"role": "owner"}),
+    ("member", "delete", None),
+    ("cluster", "patch", {"enabled": False}),
+    ("cluster", "delete", None),
+    ("key", "patch", {"label": "B"}),
+    ("key", "delete", None),
+    ("rotate", "post", None),
+]
+
+
+def state() -> list[Any]:
+    """Everything that the API could change."""
+    return [list(model.objects.values()) for model in (Account, Membership, Cluster, ApiKey)]
+
+
+@pytest.mark.parametrize(("name", "method", "data"), CHANGES)
+class TestChanging:
+    def test_an_owner_may(
+        self, as_: As, owner: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
+    ) -> None:
+        before = state()
+        assert getattr(as_(owner), method)(paths[name], data).status_code in (200, 201, 204)
+        assert state() != before
+
+    def test_a_member_may_not(
+        self, as_: As, teammate: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
+    ) -> None:
+        before = state()
+        assert getattr(as_(teammate), method)(paths[name], data).status_code == 403
+        assert state() == before
+
+    def test_a_stranger_finds_nothing(
+        self, as_: As, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
+    ) -> None:
+        before = state()
+        assert getattr(as_(stranger), method)(paths[name], data).status_code == 404
+        assert state() == before
+
+    def test_nobody_is_asked_who_they_are(
+        self, as_: As, paths: dict[str, str], name: str, method: str, data: Any
+    ) -> None:
+        before = state()
+        assert getattr(as_(None), method)(paths[name], data).status_code == 401
+        assert state() == before
+
+    def test_of_a_suspended_account_nothing_changes(
+        self, as_: As, owner: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
+    ) -> None:
+        services.suspend_account(Account.objects.get())
+        before = state()
+        answer = getattr(as_(owner), method)(paths[name], data)
+        assert answer.status_code == 403
+        assert "suspended" in answer.json()["detail"]
+        assert state() == before
+
+
+@pytest.mark.parametrize("name", ["account", "members", "member", "cluster", "key"])
+def test_owner_and_member_read_and_a_stranger_finds_nothing(
+    as_: As, owner: User, teammate: User, stranger: User, paths: dict[str, str], name: str
+) -> None:
+    statuses = [as_(user).get(paths[name]).status_code for user in (owner, teammate, stranger, None)]
+    assert statuses == [200, 200, 404, 401]
+
+
+@pytest.mark.parametrize("name", ["accounts", "clusters", "keys"])
+def test_lists_hold_what_belongs_to_ones_accounts(
+    as_: As, owner: User, teammate: User, stranger: User, key: ApiKey, foreign_key: ApiKey, name: str
+) -> None:
+    def listed(user: User) -> list[Any]:
+        results = as_(user).get(f"/api/v1/{name}/").json()["results"]
+        return [entry.get("public_key") or entry["id"] for entry in results]
+
+    own = {"accounts": key.cluster.account_id, "clusters": key.cluster_id, "keys": key.public_key}[name]
+    assert listed(owner) == listed(teammate) == [own]
+    assert len(listed(stranger)) == 1
+    assert listed(stranger) != [own]
+
+
+class TestTokens:
+    def login(self, client: Client, username: str = "owner", password: str = "owner-password") -> Any:
+        return client.post(
+            "/api/v1/token/", {"username": username, "password": password}, content_type="application/json"
+        )
+
+    def test_a_token_opens_the_api_until_it_is_revoked(self, client: Client, account: Account) -> None:
+        answer = self.login(client)
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert set(answer.json()) == {"token", "expiry"}
+        headers = {"Authorization": f"Token {answer.json()['token']}"}
+        assert client.get("/api/v1/accounts/", headers=headers).json()["count"] == 1
+        assert client.delete("/api/v1/token/", headers=headers).status_code == 204
+        assert client.get("/api/v1/accounts/", headers=headers).status_code == 401
+
+    def test_it_is_not_stored(self, client: Client, owner: User) -> None:
+        from knox.models import AuthToken
+
+        token = self.login(client).json()["token"]
+        assert token not in str(list(AuthToken.objects.values()))
+
+    def test_every_bad_login_gets_the_same_answer(self, client: Client, owner: User) -> None:
+        answers = [self.login(client, "owner", "wrong"), self.login(client, "nobody", "wrong")]
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert answers[0].json() == answers[1].json()
+        User.objects.update(is_active=False)
+        assert self.login(client).json() == answers[0].json()
+
+    def test_guessing_one_name_is_throttled_from_all_addresses(self, client: Client, owner: User) -> None:
+        for number in range(10):
+            client.defaults["REMOTE_ADDR"] = f"10.0.0.{number}"
+            assert self.login(client, "owner", "wrong").status_code == 400
+        client.defaults["REMOTE_ADDR"] = "10.0.0.99"
+        refused = self.login(client, "Owner", "wrong")
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 0
+
+    def test_guessing_many_names_is_throttled_from_one_address(self, client: Client, owner: User) -> None:
+        for number in range(10):
+            self.login(client, f"name-{number}", "wrong")
+        assert self.login(client).status_code == 429
+
+    def test_a_session_has_no_token_to_revoke(self, client: Client, owner: User) -> None:
+        client.force_login(owner)
+        assert client.delete("/api/v1/token/").status_code == 404
+
+    @pytest.mark.parametrize(
+        "body", ["", "[]", "{", '"x"', '{"username": {}}', '{"username": "a\\u0000", "password": "b"}']
+    )
+    def test_garbage_is_refused(self, client: Client, db: None, body: str) -> None:
+        assert client.post("/api/v1/token/", body, content_type="application/json").status_code == 400
+
+
+class TestAccounts:
+    def test_whoever_makes_one_owns_it(self, as_: As, stranger: User) -> None:
+        answer = as_(stranger).post("/api/v1/accounts/", {"name": "Mine"})
+        account = Account.objects.get()
+        assert answer.status_code == 201
+        assert answer.json()["id"] == account.pk
+        assert answer.json()["suspended"] is False
+        assert [(m.user, m.role) for m in account.memberships.all()] == [(stranger, Role.OWNER)]
+
+    def test_suspension_is_not_the_tenants_to_change(self, as_: As, owner: User, account: Account) -> None:
+        services.suspend_account(account)
+        answer = as_(owner).get(f"/api/v1/accounts/{account.pk}/").json()
+        assert answer["suspended"] is True
+
+    def test_the_last_owner_stays(self, as_: As, owner: User, account: Account) -> None:
+        own = Membership.objects.get(user=owner)
+        answer = as_(owner).delete(f"/api/v1/accounts/{account.pk}/members/{own.pk}/")
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {"non_field_errors": ["An account keeps at least one owner."]},
+        )
+
+    def test_a_member_of_another_account_is_not_found_under_this_one(
+        self, as_: As, owner: User, account: Account, foreign_key: ApiKey
+    ) -> None:
+        other = Membership.objects.get(account=foreign_key.cluster.account)
+        assert as_(owner).get(f"/api/v1/accounts/{account.pk}/members/{other.pk}/").status_code == 404
+
+    def test_people_are_added_by_name_once(self, as_: As, owner: User, account: Account, stranger: User) -> None:
+        path = f"/api/v1/accounts/{account.pk}/members/"
+        answer = as_(owner).post(path, {"username": "stranger", "role": "member"})
+        assert answer.status_code == 201
+        assert answer.json()["username"] == "stranger"
+        assert as_(owner).post(path, {"username": "stranger"}).status_code == 400
+        assert as_(owner).post(path, {"username": "nobody"}).status_code == 400
+        assert account.memberships.count() == 3
+
+
+class TestClusters:
+    def test_an_owner_makes_one(self, as_: As, owner: User, account: Account) -> None:
+        answer = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"})
+        assert answer.status_code == 201
+        assert Cluster.objects.get().cluster_id == "new"
+        assert answer.json()["enabled"] is True
+
+    def test_a_member_does_not_and_a_stranger_cannot_name_the_account(
+        self, as_: As, teammate: User, stranger: User, account: Account
+    ) -> None:
+        data = {"account": account.pk, "cluster_id": "new"}
+        assert as_(teammate).post("/api/v1/clusters/", data).status_code == 403
+        answer = as_(stranger).post("/api/v1/clusters/", data)
+        assert answer.status_code == 400
+        assert "does not exist" in str(answer.json()["account"])
+        assert not Cluster.objects.exists()
+
+    @pytest.mark.parametrize("cluster_id", ["", "A", "a.b", "-a", "acme", "a\0", None, 7.5, [], "a" * 64])
+    def test_a_bad_or_taken_id_is_refused(self, as_: As, owner: User, cluster: Cluster, cluster_id: Any) -> None:
+        data = {"account": cluster.account_id, "cluster_id": cluster_id}
+        assert as_(owner).post("/api/v1/clusters/", data).status_code == 400
+        assert Cluster.objects.count() == 1
+
+    def test_id_and_account_stay(self, as_: As, owner: User, cluster: Cluster) -> None:
+        other = services.create_account("Second", owner)
+        answer = as_(owner).patch(f"/api/v1/clusters/{cluster.pk}/", {"cluster_id": "b", "account": other.pk})
+        assert answer.json()["cluster_id"] == "acme"
+        assert Cluster.objects.get().account_id == cluster.account_id
+
+    @pytest.mark.parametrize(("query", "count"), [("", 2), ("?account={}", 1), ("?account=99", 0), ("?account=x", 0)])
+    def test_they_are_listed_by_account(self, as_: As, owner: User, cluster: Cluster, query: str, count: int) -> None:
+        services.create_cluster(services.create_account("Second", owner), "second")
+        path = "/api/v1/clusters/" + query.format(cluster.account_id)
+        assert as_(owner).get(path).json()["count"] == count
+
+
+class TestKeys:
+    def test_the_secret_is_in_the_answer_that_issues_a_key_and_nowhere_else(
+        self, as_: As, owner: User, cluster: Cluster
+    ) -> None:
+        client = as_(owner)
+        answer = client.post(
+            "/api/v1/keys/", {"cluster": "acme", "label": "web", "allowed_origins": ["Example.com", "*.a.org"]}
+        )
+        issued = answer.json()
+        key = ApiKey.objects.get()
+        assert answer.status_code == 201
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert issued.pop("secret") == secret_of(key.public_key)
+        assert issued == {
+            "public_key": key.public_key,
+            "cluster": "acme",
+            "label": "web",
+            "protects_channels": False,
+            "allows_client_messages": True,
+            "allowed_origins": ["example.com", "*.a.org"],
+            "revoked": False,
+            "created_at": issued["created_at"],
+            "last_used_at": None,
+        }
+        assert client.get(f"/api/v1/keys/{key.public_key}/").json() == issued
+        assert client.get("/api/v1/keys/").json()["results"] == [issued]
+        changed = client.patch(f"/api/v1/keys/{key.public_key}/", {"label": "app"}).json()
+        assert changed == {**issued, "label": "app"}
+
+    def test_a_rotated_secret_is_in_its_answer(self, as_: As, owner: User, key: ApiKey) -> None:
+        before = secret_of(key.public_key)
+        answer = as_(owner).post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.json()["secret"] == secret_of(key.public_key) != before
+
+    def test_deleting_revokes_and_keeps_the_row(self, as_: As, owner: User, key: ApiKey) -> None:
+        path = f"/api/v1/keys/{key.public_key}/"
+        assert [as_(owner).delete(path).status_code for _ in range(2)] == [204, 204]
+        assert as_(owner).get(path).json()["revoked"] is True
+        assert as_(owner).post(f"{path}rotate-secret/").status_code == 409
+
+    def test_a_member_issues_none_and_a_stranger_cannot_name_the_cluster(
+        self, as_: As, teammate: User, stranger: User, cluster: Cluster
+    ) -> None:
+        data = {"cluster": "acme", "label": "x"}
+        assert as_(teammate).post("/api/v1/keys/", data).status_code == 403
+        assert as_(stranger).post("/api/v1/keys/", data).status_code == 400
+        assert not ApiKey.objects.exists()
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"label": ""},
+            {"label": "x" * 101},
+            {"label": "a\0"},
+            {"label": None},
+            {"cluster": "none"},
+            {"cluster": {}},
+            {"allowed_origins": "example.com"},
+            {"allowed_origins": ["https://example.com"]},
+            {"allowed_origins": ["a.com"] * 101},
+            {"allowed_origins": [{}]},
+            {"protects_channels": "perhaps"},
+        ],
+    )
+    def test_bad_values_are_refused(self, as_: As, owner: User, cluster: Cluster, values: dict[str, Any]) -> None:
+        data = {"cluster": "acme", "label": "x", **values}
+        answer = as_(owner).post("/api/v1/keys/", data)
+        assert answer.status_code == 400
+        assert set(answer.json()) == set(values)
+        assert not ApiKey.objects.exists()
+
+    def test_what_is_read_only_is_ignored(self, as_: As, owner: User, key: ApiKey) -> None:
+        sent = {"public_key": "k" * 60, "revoked": True, "cluster": "b", "secret_ciphertext": "x", "last_used_at": None}
+        before = state()
+        assert as_(owner).patch(f"/api/v1/keys/{key.public_key}/", sent).status_code == 200
+        assert state() == before
+
+    @pytest.mark.parametrize(("query", "count"), [("?cluster=acme", 1), ("?cluster=none", 0), ("?cluster=%00", 0)])
+    def test_they_are_listed_by_cluster(self, as_: As, owner: User, key: ApiKey, query: str, count: int) -> None:
+        services.issue_key(services.create_cluster(key.cluster.account, "second"), "x")
+        assert as_(owner).get(f"/api/v1/keys/{query}").json()["count"] == count
+
+
+def test_lists_are_paginated_and_cost_the_same_for_any_number(
+    as_: As, owner: User, cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(300)])
+    client = as_(owner)
+    with django_assert_num_queries(2):
+        page = client.get("/api/v1/keys/").json()
+    assert (page["count"], len(page["results"])) == (300, 50)
+    with django_assert_num_queries(2):
+        assert len(client.get("/api/v1/keys/?page_size=1000").json()["results"]) == 200
+    with django_assert_num_queries(2):
+        client.get("/api/v1/clusters/")
+    with django_assert_num_queries(2):
+        client.get("/api/v1/accounts/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("accounts/999999999999999999999999/", "accounts/0/", "accounts/x/", "accounts/-1/", "clusters/%00/"),
+        *("keys/x/", "keys/" + "k" * 60 + "/", "keys/?page=x", "keys/?page=99999999999999999999", "none/"),
+    ],
+)
+def test_what_does_not_exist_is_404(as_: As, owner: User, path: str) -> None:
+    assert as_(owner).get(f"/api/v1/{path}").status_code == 404
+
+
+def test_broken_json_is_400(as_: As, owner: User, account: Account) -> None:
+    for body in ("{", "\xff", "nul", '{"name": NaN}'):
+        answer = as_(owner).post("/api/v1/accounts/", body.encode("latin-1"), content_type="application/json")
+        assert answer.status_code == 400
+
+
+def test_requests_are_throttled(as_: As, owner: User, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rest_framework.throttling import UserRateThrottle
+
+    monkeypatch.setitem(UserRateThrottle.THROTTLE_RATES, "user", "3/min")
+    client = as_(owner)
+    assert [client.get("/api/v1/accounts/").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_the_schema_and_its_page_are_open_and_name_no_secret_but_those_shown_once(client: Client) -> None:
+    schema = client.get("/api/v1/schema/").content.decode()
+    assert "secret_ciphertext" not in schema
+    assert "/api/v1/keys/{public_key}/rotate-secret/" in schema
+    page = client.get("/api/v1/docs/")
+    assert page.status_code == 200
+    assert b"cdn" not in page.content

@@ -1,0 +1,70 @@
+"""Secrets at rest."""
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from accounts import crypto, services
+from accounts.access import secret_of
+from accounts.checks import check_encryption_keys
+from accounts.models import ApiKey, Cluster
+
+OLD, NEW = "old" * 20, "new" * 20
+
+
+def test_a_secret_is_unreadable_and_recoverable(settings: Settings) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    first, second = crypto.encrypt("secret"), crypto.encrypt("secret")
+    assert "secret" not in first
+    assert first != second
+    assert crypto.decrypt(first) == crypto.decrypt(second) == "secret"
+
+
+def test_without_keys_of_its_own_it_uses_the_secret_key(settings: Settings) -> None:
+    settings.ENCRYPTION_KEYS = []
+    settings.SECRET_KEY = OLD
+    ciphertext = crypto.encrypt("secret")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = NEW, [OLD]
+    assert crypto.decrypt(ciphertext) == "secret"
+
+
+def test_a_missing_key_is_said_without_the_secret(settings: Settings) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    ciphertext = crypto.encrypt("secret")
+    settings.ENCRYPTION_KEYS = [NEW]
+    with pytest.raises(crypto.DecryptionFailed, match="ENCRYPTION_KEYS") as raised:
+        crypto.decrypt(ciphertext)
+    assert ciphertext not in str(raised.value)
+
+
+@pytest.mark.django_db
+def test_rotating_the_encryption_key_keeps_every_secret(settings: Settings, cluster: Cluster) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    issued = [services.issue_key(cluster, str(number)) for number in range(3)]
+    settings.ENCRYPTION_KEYS = [NEW, OLD]
+    assert [secret_of(key.public_key) for key, _ in issued] == [secret for _, secret in issued]
+    for _ in range(2):
+        call_command("reencrypt_secrets")
+    settings.ENCRYPTION_KEYS = [NEW]
+    assert [secret_of(key.public_key) for key, _ in issued] == [secret for _, secret in issued]
+
+
+@pytest.mark.django_db
+def test_a_secret_that_cannot_be_decrypted_is_left_and_told(
+    settings: Settings, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    lost = services.issue_key(cluster, "lost").key
+    settings.ENCRYPTION_KEYS = [NEW]
+    services.issue_key(cluster, "kept")
+    with pytest.raises(CommandError, match="1 of 2"):
+        call_command("reencrypt_secrets")
+    assert "lost" in capsys.readouterr().err
+    assert ApiKey.objects.get(pk=lost.pk).secret_ciphertext == lost.secret_ciphertext
+
+
+def test_a_short_encryption_key_is_an_error(settings: Settings) -> None:
+    settings.ENCRYPTION_KEYS = [OLD, "short"]
+    (error,) = check_encryption_keys(None)
+    assert error.id == "accounts.E001"
+    assert "Key 2" in error.msg

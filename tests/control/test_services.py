@@ -1,0 +1,141 @@
+"""The verbs: what they validate, write and announce."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from accounts import services
+from accounts.access import secret_of
+from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.models import Account, ApiKey, Cluster, Membership, Role
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Told = list[dict[str, object]]
+
+
+def test_every_change_of_access_is_announced_once(key: ApiKey, told: Told) -> None:
+    account, cluster = key.cluster.account, key.cluster
+    told.clear()
+    services.update_key(key, allows_client_messages=False)
+    services.rotate_secret(key)
+    services.revoke_key(key)
+    services.revoke_key(key)
+    services.update_cluster(cluster, enabled=False)
+    services.suspend_account(account)
+    services.suspend_account(account)
+    services.resume_account(account)
+    services.resume_account(account)
+    of_key, of_cluster, of_account = (
+        {"public_key": key.public_key},
+        {"cluster_pk": cluster.pk},
+        {"account_id": account.pk},
+    )
+    assert told == [of_key, of_key, of_key, of_cluster, of_account, of_account]
+
+
+def test_a_new_key_is_announced_since_it_may_have_been_tried_before(cluster: Cluster, told: Told) -> None:
+    issued = services.issue_key(cluster, "new")
+    assert told == [{"public_key": issued.key.public_key}]
+
+
+def test_deleting_is_announced_however_it_is_done(key: ApiKey, told: Told) -> None:
+    account_id, cluster_pk = key.cluster.account_id, key.cluster_id
+    told.clear()
+    Account.objects.filter(pk=account_id).delete()
+    assert {"public_key": key.public_key} in told
+    assert {"cluster_pk": cluster_pk} in told
+    assert {"account_id": account_id} in told
+
+
+def test_nothing_is_announced_of_what_was_rolled_back(key: ApiKey, told: Told) -> None:
+    told.clear()
+    with transaction.atomic():
+        services.revoke_key(key)
+        transaction.set_rollback(True)
+    assert told == []
+    assert not ApiKey.objects.get(pk=key.pk).revoked
+
+
+def test_a_receiver_that_fails_does_not_undo_the_change(key: ApiKey) -> None:
+    from accounts.signals import access_changed
+
+    def fail(**_: object) -> None:
+        raise RuntimeError
+
+    access_changed.connect(fail)
+    try:
+        services.revoke_key(key)
+    finally:
+        access_changed.disconnect(fail)
+    assert ApiKey.objects.get(pk=key.pk).revoked
+
+
+def test_a_secret_is_returned_once_and_kept_encrypted(cluster: Cluster) -> None:
+    key, secret = issued = services.issue_key(cluster, "x")
+    assert len(secret) == 60
+    assert secret not in repr(issued)
+    assert secret not in str(vars(ApiKey.objects.get(pk=key.pk)))
+    assert secret_of(key.public_key) == secret
+
+
+def test_a_rotated_secret_replaces_the_old_one(cluster: Cluster) -> None:
+    key, old = services.issue_key(cluster, "x")
+    new = services.rotate_secret(key)
+    assert new != old
+    assert secret_of(key.public_key) == new
+
+
+def test_a_revoked_key_gets_no_new_secret_and_keeps_when_it_was_revoked(key: ApiKey) -> None:
+    services.revoke_key(key)
+    first = key.revoked_at
+    services.revoke_key(key)
+    assert key.revoked_at == first is not None
+    with pytest.raises(services.KeyRevoked):
+        services.rotate_secret(key)
+
+
+def test_an_account_keeps_an_owner(account: Account, owner: User, teammate: User) -> None:
+    owning = Membership.objects.get(user=owner)
+    with pytest.raises(ValidationError, match="at least one owner"):
+        services.remove_member(owning)
+    with pytest.raises(ValidationError, match="at least one owner"):
+        services.set_role(owning, Role.MEMBER)
+    services.set_role(Membership.objects.get(user=teammate), Role.OWNER)
+    services.remove_member(owning)
+    assert [membership.user for membership in account.memberships.all()] == [teammate]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101])
+def test_an_account_needs_a_good_name(account: Account, name: str) -> None:
+    with pytest.raises(ValidationError):
+        services.create_account(name)
+    with pytest.raises(ValidationError):
+        services.rename_account(account, name)
+    assert [a.name for a in Account.objects.all()] == ["Acme"]
+
+
+def test_bad_values_change_nothing(cluster: Cluster, key: ApiKey) -> None:
+    with pytest.raises(ValidationError):
+        services.create_cluster(cluster.account, "Not A Label")
+    with pytest.raises(ValidationError):
+        services.issue_key(cluster, "")
+    with pytest.raises(ValidationError):
+        services.update_key(key, allowed_origins=["https://example.com"])
+    with pytest.raises(TypeError, match="revoked_at"):
+        services.update_key(key, revoked_at=None)
+    assert (Cluster.objects.count(), ApiKey.objects.count()) == (1, 1)
+    assert ApiKey.objects.get().allowed_origins == []
+
+
+def test_the_demo_tenant_is_made_once() -> None:
+    first, second = (services.ensure_demo(DEMO_PUBLIC_KEY) for _ in range(2))
+    assert first == second
+    assert (Account.objects.count(), Cluster.objects.count(), ApiKey.objects.count()) == (1, 1, 1)
+    assert not services.has_other_accounts()
+
+
+def test_other_accounts_are_noticed(account: Account) -> None:
+    assert services.has_other_accounts()
+    services.ensure_demo(DEMO_PUBLIC_KEY)
+    assert services.has_other_accounts()
