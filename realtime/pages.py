@@ -1,11 +1,27 @@
 """Plain HTTP answers of realtime: the front page, and what a socket's URL says to who is no socket."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from accounts.demo import DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
+
+from .conf import conf
 
 
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("")
+    """What runs here, and a socket tester. It knows the demo key alone, which everybody does."""
+    scheme = "wss" if request.is_secure() else "ws"
+    port = f":{request.get_port()}" if ":" in request.get_host() else ""
+    context = {
+        "cluster_domains": " ".join(conf().cluster_domains),
+        "demo_cluster": DEMO_CLUSTER_ID,
+        "demo_key": DEMO_PUBLIC_KEY,
+        "pattern": f"{scheme}://CLUSTER_ID.{conf().cluster_domains[0]}{port}/v3/CHANNEL_ID?api_key=API_KEY",
+    }
+    return render(request, "realtime/index.html", context)
 
 
 @csrf_exempt

@@ -100,6 +100,13 @@ def test_the_front_page_the_admin_and_the_documentation_are_there(serve: LiveSer
         assert client.get("/none").status_code == 404
 
 
+def test_the_front_page_runs_under_a_strict_content_security_policy(serve: LiveServer) -> None:
+    page = httpx.get(serve.url("/", scheme="http"), trust_env=False).text
+    assert DEMO_PUBLIC_KEY in page
+    assert "ws://CLUSTER_ID.localhost" in page
+    assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|https?://", page)
+
+
 def test_a_page_asked_of_a_foreign_host_is_refused_without_a_traceback(serve: LiveServer) -> None:
     answer = httpx.get(serve.url("/admin/", scheme="http"), headers={"Host": "evil.example"}, trust_env=False)
     assert answer.status_code == 400
