@@ -9,9 +9,13 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
     try:
         from django.core.management import execute_from_command_line
+        from environs import EnvError
     except ImportError as error:
         sys.exit(f"{error}. Install the packages first: pip install -r requirements.txt")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except EnvError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from environs import FileAwareEnv
 
 from .local_secret import read_or_create_secret
 
-env = FileAwareEnv()
+env = FileAwareEnv(strip_whitespace=True)
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 
 from accounts.models import Account, ApiKey, Cluster, Membership, Role, new_key, validate_allowed_origins
 
@@ -13,7 +13,7 @@ def refused(model: type[Account | Cluster | ApiKey | Membership], **values: obje
     try:
         with transaction.atomic():
             model(**values).save()
-    except IntegrityError:
+    except (IntegrityError, DataError):
         return True
     return False
 

@@ -1,0 +1,64 @@
+"""What the README says is what happens."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.servers import PROJECT, LiveServer
+
+README = (PROJECT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    return start("serve")
+
+
+def test_the_first_message_in_python(server: LiveServer) -> None:
+    (program,) = blocks("python")
+    program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.returncode) == ("Hello!\n", 0), done.stderr
+
+
+def test_the_first_message_in_javascript(server: LiveServer) -> None:
+    if not shutil.which("node"):
+        pytest.skip("The browser's program runs in Node here, which is not on PATH.")
+    program = blocks("js")[0].replace("demo.localhost:8000", f"127.0.0.1:{server.port}")
+    command = ["node", "--experimental-websocket", "-e", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        try:
+            assert node.stdout.readline() == "Hello!\n"
+        finally:
+            node.kill()
+
+
+def test_issuing_a_key_with_curl(server: LiveServer) -> None:
+    server.manage("shell", "-v", "0", "-c", MAKE_ADA)
+    program = next(block for block in blocks("bash") if "api()" in block).replace(":8000", f":{server.port}")
+    done = subprocess.run(["bash", "-eu", "-c", program], input="ada-password\n", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'"cluster_id":"acme".*"cluster":"acme","label":"website".*"secret":"[\w-]{60}"', done.stdout)
+
+
+MAKE_ADA = """
+from django.contrib.auth import get_user_model
+get_user_model().objects.create_user("ada", password="ada-password")
+"""
+
+
+def test_every_setting_is_in_its_table() -> None:
+    settings = (PROJECT / "piesite" / "settings.py").read_text()
+    names = set(re.findall(r'env\.\w+\("(\w+)"', settings))
+    missing = sorted(name for name in names if f"`{name}`" not in README)
+    assert "DATABASE_URL" in names
+    assert missing == []
