@@ -43,11 +43,16 @@ async def test_revoking_a_key_closes_its_connections_and_no_others(
     assert await (await connect(channel, key=key)).ending() == ([error(closes.BAD_KEY)], 4001)
 
 
-async def test_a_new_key_works_at_once_even_if_it_was_tried_before(
-    owner: httpx.AsyncClient, connect: Connect, channel: str
-) -> None:
+async def test_a_new_key_works_at_once(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
     issued = (await owner.post("keys/", json={"cluster": "demo", "label": "new"})).json()
     await (await connect(channel, key=issued["public_key"])).settle()
+
+
+async def test_using_a_key_shows_in_its_last_use(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
+    key = (await owner.post("keys/", json={"cluster": "demo", "label": "used"})).json()["public_key"]
+    assert (await owner.get(f"keys/{key}/")).json()["last_used_at"] is None
+    await connect(channel, key=key)
+    assert (await owner.get(f"keys/{key}/")).json()["last_used_at"] is not None
 
 
 async def test_switching_a_cluster_off_and_on(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:

@@ -5,14 +5,17 @@ import contextlib
 import json
 import socket
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from realtime import closes
 from realtime.closes import Close
+from tests.clients import channel_path, open_client
 from tests.conftest import Connect
-from tests.servers import LiveServer
+from tests.servers import LiveServer, free_port, server_command
 
 MIB = 1024 * 1024
 GOOD_HANDSHAKE = ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
@@ -77,6 +80,50 @@ async def test_text_that_is_not_utf8_ends_with_1007(connect: Connect, channel: s
     _, code = await sender.ending()
     assert code == 1007
     await receiver.settle()
+
+
+async def test_a_client_that_does_not_read_is_closed_with_4100_and_delays_nobody(
+    connect: Connect, channel: str
+) -> None:
+    sender, receiver, slow = await connect(channel), await connect(channel), await connect(channel)
+    message = "x" * 65536
+    for _ in range(400):
+        await sender.send(message)
+        assert await receiver.receive() == message
+    frames, code = await slow.ending()
+    assert code == 4100
+    assert len(frames) < 400
+    assert set(frames) == {message}, "what it was sent before it was given up is whole, and no error frame follows"
+    await sender.settle()
+
+
+async def test_a_full_node_sends_clients_away_with_1013_and_without_an_error_frame(
+    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    server = start("serve", MAX_CONNECTIONS="2")
+    path = channel_path(channel, keys["demo"])
+    async with open_client(server, path) as one, open_client(server, path):
+        async with open_client(server, path) as third:
+            assert await third.ending() == ([], 1013)
+        assert await one.count() == 2
+    async with open_client(server, path) as again:
+        assert await again.count() == 1
+
+
+async def test_without_its_tables_the_service_sends_clients_away_with_1013_and_one_line_in_the_log(
+    tmp_path: Path, channel: str
+) -> None:
+    port = free_port()
+    server = LiveServer(tmp_path, server_command("serve", port, tmp_path), port)
+    server.start()
+    try:
+        async with open_client(server, channel_path(channel, "k" * 60)) as client:
+            assert await client.ending() == ([], 1013)
+    finally:
+        server.stop()
+    assert "manage.py migrate" in server.log
+    assert "database" in server.log
+    assert "Traceback" not in server.log
 
 
 class TestOnDaphne:
