@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -64,6 +65,8 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:
         try:
             await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
+            if isinstance(connection.outlet, wire.WireOutlet):
+                connection.outlet.take_messages(partial(self.receive, connection))
             while (event := await receive())["type"] == "websocket.receive":
                 text = event.get("text")
                 self.receive(connection, event["bytes"] if text is None else text)
@@ -86,7 +89,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         else:
             message = Message(data)
             # Daphne has refused larger ones by their header already; other servers have limits of their own.
-            if len(message.frame) > self.max_frame_bytes:
+            if len(message.wire) > self.max_frame_bytes:
                 self.node.end(connection, TOO_BIG)
             else:
                 self.node.publish(connection, message)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 TEXT = 0x1
@@ -35,7 +34,7 @@ def compact_json(value: Any) -> str:
 class Message:
     """One message: a text or bytes, and the frame that carries it to every receiver."""
 
-    __slots__ = ("data", "frame")
+    __slots__ = ("data", "wire")
 
     def __init__(self, data: str | bytes) -> None:
         """
@@ -46,21 +45,22 @@ class Message:
             UnicodeEncodeError: the text has a lone surrogate, which UTF-8 cannot carry.
         """
         self.data = data
-        self.frame = encode_frame(TEXT, data.encode()) if isinstance(data, str) else encode_frame(BINARY, data)
+        self.wire = encode_frame(TEXT, data.encode()) if isinstance(data, str) else encode_frame(BINARY, data)
+
+    @property
+    def messages(self) -> "Sequence[Message]":
+        """A message is a batch of one."""
+        return (self,)
 
 
 class Batch:
     """Messages that go to one or more connections together, in this order."""
 
+    __slots__ = ("messages", "wire")
+
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
-
-    @cached_property
-    def wire(self) -> bytes:
-        """The frames of all messages, to be written in one call."""
-        if len(self.messages) == 1:
-            return self.messages[0].frame
-        return b"".join([message.frame for message in self.messages])
+        self.wire = b"".join([message.wire for message in messages])
 
 
 def error_message(sentence: str) -> Message:

@@ -34,15 +34,20 @@ class Room:
     def flush(self) -> None:
         """Deliver what waits: one write a member, however many messages came in this turn."""
         pending, self.pending = self.pending, []
-        if not pending:
-            return
-        everything = Batch([message for message, _ in pending])
-        without_own = {sender for _, sender in pending if sender is not None and not sender.echo}
-        for member in self.members:
-            if member not in without_own:
-                member.outlet.deliver(everything)
-            elif others := [message for message, sender in pending if sender is not member]:
-                member.outlet.deliver(Batch(others))
+        if len(pending) == 1:
+            message, sender = pending[0]
+            skipped = None if sender is None or sender.echo else sender
+            for member in self.members:
+                if member is not skipped:
+                    member.outlet.deliver(message)
+        elif pending:
+            everything = Batch([message for message, _ in pending])
+            without_own = {sender for _, sender in pending if sender is not None and not sender.echo}
+            for member in self.members:
+                if member not in without_own:
+                    member.outlet.deliver(everything)
+                elif others := [message for message, sender in pending if sender is not member]:
+                    member.outlet.deliver(Batch(others))
 
 
 class Hub:

@@ -17,7 +17,7 @@ from .admission import Admission
 from .bus import Bus
 from .closes import OVER_CAPACITY, RESTARTING, Close, Refusal
 from .conf import conf
-from .frames import Batch, Message
+from .frames import Message
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
 from .outlets import Outlet
@@ -44,7 +44,7 @@ class Connection(Member):
         """Send a message to this connection alone, after all that was sent to it before."""
         if self.room is not None:
             self.room.flush()
-            self.outlet.deliver(Batch([message]))
+            self.outlet.deliver(message)
 
 
 class Node:

@@ -17,7 +17,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Outlet(Protocol):
     """The way out to one accepted connection. Loop thread only; no method waits, raises, or calls back into the hub."""
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch | Message) -> None:
         """Send messages, in order. Above the limit of what may wait, the connection is closed (4100) instead."""
 
     def close(self, close: Close) -> None:
@@ -43,7 +43,7 @@ class AsgiOutlet:
         self._work = asyncio.Event()
         self._writer = asyncio.create_task(self._write())
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch | Message) -> None:
         if self._close is not None:
             return
         if self._queued_bytes > self._max_backlog_bytes:
@@ -52,7 +52,7 @@ class AsgiOutlet:
             self.close(TOO_SLOW)
             return
         self._queue.extend(batch.messages)
-        self._queued_bytes += sum(len(message.frame) for message in batch.messages)
+        self._queued_bytes += sum(len(message.wire) for message in batch.messages)
         self._work.set()
 
     def close(self, close: Close) -> None:
@@ -68,7 +68,7 @@ class AsgiOutlet:
             while True:
                 while self._queue:
                     message = self._queue.popleft()
-                    self._queued_bytes -= len(message.frame)
+                    self._queued_bytes -= len(message.wire)
                     kind = "text" if isinstance(message.data, str) else "bytes"
                     await self._send({"type": "websocket.send", kind: message.data})
                 if self._close is not None:

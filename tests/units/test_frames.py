@@ -17,11 +17,11 @@ from realtime.frames import Batch, Message, compact_json, error_message, system_
 )
 def test_a_frame_has_the_shortest_form_of_its_length(length: int, header: bytes) -> None:
     payload = bytes(length)
-    assert Message(payload).frame == header + payload
+    assert Message(payload).wire == header + payload
 
 
 def test_a_text_is_a_text_frame_in_utf8() -> None:
-    assert Message("😀").frame == b"\x81\x04\xf0\x9f\x98\x80"
+    assert Message("😀").wire == b"\x81\x04\xf0\x9f\x98\x80"
 
 
 def test_a_text_that_utf8_cannot_carry_is_no_message() -> None:
@@ -35,7 +35,7 @@ def test_a_batch_is_its_frames_in_order() -> None:
 
 def test_a_batch_of_one_does_not_copy() -> None:
     message = Message("a")
-    assert Batch([message]).wire is message.frame
+    assert Batch([message]).wire is message.wire
 
 
 def test_json_is_compact_and_keeps_characters() -> None:
