@@ -74,6 +74,24 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     sink: Callable[[str | bytes], None] | None = None
     """Takes messages in place of the application's queue."""
+    outlet: "WireOutlet | None" = None
+    """Writes to the socket itself, and has to know when others write or the connection closes."""
+    _state: int = WebSocketProtocol.STATE_CLOSED
+
+    @property
+    def state(self) -> int:
+        return self._state
+
+    @state.setter
+    def state(self, state: int) -> None:
+        self._state = state
+        if self.outlet is not None:
+            self.outlet.hold()
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        self.transport.write(data)
+        if self.outlet is not None:
+            self.outlet.hold()
 
     def connectionMade(self) -> None:
         if not hasattr(type(self), "autoPingTimeout"):
@@ -97,7 +115,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
         """Take whole messages at the front by a short path; all else is Autobahn's."""
         if (
             self.sink is not None
-            and self.state == _OPEN
+            and self._state == _OPEN
             and not self.data
             and self.current_frame is None
             and not self.inside_message
@@ -136,7 +154,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
                     break
             sink(message)
             position = end
-            if self.state != _OPEN:
+            if self._state != _OPEN:
                 break
         if position:
             self.last_ping = time.time()
@@ -160,7 +178,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
             if code == close.code and close.sentence is not None and self.state == _OPEN:
-                self.transport.write(error_message(close.sentence).wire)
+                self.sendData(error_message(close.sentence).wire)
         super()._fail_connection(code, reason)
 
 
@@ -178,43 +196,61 @@ class WireOutlet:
     way of buffering and polling costs several times as much. TLS has no socket to write to and goes to Twisted always.
     """
 
-    __slots__ = ("_max_backlog_bytes", "_protocol", "_socket", "_tcp", "_transport")
+    __slots__ = ("_direct", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport")
 
     def __init__(self, protocol: ServerProtocol, max_backlog_bytes: int) -> None:
         self._protocol = protocol
         self._max_backlog_bytes = max_backlog_bytes
         self._transport = transport = protocol.transport
-        self._socket = transport.socket if isinstance(transport, tcp.Connection) else None
+        self._direct = transport.socket.send if isinstance(transport, tcp.Connection) else None
+        # The socket's send while nothing waits and the connection is open, else None. So a delivery looks at this
+        # object alone, and not at the many attributes of protocol and transport: with a thousand receivers, their way
+        # from memory costs as much as the rest.
+        self._send: Callable[[bytes], int] | None = None
         while hasattr(transport, "wrappedProtocol"):
             transport = transport.transport
         self._tcp = transport
+        protocol.outlet = self
 
     def deliver(self, batch: Batch | Message) -> None:
-        if self._protocol.state != _OPEN:
+        send = self._send
+        if send is None:
+            self._deliver_behind(batch)
             return
         data = batch.wire
-        tcp = self._tcp
-        waiting = len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen
-        if waiting > self._max_backlog_bytes:
+        try:
+            sent = send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            return  # the transport finds out by itself, and the consumer with it
+        if sent < len(data):
+            self.hold()
+            self._transport.write(data[sent:])
+
+    def _deliver_behind(self, batch: Batch | Message) -> None:
+        """Deliver when something may wait, or the connection may be closed."""
+        if self._protocol.state != _OPEN:
+            return
+        waiting = len(self._tcp.dataBuffer) - self._tcp.offset + self._tcp._tempDataLen
+        if not waiting and self._direct is not None:
+            self._send = self._direct
+            self.deliver(batch)
+        elif waiting > self._max_backlog_bytes:
             self._protocol.closeHandshakeTimeout = SLOW_CLOSE_SECONDS
             self.close(TOO_SLOW)
-        elif waiting or self._socket is None:
-            self._transport.write(data)
         else:
-            try:
-                sent = self._socket.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError:
-                return  # the transport finds out by itself, and the consumer with it
-            if sent < len(data):
-                self._transport.write(data[sent:])
+            self._transport.write(batch.wire)
+
+    def hold(self) -> None:
+        """Write no more to the socket itself until the transport has written what it has."""
+        self._send = None
 
     def close(self, close: Close) -> None:
         if self._protocol.state != _OPEN:
             return
         if close.sentence is not None:
-            self._transport.write(error_message(close.sentence).wire)
+            self._protocol.sendData(error_message(close.sentence).wire)
         self._protocol.sendCloseFrame(code=close.code)
 
     def take_messages(self, sink: Callable[[str | bytes], None]) -> None:
@@ -225,7 +261,8 @@ class WireOutlet:
         self._protocol.sink = sink
 
     def stop(self) -> None:
-        self._protocol.sink = None
+        self._send = None
+        self._protocol.sink = self._protocol.outlet = None
 
     @property
     def is_gone(self) -> bool:
