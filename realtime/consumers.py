@@ -1,7 +1,7 @@
 """The life of one connection: admitted, joined, receives, left."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     message no task, no thread and no copy.
     """
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self.node = current_node()
         self.max_frame_bytes = frame_size(conf().max_message_bytes)
@@ -45,6 +45,8 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
             else:
+                # Neither its credentials nor the memory that they take are needed any more.
+                scope["headers"], scope["query_string"] = [], b""
                 await self._serve(Connection(admission, outlet), receive, send)
         finally:
             outlet.stop()

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.types import ConnectionDeny
@@ -33,6 +33,25 @@ _TWO_BYTES = 126  # in the place of a length: it follows in two bytes
 _SHORTEST = 6  # the bytes of an empty masked frame
 _PLAIN_TCP = TransportDetails(is_server=True, is_secure=False)
 _OPEN = WebSocketProtocol.STATE_OPEN
+_OF_THE_HANDSHAKE = (
+    "_raw_query_string",
+    "_wskey",
+    "application_deferred",
+    "clean_headers",
+    "http_headers",
+    "http_request_data",
+    "http_request_host",
+    "http_request_params",
+    "http_request_path",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+    "websocket_extensions",
+    "websocket_origin",
+    "websocket_protocols",
+    "protocol_to_accept",
+    "send_queue",  # for writing in small pieces, which sendData does not
+)
 _CLOSED = WebSocketProtocol.STATE_CLOSED
 
 
@@ -62,6 +81,12 @@ def _takes(cls: type, method: str, *parameters: str) -> bool:
     return function is not None and set(parameters) <= set(inspect.signature(function).parameters)
 
 
+class _Requested(NamedTuple):
+    """What Daphne still asks of a handshake when the connection closes."""
+
+    path: str
+
+
 class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     """Daphne's connection, which ends with the frames and codes that the wire contract promises."""
 
@@ -72,6 +97,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     maxMessagePayloadSize = 0
     maxFramePayloadSize = 0
 
+    request: Any
     sink: Callable[[str | bytes], None] | None = None
     """Takes messages in place of the application's queue."""
     outlet: "WireOutlet | None" = None
@@ -87,6 +113,17 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
         self._state = state
         if self.outlet is not None:
             self.outlet.hold()
+
+    def onOpen(self) -> None:
+        super().onOpen()
+        # Half of what an idle connection holds on to is left from its handshake.
+        for name in _OF_THE_HANDSHAKE:
+            self.__dict__.pop(name, None)
+        self.request = _Requested(self.request.path)
+        if isinstance(self.transport, tcp.Connection):
+            # The HTTP channel, and with it the request. It would stop reading while something waits to be written,
+            # which keeps a slow client's pongs and close frame from being heard; outlets bound what waits.
+            self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self.transport.write(data)
