@@ -68,7 +68,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         try:
             await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
             if isinstance(connection.outlet, wire.WireOutlet):
-                connection.outlet.take_messages(partial(self.receive, connection))
+                connection.outlet.take_messages(partial(self.receive, connection), connection.flush)
             while (event := await receive())["type"] == "websocket.receive":
                 text = event.get("text")
                 self.receive(connection, event["bytes"] if text is None else text)

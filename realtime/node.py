@@ -42,9 +42,13 @@ class Connection(Member):
 
     def send(self, message: Message) -> None:
         """Send a message to this connection alone, after all that was sent to it before."""
+        self.flush()
+        self.outlet.deliver(message)
+
+    def flush(self) -> None:
+        """Deliver what waits for the end of this turn of the loop now."""
         if self.room is not None:
             self.room.flush()
-            self.outlet.deliver(message)
 
 
 class Node:
@@ -105,7 +109,7 @@ class Node:
         """Close a connection from this side. It counts no longer, sends nothing and receives nothing any more."""
         connection.ended = close
         if connection.room is not None:
-            connection.room.flush()
+            connection.flush()
             self.leave(connection)
             connection.outlet.close(close)
 

@@ -100,6 +100,8 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     request: Any
     sink: Callable[[str | bytes], None] | None = None
     """Takes messages in place of the application's queue."""
+    before_close: Callable[[], None] | None = None
+    """Sends what was to be sent before a close frame."""
     outlet: "WireOutlet | None" = None
     """Writes to the socket itself, and has to know when others write or the connection closes."""
     _state: int = WebSocketProtocol.STATE_CLOSED
@@ -126,9 +128,10 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        self.transport.write(data)
-        if self.outlet is not None:
-            self.outlet.hold()
+        if self.outlet is None:
+            self.transport.write(data)
+        else:
+            self.outlet.write(data)
 
     def connectionMade(self) -> None:
         if not hasattr(type(self), "autoPingTimeout"):
@@ -212,9 +215,16 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             raise ConnectionDeny(400, "Sec-WebSocket-Protocol must be ASCII")  # type: ignore[no-untyped-call]
         return super().onConnect(request)
 
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        if self.before_close is not None:
+            self.before_close()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
             if code == close.code and close.sentence is not None and self.state == _OPEN:
+                if self.before_close is not None:
+                    self.before_close()
                 self.sendData(error_message(close.sentence).wire)
         super()._fail_connection(code, reason)
 
@@ -269,7 +279,7 @@ class WireOutlet:
         """Deliver when something may wait, or the connection may be closed."""
         if self._protocol.state != _OPEN:
             return
-        waiting = len(self._tcp.dataBuffer) - self._tcp.offset + self._tcp._tempDataLen
+        waiting = self._waiting()
         if not waiting and self._direct is not None:
             self._send = self._direct
             self.deliver(batch)
@@ -279,6 +289,22 @@ class WireOutlet:
         else:
             self._transport.write(batch.wire)
 
+    def _waiting(self) -> int:
+        return int(len(self._tcp.dataBuffer) - self._tcp.offset + self._tcp._tempDataLen)
+
+    def write(self, data: bytes) -> None:
+        """Write a frame of Autobahn's own, or the answer to a handshake, whatever the state of the connection.
+
+        At once too: where a client's close frame follows on what ends the connection, Autobahn drops what still waits.
+        """
+        sent = 0
+        if self._direct is not None and not self._waiting():
+            with contextlib.suppress(OSError):
+                sent = self._direct(data)
+        if sent < len(data):
+            self.hold()
+            self._transport.write(data[sent:])
+
     def hold(self) -> None:
         """Write no more to the socket itself until the transport has written what it has."""
         self._send = None
@@ -287,19 +313,23 @@ class WireOutlet:
         if self._protocol.state != _OPEN:
             return
         if close.sentence is not None:
-            self._protocol.sendData(error_message(close.sentence).wire)
+            self.write(error_message(close.sentence).wire)
         self._protocol.sendCloseFrame(code=close.code)
 
-    def take_messages(self, sink: Callable[[str | bytes], None]) -> None:
+    def take_messages(self, sink: Callable[[str | bytes], None], before_close: Callable[[], None]) -> None:
         """Give what the client sends to `sink` from now on, in place of the application's `receive()`.
 
         What came before and is queued must be received without waiting in between, or the order is lost.
+
+        Args:
+            sink: takes a message.
+            before_close: delivers what waits for the client; called before each close frame.
         """
-        self._protocol.sink = sink
+        self._protocol.sink, self._protocol.before_close = sink, before_close
 
     def stop(self) -> None:
         self._send = None
-        self._protocol.sink = self._protocol.outlet = None
+        self._protocol.sink = self._protocol.before_close = self._protocol.outlet = None
 
     @property
     def is_gone(self) -> bool:

@@ -34,11 +34,11 @@ def start(
     """Start servers; each has the same tenants in a database of its own. None may have logged a traceback."""
     servers: list[LiveServer] = []
 
-    def start_one(kind: str, *arguments: str, **env: str) -> LiveServer:
+    def start_one(kind: str, *arguments: str, application: str = "piesite.asgi:application", **env: str) -> LiveServer:
         directory = tmp_path_factory.mktemp(kind)
         shutil.copytree(tenants[0], directory, dirs_exist_ok=True)
         port = free_port()
-        command = [*server_command(kind, port, directory), *arguments]
+        command = [*server_command(kind, port, directory, application), *arguments]
         server = LiveServer(directory, command, port, kind=kind, **env)
         server.start()
         servers.append(server)

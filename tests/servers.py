@@ -131,21 +131,21 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
     return key, certificate
 
 
-def server_command(kind: str, port: int, directory: Path) -> list[str]:
+def server_command(kind: str, port: int, directory: Path, application: str = "piesite.asgi:application") -> list[str]:
     """How to start the service: by its own command, by plain daphne, behind daphne's TLS, or by uvicorn."""
     python = [sys.executable]
     match kind:
         case "serve":
             return [*python, "manage.py", "serve", "--port", str(port)]
         case "daphne":
-            return [*python, "-m", "daphne", "-v", "0", "-p", str(port), "piesite.asgi:application"]
+            return [*python, "-m", "daphne", "-v", "0", "-p", str(port), application]
         case "tls":
             key, certificate = make_certificate(directory)
             endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
-            return [*python, "-m", "daphne", "-v", "0", "-e", endpoint, "piesite.asgi:application"]
+            return [*python, "-m", "daphne", "-v", "0", "-e", endpoint, application]
         case "uvicorn":
             options = ["--port", str(port), "--log-level", "warning", "--ws", "websockets-sansio"]
-            return [*python, "-m", "uvicorn", *options, "piesite.asgi:application"]
+            return [*python, "-m", "uvicorn", *options, application]
     raise AssertionError(kind)
 
 

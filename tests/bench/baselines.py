@@ -1,4 +1,4 @@
-"""What this project is measured against, on the same daphne: Channels as its tutorial writes it, and as good as nothing."""
+"""What this project is measured against on the same daphne: Channels as in its tutorial, and as good as nothing."""
 
 import os
 from typing import Any
