@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,11 +19,12 @@ from tests.clients import channel_path
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
-EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "150"))
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
-# How long a server that waits for more is waited for, in seconds.
-QUIET_SECONDS = 0.7
+# How long the server's answers are waited for, in seconds; and where it may wait for more itself, as after garbage.
+ANSWER_SECONDS = 20.0
+GARBAGE_SECONDS = 1.5
 LENGTHS = [0, 1, 124, 125, 126, 127, 65535, 65536]
 
 
@@ -105,12 +107,14 @@ faults = st.one_of(
     ),
     st.just(b"\x82\xff" + struct.pack("!Q", 1 << 30) + bytes(4)),
     st.just(b"\x82\xff" + struct.pack("!Q", 1 << 63) + bytes(4)),
-    st.binary(min_size=1, max_size=20),
 )
+garbage = st.binary(min_size=1, max_size=20)
 
 
 class Pieces(list[bytes]):
     """What reaches TCP together; long ones are shown cut."""
+
+    answer_seconds = ANSWER_SECONDS
 
     def __repr__(self) -> str:
         return f"[{', '.join(repr(piece[:40]) + f' of {len(piece)}' for piece in self)}]"
@@ -120,19 +124,24 @@ class Pieces(list[bytes]):
 def conversations(draw: st.DrawFn) -> Pieces:
     """What a client sends, in the pieces in which it reaches TCP."""
     parts = draw(st.lists(st.one_of(whole_messages, whole_messages, controls, fragmented()), max_size=6))
-    if draw(st.booleans()):
-        parts.insert(draw(st.integers(0, len(parts))), draw(faults))
+    kind = draw(st.sampled_from(["valid"] * 10 + ["fault"] * 10 + ["garbage"]))
+    if kind != "valid":
+        parts.insert(draw(st.integers(0, len(parts))), draw(faults if kind == "fault" else garbage))
     sent = b"".join([*parts, frame(FIN | TEXT, b"cmd_ping"), frame(FIN | CLOSE, b"\x03\xe8")])
     if len(sent) < 300 and draw(st.booleans()):
-        return Pieces(sent[index : index + 1] for index in range(len(sent)))
-    cuts = sorted(set(draw(st.lists(st.integers(0, len(sent)), max_size=6))))
-    return Pieces(sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)]))
+        cuts = list(range(1, len(sent)))
+    else:
+        cuts = sorted(set(draw(st.lists(st.integers(0, len(sent)), max_size=6))))
+    pieces = Pieces(sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)]))
+    if kind == "garbage":
+        pieces.answer_seconds = GARBAGE_SECONDS
+    return pieces
 
 
 Answer = tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]
 
 
-def converse(server: LiveServer, path: str, pieces: list[bytes]) -> Answer:
+def converse(server: LiveServer, path: str, pieces: Pieces) -> Answer:
     """Send the pieces; return the data frames and the control frames that come back until the connection ends.
 
     They are apart, since the server may answer a ping before or after the messages of the same turn.
@@ -147,7 +156,7 @@ def converse(server: LiveServer, path: str, pieces: list[bytes]) -> Answer:
         with contextlib.suppress(OSError):  # closed already, as some faults deserve
             for piece in pieces:
                 connection.sendall(piece)
-        connection.settimeout(QUIET_SECONDS)
+        connection.settimeout(pieces.answer_seconds)
         with contextlib.suppress(ConnectionResetError):
             while True:
                 try:
@@ -200,19 +209,22 @@ def test_whatever_a_client_sends_it_gets_the_same_with_it_and_without(
     servers: tuple[LiveServer, LiveServer], keys: dict[str, str], pieces: Pieces
 ) -> None:
     path = channel_path(f"conversation-{next(_numbers)}", keys["demo"], "notify_self")
-    short, long = (converse(server, path, pieces) for server in servers)
+    with ThreadPoolExecutor() as both:
+        short, long = both.map(lambda server: converse(server, path, pieces), servers)
     assert short == long
 
 
 def test_the_conversation_is_what_it_is_thought_to_be(
     servers: tuple[LiveServer, LiveServer], keys: dict[str, str]
 ) -> None:
-    pieces = [
-        frame(FIN | TEXT, b"a"),
-        frame(FIN | PING, b"p"),
-        frame(FIN | TEXT, b"cmd_ping"),
-        frame(FIN | CLOSE, b"\x03\xe8"),
-    ]
+    pieces = Pieces(
+        [
+            frame(FIN | TEXT, b"a"),
+            frame(FIN | PING, b"p"),
+            frame(FIN | TEXT, b"cmd_ping"),
+            frame(FIN | CLOSE, b"\x03\xe8"),
+        ]
+    )
     expected = ([(TEXT, b"a"), (TEXT, b'{"system":"pong"}')], [(PONG, b"p"), (CLOSE, b"\x03\xe8")])
     for server in servers:
         assert converse(server, channel_path("known", keys["demo"], "notify_self"), pieces) == expected

@@ -1,0 +1,98 @@
+"""What is measured: this project, and what it is compared with. Each runs as one process on one core."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.clients import channel_path
+from tests.servers import PROJECT, environment, free_port, make_tenants, wait_for_port
+
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+NGINX_CONF = """
+load_module {module};
+daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_rlimit_nofile 30000;
+events {{ worker_connections 25000; }}
+http {{
+  access_log off; nchan_max_reserved_memory 512M;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location ~ ^/c(\\d+)$ {{ nchan_subscriber websocket; nchan_channel_id $1; nchan_message_buffer_length 100; }}
+    location ~ ^/pub(\\d+)$ {{ nchan_publisher websocket; nchan_channel_id $1; nchan_message_buffer_length 100; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A server to measure.
+
+    `path` and `publisher_path` are where a receiver and a publisher of channel %d connect. Some servers bring a
+    publisher its own messages unless it connects elsewhere.
+    """
+
+    name: str
+    label: str
+    path: str = "/c%d"
+    publisher_path: str | None = None
+    delivers: bool = True
+    missing: str = ""
+
+    def command(self, port: int, directory: Path) -> list[str]:
+        """How to start it."""
+        daphne = [sys.executable, "-m", "daphne", "-v", "0", "-e", f"tcp:{port}:interface=127.0.0.1:backlog=4096"]
+        match self.name:
+            case "service":
+                return [*daphne, "piesite.asgi:application"]
+            case "tutorial" | "empty":
+                return [*daphne, f"tests.bench.baselines:{self.name}"]
+            case "nchan":
+                conf = directory / "nginx.conf"
+                conf.write_text(NGINX_CONF.format(module=NCHAN, directory=directory, port=port))
+                return ["nginx", "-c", str(conf), "-p", str(directory)]
+            case _:
+                return [sys.executable, "-m", "tests.bench.uwebsockets", str(port)]
+
+    @contextmanager
+    def running(self, directory: Path, core: int) -> Iterator[tuple[int, int]]:
+        """Run it on one core; port, and process whose CPU and memory count."""
+        port = free_port()
+        process = subprocess.Popen(
+            ["taskset", "-c", str(core), *self.command(port, directory)],
+            cwd=PROJECT,
+            env=environment(directory),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_port(port, process)
+            time.sleep(0.5)
+            workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            yield port, int(workers[0]) if self.name == "nchan" and workers else process.pid
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def contestants(directory: Path) -> list[Contestant]:
+    """All of them, with what is missing of those that cannot run here.
+
+    Args:
+        directory: for databases and configurations; the demo tenant is made in it.
+    """
+    key = make_tenants(environment(directory))["demo"]
+    nginx = "" if shutil.which("nginx") and NCHAN.exists() else "nginx with nchan (Debian: libnginx-mod-nchan)"
+    socketify = "" if importlib.util.find_spec("socketify") else "socketify (pip install socketify)"
+    return [
+        Contestant("service", "this project", channel_path("c%d", key)),
+        Contestant("uwebsockets", "µWebSockets (C++)", publisher_path="/pub%d", missing=socketify),
+        Contestant("nchan", "nchan (C, in nginx)", publisher_path="/pub%d", missing=nginx),
+        Contestant("tutorial", "Channels' tutorial"),
+        Contestant("empty", "empty consumer", delivers=False),
+    ]
