@@ -55,12 +55,16 @@ def find_access(public_key: str) -> KeyAccess | None:
 
 def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     """What is known of each of these keys that exists."""
-    possible = [key for key in public_keys if re.fullmatch(PUBLIC_KEY_PATTERN, key)]
+    possible = [key for key in public_keys if _can_be_a_key(key)]
     found: dict[str, KeyAccess] = {}
     for start in range(0, len(possible), _CHUNK):
         rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values_list(*_COLUMNS)
         found.update((row[0], _access(row)) for row in rows)
     return found
+
+
+def _can_be_a_key(text: str) -> bool:
+    return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None
 
 
 def _access(row: tuple[Any, ...]) -> KeyAccess:
@@ -87,10 +91,12 @@ def touch(public_key: str) -> None:
 
 
 def secret_of(public_key: str) -> str | None:
-    """The secret of a key; None if there is no such key.
+    """The secret of a key; None if there is no such key. What cannot be a key costs no query.
 
     Raises:
         DecryptionFailed: the settings lack the key that encrypted it.
     """
+    if not _can_be_a_key(public_key):
+        return None
     ciphertext = ApiKey.objects.filter(public_key=public_key).values_list("secret_ciphertext", flat=True).first()
     return None if ciphertext is None else crypto.decrypt(ciphertext)

@@ -5,6 +5,8 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_delete
 
+from .signals import announce
+
 
 class AccountsConfig(AppConfig):
     name = "accounts"
@@ -12,17 +14,20 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401  (registers itself)
 
-        # By signal, since rows are also deleted by cascades and in bulk, which no service sees.
-        post_delete.connect(_tell_of_deletion, dispatch_uid="accounts")
+        # By signal, since rows are also deleted by cascades and in bulk, which no service sees. One receiver a model:
+        # a receiver for all would have every other table's bulk deletes load their rows first.
+        post_delete.connect(_account_deleted, sender=self.get_model("Account"))
+        post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
+        post_delete.connect(_key_deleted, sender=self.get_model("ApiKey"))
 
 
-def _tell_of_deletion(sender: type, instance: Any, **_: Any) -> None:
-    from .models import Account, ApiKey, Cluster
-    from .signals import announce
+def _account_deleted(instance: Any, **_: Any) -> None:
+    announce(account_id=instance.pk)
 
-    if sender is ApiKey:
-        announce(public_key=instance.public_key)
-    elif sender is Cluster:
-        announce(cluster_pk=instance.pk)
-    elif sender is Account:
-        announce(account_id=instance.pk)
+
+def _cluster_deleted(instance: Any, **_: Any) -> None:
+    announce(cluster_pk=instance.pk)
+
+
+def _key_deleted(instance: Any, **_: Any) -> None:
+    announce(public_key=instance.public_key)

@@ -14,7 +14,8 @@ from django.utils import timezone
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 MAX_ALLOWED_ORIGINS = 100
-_ORIGIN = re.compile(r"(\*\.)?(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})*(:[0-9]{1,5})?")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_ORIGIN = re.compile(rf"(?P<host>(\*\.)?{_LABEL}(\.{_LABEL})*)(:(?P<port>[1-9][0-9]{{0,4}}))?")
 
 Person = User | AnonymousUser
 
@@ -32,7 +33,8 @@ def validate_allowed_origins(value: Any) -> None:
     if not isinstance(value, list) or len(value) > MAX_ALLOWED_ORIGINS:
         raise ValidationError(f"Give a list of at most {MAX_ALLOWED_ORIGINS} hosts.")
     for origin in value:
-        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+        match = _ORIGIN.fullmatch(origin) if isinstance(origin, str) else None
+        if not match or len(match["host"]) > 253 or int(match["port"] or 1) > 65535:
             raise ValidationError("Write each origin as in example.com, *.example.com or localhost:3000, lower case.")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from . import crypto
@@ -31,6 +31,24 @@ class KeyRevoked(Exception):
     """What was asked for makes no sense for a revoked key."""
 
 
+class DemoTaken(Exception):
+    """The name of the demo tenant's cluster belongs to somebody."""
+
+
+def _insert(thing: Account | Membership | Cluster | ApiKey) -> None:
+    """
+    Raises:
+        ValidationError: a value is not valid, or taken.
+    """
+    thing.full_clean()
+    try:
+        with transaction.atomic():
+            thing.save(force_insert=True)
+    except IntegrityError:
+        thing.full_clean()  # somebody took the value since: now this says which
+        raise
+
+
 # Accounts
 
 
@@ -42,8 +60,7 @@ def create_account(name: str, owner: User | None = None) -> Account:
         ValidationError: the name is empty or too long.
     """
     account = Account(name=name)
-    account.full_clean()
-    account.save()
+    _insert(account)
     if owner is not None:
         add_member(account, owner, Role.OWNER)
     return account
@@ -75,6 +92,11 @@ def resume_account(account: Account) -> None:
     account.refresh_from_db(fields=["suspended_at"])
 
 
+def delete_account(account: Account) -> None:
+    """Delete an account with its clusters and keys, and close their connections."""
+    account.delete()
+
+
 # People
 
 
@@ -85,8 +107,7 @@ def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Members
         ValidationError: the person belongs to the account already, or there is no such role.
     """
     membership = Membership(account=account, user=user, role=role)
-    membership.full_clean()
-    membership.save()
+    _insert(membership)
     return membership
 
 
@@ -129,8 +150,7 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
         ValidationError: the cluster ID is no DNS label, or taken.
     """
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
-    cluster.full_clean()
-    cluster.save()
+    _insert(cluster)
     return cluster
 
 
@@ -140,6 +160,11 @@ def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
     cluster.enabled = enabled
     cluster.save(update_fields=["enabled"])
     announce(cluster_pk=cluster.pk)
+
+
+def delete_cluster(cluster: Cluster) -> None:
+    """Delete a cluster with its keys, and close their connections."""
+    cluster.delete()
 
 
 # API keys
@@ -164,8 +189,7 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
     key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normal(settings))
     if public_key is not None:
         key.public_key = public_key
-    key.full_clean()
-    key.save()
+    _insert(key)
     announce(public_key=key.public_key)
     return IssuedKey(key, secret)
 
@@ -177,6 +201,8 @@ def update_key(key: ApiKey, **settings: Any) -> None:
     Raises:
         ValidationError: a setting is not valid.
     """
+    if not settings:
+        return
     for name, value in _normal(settings).items():
         setattr(key, name, value)
     key.full_clean()
@@ -223,23 +249,35 @@ def _normal(settings: dict[str, Any]) -> dict[str, Any]:
 
 def has_other_accounts() -> bool:
     """Whether there are accounts besides that of the demo tenant."""
-    return Account.objects.exclude(clusters__cluster_id=DEMO_CLUSTER_ID).exists()
+    return Account.objects.exclude(name=DEMO_ACCOUNT_NAME, clusters__cluster_id=DEMO_CLUSTER_ID).exists()
 
 
-@transaction.atomic
 def ensure_demo(public_key: str) -> IssuedKey:
-    """Make or find the demo tenant and its key; the same each time.
+    """Make or find the demo tenant and its key; the same each time, also when called twice at once.
 
     Raises:
+        DemoTaken: its cluster ID belongs to another account, which must not be given a key that everybody knows.
         KeyRevoked: its key was revoked.
         crypto.DecryptionFailed: its secret was encrypted with a key that the settings do not have.
     """
-    cluster = Cluster.objects.filter(cluster_id=DEMO_CLUSTER_ID).first()
-    if cluster is None:
-        cluster = create_cluster(create_account(DEMO_ACCOUNT_NAME), DEMO_CLUSTER_ID)
-    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
-    if key is None:
-        return issue_key(cluster, "demo", public_key=public_key)
+    try:
+        key, secret = _make_demo(public_key)
+    except ValidationError:  # another process made it since this one looked
+        key, secret = _make_demo(public_key)
     if key.revoked:
         raise KeyRevoked("The demo key is revoked; delete it in the admin to have it made anew.")
-    return IssuedKey(key, crypto.decrypt(key.secret_ciphertext))
+    return IssuedKey(key, secret or crypto.decrypt(key.secret_ciphertext))
+
+
+@transaction.atomic
+def _make_demo(public_key: str) -> tuple[ApiKey, str | None]:
+    """The demo key, and its secret if it is made now."""
+    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
+    if key is not None:
+        return key, None
+    cluster = Cluster.objects.select_related("account").filter(cluster_id=DEMO_CLUSTER_ID).first()
+    if cluster is None:
+        cluster = create_cluster(create_account(DEMO_ACCOUNT_NAME), DEMO_CLUSTER_ID)
+    elif cluster.account.name != DEMO_ACCOUNT_NAME:
+        raise DemoTaken(f"The cluster {DEMO_CLUSTER_ID!r} belongs to another account, so that there is no demo here.")
+    return issue_key(cluster, "demo", public_key=public_key)

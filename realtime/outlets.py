@@ -72,13 +72,20 @@ class AsgiOutlet:
                     kind = "text" if isinstance(message.data, str) else "bytes"
                     await self._send({"type": "websocket.send", kind: message.data})
                 if self._close is not None:
-                    await self._send({"type": "websocket.close", "code": self._close.code})
+                    await self._end(self._close.code)
                     return
                 self._work.clear()
                 await self._work.wait()
         except Exception as error:
             # Servers raise each their own when the client is gone; the consumer hears of it from receive().
             logger.debug("A connection ended while it was written to: %r", error)
+
+    async def _end(self, code: int) -> None:
+        try:
+            await self._send({"type": "websocket.close", "code": code})
+        except Exception:
+            # Autobahn, and so plain Daphne, sends no code below 3000 but 1000.
+            await self._send({"type": "websocket.close"})
 
     def stop(self) -> None:
         self._writer.cancel()

@@ -64,6 +64,7 @@ def missing_insides() -> list[str]:
         "daphne: WebSocketProtocol.onConnect(request)": _takes(WebSocketProtocol, "onConnect", "request"),
         "autobahn: sendCloseFrame(code)": _takes(WebSocketProtocol, "sendCloseFrame", "code"),
         "autobahn: _fail_connection(code, reason)": _takes(WebSocketProtocol, "_fail_connection", "code", "reason"),
+        "autobahn: _closeConnection(abort)": _takes(WebSocketProtocol, "_closeConnection", "abort"),
         "autobahn: CONFIG_ATTRS": {"failByDrop", "maxMessagePayloadSize", "maxFramePayloadSize", "autoPingTimeout"}
         <= set(getattr(WebSocketProtocol, "CONFIG_ATTRS", ())),
         "autobahn: _connectionMade()": _takes(WebSocketProtocol, "_connectionMade", "self"),
@@ -220,6 +221,16 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.before_close()
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
+    def _closeConnection(self, abort: bool = False) -> None:
+        if abort and self.wasClean:
+            # Both sides have sent a close frame, so TCP ends in order. Autobahn would reset it, and what kernel and
+            # transport have not sent yet would be lost, in the middle of a frame perhaps.
+            self.transport.loseConnection()
+            if self.outlet is not None and self.outlet.waiting_bytes():
+                reactor.callLater(SLOW_CLOSE_SECONDS, self.transport.abortConnection)  # type: ignore[arg-type]
+        else:
+            super()._closeConnection(abort)
+
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
             if code == close.code and close.sentence is not None and self.state == _OPEN:
@@ -279,7 +290,7 @@ class WireOutlet:
         """Deliver when something may wait, or the connection may be closed."""
         if self._protocol.state != _OPEN:
             return
-        waiting = self._waiting()
+        waiting = self.waiting_bytes()
         if not waiting and self._direct is not None:
             self._send = self._direct
             self.deliver(batch)
@@ -289,7 +300,8 @@ class WireOutlet:
         else:
             self._transport.write(batch.wire)
 
-    def _waiting(self) -> int:
+    def waiting_bytes(self) -> int:
+        """How much the transport has taken and not written yet."""
         return int(len(self._tcp.dataBuffer) - self._tcp.offset + self._tcp._tempDataLen)
 
     def write(self, data: bytes) -> None:
@@ -298,7 +310,7 @@ class WireOutlet:
         At once too: where a client's close frame follows on what ends the connection, Autobahn drops what still waits.
         """
         sent = 0
-        if self._direct is not None and not self._waiting():
+        if self._direct is not None and not self.waiting_bytes():
             with contextlib.suppress(OSError):
                 sent = self._direct(data)
         if sent < len(data):

@@ -83,6 +83,11 @@ class LiveServer:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def memory_kib(self) -> int:
+        """The resident memory of the server's process."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
     def manage(self, *arguments: str) -> str:
         return manage(self.env, *arguments)
 

@@ -5,8 +5,10 @@ import contextlib
 import json
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -142,6 +144,29 @@ class TestOnDaphne:
         sender = await connect(channel)
         sender.socket.transport.write(b"\x82\xff" + struct.pack("!Q", 1024 * MIB) + bytes(4) + b"some bytes of it")
         assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
+
+    async def test_a_client_that_does_not_read_costs_less_than_8_mib_while_50_mb_pass(
+        self, connect: Connect, channel: str, serve: LiveServer
+    ) -> None:
+        sender, receiver = await connect(channel), await connect(channel)
+        message = "x" * 65_536
+
+        async def pass_on(count: int) -> list[float]:
+            delays = []
+            for _ in range(count):
+                begun = time.perf_counter()
+                await sender.send(message)
+                assert await receiver.receive() == message
+                delays.append(time.perf_counter() - begun)
+            return delays
+
+        quiet = await pass_on(200)
+        before = serve.memory_kib()
+        slow = await connect(channel)
+        disturbed = await pass_on(800)
+        assert serve.memory_kib() - before < 8 * 1024
+        assert median(disturbed) < 2 * median(quiet)
+        assert (await slow.ending())[1] == 4100
 
     async def test_fragments_count_together(self, connect: Connect, channel: str) -> None:
         sender = await connect(channel)
