@@ -5,16 +5,22 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Count, Model, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
+from django.utils.html import format_html
 
 from . import services
-from .forms import ApiKeyForm, ClusterForm
-from .models import Account, ApiKey, Cluster, Membership
+from .forms import ApiKeyForm, ClusterForm, MembershipForm
+from .models import Account, ApiKey, Cluster, Membership, Role
 from .services import IssuedKey
+
+# The longest list that is edited in the form of what it belongs to.
+MAX_INLINE = 50
 
 
 def moment_filter(field: str, label: str, *, passed: str, not_passed: str) -> type[admin.SimpleListFilter]:
@@ -41,12 +47,26 @@ class ServiceAdmin(admin.ModelAdmin):
     show_full_result_count = False
     list_per_page = 50
 
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        """What has a list of its own is edited there when it is much: a form of a thousand rows cannot be sent."""
+
+        def is_short(model: type[Model]) -> bool:
+            rows = model._default_manager.filter(**{str(self.opts.model_name): obj})
+            return rows[: MAX_INLINE + 1].count() <= MAX_INLINE
+
+        return [
+            inline
+            for inline in super().get_inlines(request, obj)
+            if obj is None or not self.admin_site.is_registered(inline.model) or is_short(inline.model)
+        ]
+
     def save_model(self, request: HttpRequest, obj: Model, form: ModelForm, change: bool) -> None:
         save(request, obj, form.changed_data)
 
     def save_formset(self, request: HttpRequest, form: ModelForm, formset: BaseModelFormSet, change: bool) -> None:
         changed = {id(form.instance): form.changed_data for form in formset.forms}
-        for obj in formset.save(commit=False):
+        # Owners first, so that one can hand over to another in one form.
+        for obj in sorted(formset.save(commit=False), key=lambda obj: getattr(obj, "role", None) != Role.OWNER):
             save(request, obj, changed[id(obj)])
         for obj in formset.deleted_objects:
             if isinstance(obj, Membership):
@@ -128,6 +148,12 @@ def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list
     return response
 
 
+def list_link(model: type[Model], count: int, **filters: object) -> str:
+    """A number that leads to the list of what it counts."""
+    url = reverse(f"admin:accounts_{model._meta.model_name}_changelist", query=filters)
+    return format_html('<a href="{}">{}</a>', url, count)
+
+
 def apply(
     model_admin: admin.ModelAdmin,
     request: HttpRequest,
@@ -146,6 +172,7 @@ def apply(
 
 class MembershipInline(admin.TabularInline):
     model = Membership
+    form = MembershipForm
     extra = 0
     autocomplete_fields = ["user"]
     verbose_name_plural = "people"
@@ -174,8 +201,9 @@ class AccountAdmin(ServiceAdmin):
     list_display = ["name", "active", "cluster_count", "created_at"]
     list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__username", "people__email"]
-    fields = ["name", "created_at", "suspended_at"]
-    readonly_fields = ["created_at", "suspended_at"]
+    ordering = ["name", "pk"]
+    fields = ["name", "cluster_count", "created_at", "suspended_at"]
+    readonly_fields = ["cluster_count", "created_at", "suspended_at"]
     inlines = [MembershipInline, ClusterInline]
     actions = ["suspend", "resume"]
 
@@ -188,8 +216,8 @@ class AccountAdmin(ServiceAdmin):
         return not account.suspended
 
     @admin.display(description="clusters", ordering="cluster_count")
-    def cluster_count(self, account: Any) -> int:
-        return int(account.cluster_count)
+    def cluster_count(self, account: Any) -> str:
+        return list_link(Cluster, account.cluster_count, account__id__exact=account.pk)
 
     @admin.action(description="Suspend: close all connections and admit no more", permissions=["change"])
     def suspend(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
@@ -208,8 +236,9 @@ class ClusterAdmin(ServiceAdmin):
     list_select_related = ["account"]
     search_fields = ["cluster_id", "account__name"]
     autocomplete_fields = ["account"]
-    fields = ["account", "cluster_id", "enabled", "created_at"]
-    readonly_fields = ["created_at"]
+    ordering = ["cluster_id"]
+    fields = ["account", "cluster_id", "enabled", "key_count", "created_at"]
+    readonly_fields = ["key_count", "created_at"]
     inlines = [ApiKeyInline]
     actions = ["enable", "disable"]
 
@@ -218,8 +247,8 @@ class ClusterAdmin(ServiceAdmin):
         return clusters.annotate(key_count=Count("keys"))  # type: ignore[no-any-return]
 
     @admin.display(description="API keys", ordering="key_count")
-    def key_count(self, cluster: Any) -> int:
-        return int(cluster.key_count)
+    def key_count(self, cluster: Any) -> str:
+        return list_link(ApiKey, cluster.key_count, cluster__id__exact=cluster.pk)
 
     @admin.action(description="Switch on", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
@@ -265,6 +294,7 @@ class ApiKeyAdmin(ServiceAdmin):
         apply(self, request, queryset, services.revoke_key, "Revoked.")
 
     @admin.action(description="Rotate secrets and show the new ones once", permissions=["change"])
+    @transaction.atomic  # all or none: the page that shows the secrets is the only one
     def rotate_secrets(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         rotated: list[IssuedKey] = []
         for key in queryset.filter(revoked_at=None):

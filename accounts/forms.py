@@ -1,10 +1,10 @@
 """Forms of the admin."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 
-from .models import ApiKey, Cluster
+from .models import ApiKey, Cluster, Membership
 
 
 class LinesField(forms.CharField):
@@ -22,22 +22,42 @@ class LinesField(forms.CharField):
         return bool((initial or []) != self.to_python(data))
 
 
-class ClusterForm(forms.ModelForm):
-    """A cluster, whose ID and account stay what they were once it exists."""
+class FixedForm(forms.ModelForm):
+    """A form some fields of which stay what they were once the thing exists."""
+
+    fixed: ClassVar[set[str]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            for name in self.fixed & set(self.fields):
+                self.fields[name].disabled = True
+
+
+class MembershipForm(FixedForm):
+    """That a person belongs to an account: the role changes, the person does not."""
+
+    fixed = {"user"}
+
+    class Meta:
+        model = Membership
+        fields = ["user", "role"]
+
+
+class ClusterForm(FixedForm):
+    """A cluster, whose ID and account stay."""
+
+    fixed = {"account", "cluster_id"}
 
     class Meta:
         model = Cluster
         fields = ["account", "cluster_id", "enabled"]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk:
-            for name in {"account", "cluster_id"} & set(self.fields):
-                self.fields[name].disabled = True
 
+class ApiKeyForm(FixedForm):
+    """A key, which stays in its cluster."""
 
-class ApiKeyForm(forms.ModelForm):
-    """A key, which stays in its cluster once it exists."""
+    fixed = {"cluster"}
 
     allowed_origins = LinesField(
         required=False,
@@ -47,11 +67,6 @@ class ApiKeyForm(forms.ModelForm):
     class Meta:
         model = ApiKey
         fields = ["cluster", "label", "protects_channels", "allows_client_messages", "allowed_origins"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk and "cluster" in self.fields:
-            self.fields["cluster"].disabled = True
 
     def clean_allowed_origins(self) -> list[str]:
         return [origin.lower() for origin in self.cleaned_data["allowed_origins"]]

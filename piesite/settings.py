@@ -150,6 +150,8 @@ REST_FRAMEWORK = {
         "user": env.str("API_USER_RATE", default="600/min"),
         "login": env.str("API_LOGIN_RATE", default="10/min"),
     },
+    # How many proxies of ours a client's address comes through; 0 believes no X-Forwarded-For.
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
     "EXCEPTION_HANDLER": "accounts.api.errors.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }

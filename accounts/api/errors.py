@@ -31,4 +31,6 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             error = exceptions.ValidationError(sentences)
         case KeyRevoked():
             error = Conflict(str(error))
+        case RecursionError():  # of the JSON parser
+            error = exceptions.ParseError("JSON parse error - nested too deeply")
     return exception_handler(error, context)

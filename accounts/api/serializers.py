@@ -7,17 +7,31 @@ from rest_framework import serializers
 
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
 
+# Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
+DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
+
 
 class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
     """A reference to what the person who asks can see; anything else does not exist."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Else a number that is no integer reaches the database, which truncates it or fails.
+        super().__init__(pk_field=serializers.IntegerField(), **kwargs)
 
     def get_queryset(self) -> Any:
         queryset: Any = self.queryset  # type: ignore[arg-type]
         return queryset.visible_to(self.context["request"].user)
 
 
-class VisibleBySlug(serializers.SlugRelatedField[Any]):
-    """The same, by a name."""
+class ByName(serializers.SlugRelatedField[Any]):
+    """A reference by a name: text that every database takes, without NUL."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value(serializers.CharField(max_length=150).run_validation(data))
+
+
+class VisibleByName(ByName):
+    """The same, to what the person who asks can see."""
 
     def get_queryset(self) -> Any:
         queryset: Any = self.queryset  # type: ignore[arg-type]
@@ -54,7 +68,7 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
-    username: Any = serializers.SlugRelatedField(
+    username: Any = ByName(
         source="user", slug_field="username", queryset=get_user_model().objects.filter(is_active=True)
     )
     role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
@@ -76,6 +90,7 @@ class ClusterSerializer(serializers.ModelSerializer[Cluster]):
         model = Cluster
         fields = ["id", "account", "cluster_id", "enabled", "created_at"]
         read_only_fields = ["created_at"]
+        extra_kwargs = DEFAULT_ON
 
 
 class ChangeClusterSerializer(ClusterSerializer):
@@ -86,7 +101,7 @@ class ChangeClusterSerializer(ClusterSerializer):
 
 
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
-    cluster: Any = VisibleBySlug(slug_field="cluster_id", queryset=Cluster.objects.all())
+    cluster: Any = VisibleByName(slug_field="cluster_id", queryset=Cluster.objects.all())
     revoked = serializers.BooleanField(read_only=True)
     allowed_origins = serializers.ListField(
         child=serializers.CharField(max_length=300),
@@ -108,6 +123,7 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
             "last_used_at",
         ]
         read_only_fields = ["public_key", "created_at", "last_used_at"]
+        extra_kwargs = DEFAULT_ON
 
 
 class ChangeKeySerializer(KeySerializer):

@@ -20,8 +20,9 @@ class LoginByName(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: APIView) -> str | None:
         data = request.data
-        name = data.get("username") if isinstance(data, dict) else None
-        if not isinstance(name, str):
+        if not isinstance(data, dict):
             return None
-        ident = hashlib.sha256(name.lower().encode(errors="replace")).hexdigest()
+        # As the serializer reads it: a number is text, and spaces around it do not count.
+        name = str(data.get("username")).strip().lower()
+        ident = hashlib.sha256(name.encode(errors="replace")).hexdigest()
         return f"throttle_login_name_{ident}"

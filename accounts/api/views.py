@@ -9,7 +9,7 @@ from knox.models import get_token_model
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
-from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -109,7 +109,7 @@ class AccountViewSet(Things):
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete an account with all of its clusters and keys; their connections are closed."""
-        self.get_object().delete()
+        services.delete_account(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -121,20 +121,21 @@ class MemberViewSet(Things):
     serializer_class = MemberSerializer
     change_serializer_class = ChangeMemberSerializer
 
+    permission_classes = [IsAuthenticated]
+    account: Account
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # Before anything is read of the request: what is wrong with it is no business of who may not change people.
+        super().initial(request, *args, **kwargs)
+        self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
+        if request.method not in SAFE_METHODS:
+            require_owner(request.user, self.account)
+
     def get_queryset(self) -> QuerySet[Membership]:
-        return Membership.objects.visible_to(self.request.user).filter(account=self.account).select_related("user")
-
-    @property
-    def account(self) -> Account:
-        return get_object_or_404(Account.objects.visible_to(self.request.user), pk=self.kwargs.get("account_pk"))
-
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().list(request, *args, **kwargs)
+        return self.account.memberships.select_related("user")
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        account = self.account
-        require_owner(self.request.user, account)
-        serializer.instance = services.add_member(account, **serializer.validated_data)
+        serializer.instance = services.add_member(self.account, **serializer.validated_data)
 
     def change(self, thing: Membership, values: dict[str, Any]) -> None:
         if "role" in values:
@@ -176,7 +177,7 @@ class ClusterViewSet(Things):
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a cluster with its keys; their connections are closed."""
-        self.get_object().delete()
+        services.delete_cluster(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -46,6 +46,7 @@ def test_what_cannot_be_a_key_costs_no_query(
 ) -> None:
     with django_assert_num_queries(0):
         assert find_access(public_key) is None
+        assert secret_of(public_key) is None
 
 
 def test_an_unknown_key_is_none() -> None:

@@ -1,11 +1,13 @@
 """The admin: a tenant can really be managed in it."""
 
+import json
 import re
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db.models.signals import post_save
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
@@ -75,6 +77,23 @@ def test_rotated_secrets_are_shown_once_and_kept_nowhere(admin: Client, key: Api
     assert all(secret not in morsel.value for morsel in admin.cookies.values())
     for path in ("", f"{key.pk}/change/", f"{key.pk}/history/"):
         assert str(secret) not in admin.get(f"/admin/accounts/apikey/{path}").content.decode()
+
+
+def test_secrets_that_could_not_be_shown_are_not_rotated(admin: Client, key: ApiKey) -> None:
+    services.issue_key(key.cluster, "second")
+    before = list(ApiKey.objects.values())
+
+    def fail(instance: LogEntry, **_: object) -> None:
+        if LogEntry.objects.count() == 2:
+            raise RuntimeError
+
+    post_save.connect(fail, sender=LogEntry)
+    try:
+        with pytest.raises(RuntimeError):
+            act(admin, "apikey", "rotate_secrets", *ApiKey.objects.all())
+    finally:
+        post_save.disconnect(fail, sender=LogEntry)
+    assert list(ApiKey.objects.values()) == before
 
 
 def test_a_revoked_key_gets_no_new_secret(admin: Client, key: ApiKey) -> None:
@@ -176,6 +195,66 @@ def test_the_last_owner_stays(admin: Client, account: Account, owner: User) -> N
     assert "An account keeps at least one owner." in answer.content.decode()
     assert Account.objects.get().name == "Acme"
     assert Membership.objects.get(user=owner).role == Role.OWNER
+
+
+def people(*rows: tuple[Membership, User, str]) -> dict[str, Any]:
+    values = [{"id": m.pk, "account": m.account_id, "user": user.pk, "role": role} for m, user, role in rows]
+    return {"name": "Acme", **inline("clusters"), **inline("memberships", *values, initial=len(values))}
+
+
+def test_an_owner_hands_over_to_a_teammate_in_one_form(
+    admin: Client, account: Account, owner: User, teammate: User
+) -> None:
+    first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
+    form = people((first, owner, "member"), (second, teammate, "owner"))
+    assert admin.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
+    assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.MEMBER), (teammate, Role.OWNER)]
+
+
+def test_a_membership_stays_with_its_person(
+    admin: Client, account: Account, owner: User, teammate: User, stranger: User
+) -> None:
+    first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
+    form = people((first, owner, "owner"), (second, stranger, "owner"))
+    assert admin.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
+    assert [m.user for m in account.memberships.all()] == [owner, teammate]
+    (change,) = json.loads(LogEntry.objects.get().change_message)
+    assert change["changed"]["fields"] == ["Role"]
+
+
+def test_a_cluster_of_many_keys_can_still_be_changed(admin: Client, cluster: Cluster) -> None:
+    ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(51)])
+    path = f"/admin/accounts/cluster/{cluster.pk}/change/"
+    page = admin.get(path).content.decode()
+    assert "keys-TOTAL_FORMS" not in page
+    (link,) = re.findall(r'<a href="([^"]+)">51</a>', page)
+    assert admin.get(link).content.decode().count('class="action-select"') == 50
+    assert admin.post(path, {"enabled": ""}).status_code == 302
+    assert not Cluster.objects.get().enabled
+    ApiKey.objects.latest("pk").delete()
+    assert "keys-TOTAL_FORMS" in admin.get(path).content.decode()
+
+
+def test_an_account_of_many_clusters_can_still_be_changed(admin: Client, account: Account, owner: User) -> None:
+    Cluster.objects.bulk_create([Cluster(account=account, cluster_id=f"c{n}") for n in range(51)])
+    path = f"/admin/accounts/account/{account.pk}/change/"
+    page = admin.get(path).content.decode()
+    assert "clusters-TOTAL_FORMS" not in page
+    assert "memberships-TOTAL_FORMS" in page
+    (link,) = re.findall(r'<a href="([^"]+)">51</a>', page)
+    assert admin.get(link).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "found"), [("apikey", "cluster", ["aa", "acme"]), ("cluster", "account", ["Aa", "Acme"])]
+)
+def test_what_is_completed_while_typing_is_in_order(
+    admin: Client, key: ApiKey, model: str, field: str, found: list[str]
+) -> None:
+    services.create_cluster(services.create_account("Aa"), "aa")
+    query = {"app_label": "accounts", "model_name": model, "field_name": field, "term": "a"}
+    answer = admin.get("/admin/autocomplete/", query)
+    assert [entry["text"] for entry in answer.json()["results"]] == found
 
 
 def test_deleting_in_bulk_is_announced(admin: Client, key: ApiKey, told: Told) -> None:

@@ -58,7 +58,8 @@ def test_keys_are_random_and_url_safe() -> None:
 
 
 @pytest.mark.parametrize(
-    "origins", [[], ["example.com"], ["*.example.com", "localhost:3000", "127.0.0.1"], ["a"] * 100]
+    "origins",
+    [[], ["example.com"], ["*.example.com", "localhost:3000", "127.0.0.1", "xn--a.b-c:65535"], ["a"] * 100],
 )
 def test_allowed_origins(origins: list[str]) -> None:
     validate_allowed_origins(origins)
@@ -66,7 +67,22 @@ def test_allowed_origins(origins: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "origins",
-    ["example.com", None, {}, [1], [""], ["https://example.com"], ["*"], ["a.*.b"], ["a/b"], ["A.com"], ["a"] * 101],
+    [
+        *(
+            "example.com",
+            None,
+            {},
+            [1],
+            [""],
+            ["https://example.com"],
+            ["*"],
+            ["a.*.b"],
+            ["a/b"],
+            ["A.com"],
+            ["a"] * 101,
+        ),
+        *(["-a.com"], ["a-.com"], ["a..com"], ["a.com:0"], ["a.com:65536"], ["a.com:"], ["a." * 126 + "com"]),
+    ],
 )
 def test_no_allowed_origins(origins: object) -> None:
     with pytest.raises(ValidationError):

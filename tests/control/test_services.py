@@ -2,12 +2,16 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models.signals import post_delete
+from pytest_django import Settings
 
 from accounts import services
 from accounts.access import secret_of
-from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.crypto import DecryptionFailed
+from accounts.demo import DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +52,27 @@ def test_deleting_is_announced_however_it_is_done(key: ApiKey, told: Told) -> No
     assert {"account_id": account_id} in told
 
 
+def test_deleting_by_its_service_is_announced(key: ApiKey, told: Told) -> None:
+    account, cluster_pk = key.cluster.account, key.cluster_id
+    account_id = account.pk
+    told.clear()
+    services.delete_cluster(key.cluster)
+    assert told == [{"public_key": key.public_key}, {"cluster_pk": cluster_pk}]
+    told.clear()
+    services.delete_account(account)
+    assert told == [{"account_id": account_id}]
+
+
+def test_deleting_anything_else_is_not_slowed_down(owner: User) -> None:
+    assert not post_delete.has_listeners(Session)
+
+
+def test_a_change_of_nothing_is_not_announced(key: ApiKey, told: Told) -> None:
+    told.clear()
+    services.update_key(key)
+    assert told == []
+
+
 def test_nothing_is_announced_of_what_was_rolled_back(key: ApiKey, told: Told) -> None:
     told.clear()
     with transaction.atomic():
@@ -57,7 +82,9 @@ def test_nothing_is_announced_of_what_was_rolled_back(key: ApiKey, told: Told) -
     assert not ApiKey.objects.get(pk=key.pk).revoked
 
 
-def test_a_receiver_that_fails_does_not_undo_the_change(key: ApiKey) -> None:
+def test_a_receiver_that_fails_is_logged_and_does_not_undo_the_change(
+    key: ApiKey, caplog: pytest.LogCaptureFixture
+) -> None:
     from accounts.signals import access_changed
 
     def fail(**_: object) -> None:
@@ -68,6 +95,7 @@ def test_a_receiver_that_fails_does_not_undo_the_change(key: ApiKey) -> None:
         services.revoke_key(key)
     finally:
         access_changed.disconnect(fail)
+    assert [record.name for record in caplog.records if record.exc_info] == ["django.dispatch"]
     assert ApiKey.objects.get(pk=key.pk).revoked
 
 
@@ -133,6 +161,28 @@ def test_the_demo_tenant_is_made_once() -> None:
     assert first == second
     assert (Account.objects.count(), Cluster.objects.count(), ApiKey.objects.count()) == (1, 1, 1)
     assert not services.has_other_accounts()
+
+
+def test_a_revoked_demo_key_is_said() -> None:
+    services.revoke_key(services.ensure_demo(DEMO_PUBLIC_KEY).key)
+    with pytest.raises(services.KeyRevoked, match="delete it"):
+        services.ensure_demo(DEMO_PUBLIC_KEY)
+
+
+def test_a_demo_secret_that_cannot_be_decrypted_is_said(settings: Settings) -> None:
+    services.ensure_demo(DEMO_PUBLIC_KEY)
+    settings.ENCRYPTION_KEYS = ["x" * 60]
+    with pytest.raises(DecryptionFailed):
+        services.ensure_demo(DEMO_PUBLIC_KEY)
+
+
+def test_a_tenants_cluster_of_the_demos_name_is_not_given_the_key_that_everybody_knows(account: Account) -> None:
+    services.create_cluster(account, DEMO_CLUSTER_ID)
+    assert services.has_other_accounts()
+    with pytest.raises(services.DemoTaken):
+        services.ensure_demo(DEMO_PUBLIC_KEY)
+    assert not ApiKey.objects.exists()
+    assert Account.objects.count() == 1
 
 
 def test_other_accounts_are_noticed(account: Account) -> None:

@@ -41,7 +41,7 @@ def make_demo(*, force: bool) -> services.IssuedKey:
         )
     try:
         return services.ensure_demo(DEMO_PUBLIC_KEY)
-    except (services.KeyRevoked, DecryptionFailed) as error:
+    except (services.DemoTaken, services.KeyRevoked, DecryptionFailed) as error:
         raise CommandError(str(error)) from None
 
 
