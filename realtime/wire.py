@@ -18,6 +18,7 @@ from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import abstract, defer, reactor, tcp
+from twisted.web.http import HTTPChannel
 
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
@@ -124,9 +125,13 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.__dict__.pop(name, None)
         self.request = _Requested(self.request.path)
         if isinstance(self.transport, tcp.Connection):
-            # The HTTP channel, and with it the request. It would stop reading while something waits to be written,
-            # which keeps a slow client's pongs and close frame from being heard; outlets bound what waits.
+            # The HTTP channel would stop reading while something waits to be written, which keeps a slow client's pongs
+            # and close frame from being heard; outlets bound what waits.
+            channel = self.transport.producer
             self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
+            if isinstance(channel, HTTPChannel):
+                # Channel and request hold each other, until Python looks through all objects for such cycles.
+                channel.requests.clear()
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         if self.outlet is None:
