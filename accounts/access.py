@@ -1,8 +1,9 @@
 """What the data plane asks about API keys: plain values, one query."""
 
+import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,9 @@ from django.utils import timezone
 
 from . import crypto
 from .models import PUBLIC_KEY_PATTERN, ApiKey
+from .quotas import QUOTA_FIELDS, Quotas, default_quotas, in_force
+
+logger = logging.getLogger(__name__)
 
 # How often it is written down that a key is in use.
 TOUCH_EVERY = timedelta(minutes=1)
@@ -32,19 +36,25 @@ class KeyAccess:
     protects_channels: bool
     allows_client_messages: bool
     allowed_origins: tuple[str, ...]
+    quotas: Quotas
+    secret: str | None = field(repr=False)
+    """Signs JWTs and authorises publishing; None if the settings lack the key that encrypted it."""
 
 
+_ACCOUNT = "cluster__account__"
+_OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages")
 _COLUMNS = (
-    "public_key",
-    "cluster__account_id",
-    "cluster_id",
-    "cluster__cluster_id",
+    *_OWN_COLUMNS,
+    *QUOTA_FIELDS,
+    *(_ACCOUNT + name for name in default_quotas()),
+    "allowed_origins",
     "revoked_at",
+    "secret_ciphertext",
+    "cluster_id",
+    "cluster__account_id",
+    "cluster__cluster_id",
     "cluster__enabled",
     "cluster__account__suspended_at",
-    "protects_channels",
-    "allows_client_messages",
-    "allowed_origins",
 )
 
 
@@ -58,29 +68,42 @@ def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     possible = [key for key in public_keys if _can_be_a_key(key)]
     found: dict[str, KeyAccess] = {}
     for start in range(0, len(possible), _CHUNK):
-        rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values_list(*_COLUMNS)
-        found.update((row[0], _access(row)) for row in rows)
+        rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values(*_COLUMNS)
+        found.update((row["public_key"], _access(row)) for row in rows)
     return found
+
+
+def any_allowed_origins() -> frozenset[str]:
+    """The origins that any key allows which is in use."""
+    allowed = ApiKey.objects.filter(revoked_at=None).exclude(allowed_origins=[])
+    return frozenset(origin for origins in allowed.values_list("allowed_origins", flat=True) for origin in origins)
 
 
 def _can_be_a_key(text: str) -> bool:
     return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None
 
 
-def _access(row: tuple[Any, ...]) -> KeyAccess:
-    public_key, account_id, cluster_pk, cluster_id, revoked_at, enabled, suspended_at, protects, allows, origins = row
+def _access(row: dict[str, Any]) -> KeyAccess:
     return KeyAccess(
-        public_key=public_key,
-        account_id=account_id,
-        cluster_pk=cluster_pk,
-        cluster_id=cluster_id,
-        revoked=revoked_at is not None,
-        cluster_enabled=enabled,
-        account_suspended=suspended_at is not None,
-        protects_channels=protects,
-        allows_client_messages=allows,
-        allowed_origins=tuple(origins),
+        **{name: row[name] for name in _OWN_COLUMNS},
+        account_id=row["cluster__account_id"],
+        cluster_pk=row["cluster_id"],
+        cluster_id=row["cluster__cluster_id"],
+        revoked=row["revoked_at"] is not None,
+        cluster_enabled=row["cluster__enabled"],
+        account_suspended=row["cluster__account__suspended_at"] is not None,
+        allowed_origins=tuple(row["allowed_origins"]),
+        quotas=in_force({name: row[_ACCOUNT + name] for name in default_quotas()}, row),
+        secret=_secret(row["public_key"], row["secret_ciphertext"]),
     )
+
+
+def _secret(public_key: str, ciphertext: str) -> str | None:
+    try:
+        return crypto.decrypt(ciphertext)
+    except crypto.DecryptionFailed as error:
+        logger.error("The API key %s… takes no JWT and publishes nothing. %s", public_key[:8], error)
+        return None
 
 
 def touch(public_key: str) -> None:
@@ -88,15 +111,3 @@ def touch(public_key: str) -> None:
     now = timezone.now()
     due = Q(last_used_at=None) | Q(last_used_at__lt=now - TOUCH_EVERY)
     ApiKey.objects.filter(due, public_key=public_key).update(last_used_at=now)
-
-
-def secret_of(public_key: str) -> str | None:
-    """The secret of a key; None if there is no such key. What cannot be a key costs no query.
-
-    Raises:
-        DecryptionFailed: the settings lack the key that encrypted it.
-    """
-    if not _can_be_a_key(public_key):
-        return None
-    ciphertext = ApiKey.objects.filter(public_key=public_key).values_list("secret_ciphertext", flat=True).first()
-    return None if ciphertext is None else crypto.decrypt(ciphertext)

@@ -17,7 +17,9 @@ from django.utils.html import format_html
 from . import services
 from .forms import ApiKeyForm, ClusterForm, MembershipForm
 from .models import Account, ApiKey, Cluster, Membership, Role
+from .quotas import QUOTA_FIELDS, default_quotas
 from .services import IssuedKey
+from .usage import connections, messages_today
 
 # The longest list that is edited in the form of what it belongs to.
 MAX_INLINE = 50
@@ -108,6 +110,7 @@ def save(request: HttpRequest, obj: Model, changed: Iterable[str]) -> None:
                 obj.pk = services.create_account(obj.name).pk
             elif "name" in changed:
                 services.rename_account(obj, obj.name)
+            services.set_quotas(obj, **{name: getattr(obj, name) for name in default_quotas() if name in changed})
         case Membership():
             if adding:
                 obj.pk = services.add_member(obj.account, obj.user, obj.role).pk
@@ -198,18 +201,39 @@ class ApiKeyInline(admin.TabularInline):
 
 @admin.register(Account)
 class AccountAdmin(ServiceAdmin):
-    list_display = ["name", "active", "cluster_count", "created_at"]
+    list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
     list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__username", "people__email"]
     ordering = ["name", "pk"]
-    fields = ["name", "cluster_count", "created_at", "suspended_at"]
-    readonly_fields = ["cluster_count", "created_at", "suspended_at"]
+    fieldsets = [
+        (None, {"fields": ["name", "cluster_count"]}),
+        ("Quotas", {"fields": list(default_quotas()), "description": "An empty one has its default."}),
+        ("Use", {"fields": ["connections", "messages_today"]}),
+        ("Audit", {"fields": ["created_at", "suspended_at"]}),
+    ]
+    readonly_fields = ["cluster_count", "connections", "messages_today", "created_at", "suspended_at"]
     inlines = [MembershipInline, ClusterInline]
     actions = ["suspend", "resume"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         accounts: QuerySet[Any] = super().get_queryset(request)
-        return accounts.annotate(cluster_count=Count("clusters", distinct=True))  # type: ignore[no-any-return]
+        return accounts.annotate(  # type: ignore[no-any-return]
+            cluster_count=Count("clusters", distinct=True), sent_today=messages_today("pk")
+        )
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        for name, default in default_quotas().items():
+            form.base_fields[name].widget.attrs["placeholder"] = "as the server" if default is None else default
+        return form
+
+    @admin.display(description="connections now")
+    def connections(self, account: Account) -> int:
+        return connections(account_id=account.pk)
+
+    @admin.display(description="messages today", ordering="sent_today")
+    def messages_today(self, account: Any) -> int:
+        return int(account.sent_today)
 
     @admin.display(boolean=True, ordering="suspended_at")
     def active(self, account: Account) -> bool:
@@ -262,7 +286,7 @@ class ClusterAdmin(ServiceAdmin):
 @admin.register(ApiKey)
 class ApiKeyAdmin(ServiceAdmin):
     form = ApiKeyForm
-    list_display = ["label", "public_key", "cluster", "account", "active", "last_used_at", "created_at"]
+    list_display = ["label", "public_key", "cluster", "account", "active", "connections", "last_used_at", "created_at"]
     list_filter = [
         moment_filter("revoked_at", "revoked", passed="Revoked", not_passed="Active"),
         moment_filter("last_used_at", "used", passed="Used", not_passed="Never used"),
@@ -276,14 +300,20 @@ class ApiKeyAdmin(ServiceAdmin):
     fieldsets = [
         (None, {"fields": ["cluster", "label", "public_key"]}),
         ("Settings", {"fields": ["protects_channels", "allows_client_messages", "allowed_origins"]}),
-        ("Audit", {"fields": ["created_at", "last_used_at", "revoked_at"]}),
+        ("Quotas", {"fields": list(QUOTA_FIELDS), "description": "An empty one is as the account's."}),
+        ("Use", {"fields": ["connections", "last_used_at"]}),
+        ("Audit", {"fields": ["created_at", "revoked_at"]}),
     ]
-    readonly_fields = ["public_key", "created_at", "last_used_at", "revoked_at"]
+    readonly_fields = ["public_key", "connections", "created_at", "last_used_at", "revoked_at"]
     actions = ["revoke", "rotate_secrets"]
 
     @admin.display(ordering="cluster__account__name")
     def account(self, key: ApiKey) -> Account:
         return key.cluster.account
+
+    @admin.display(description="connections now")
+    def connections(self, key: ApiKey) -> int:
+        return connections(public_key=key.public_key)
 
     @admin.display(boolean=True, ordering="revoked_at")
     def active(self, key: ApiKey) -> bool:

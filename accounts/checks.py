@@ -21,3 +21,17 @@ def check_encryption_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
         for number, key in enumerate(settings.ENCRYPTION_KEYS, 1)
         if len(key) < MIN_KEY_LENGTH
     ]
+
+
+@register
+def check_quotas(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Every default quota allows something."""
+    return [
+        Error(
+            f"QUOTA_{name} is {value}, less than 1.",
+            hint="Leave the environment variable out to have a generous default.",
+            id="accounts.E002",
+        )
+        for name, value in settings.QUOTAS.items()
+        if value < 1
+    ]

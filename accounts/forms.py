@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from django import forms
 
 from .models import ApiKey, Cluster, Membership
+from .services import KEY_SETTINGS
 
 
 class LinesField(forms.CharField):
@@ -66,7 +67,7 @@ class ApiKeyForm(FixedForm):
 
     class Meta:
         model = ApiKey
-        fields = ["cluster", "label", "protects_channels", "allows_client_messages", "allowed_origins"]
+        fields = ["cluster", *KEY_SETTINGS]
 
     def clean_allowed_origins(self) -> list[str]:
         return [origin.lower() for origin in self.cleaned_data["allowed_origins"]]

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
@@ -45,19 +45,50 @@ class Role(models.TextChoices):
     MEMBER = "member"
 
 
+class Quotas(models.Model):
+    """The quotas that an account has of its own, and a key."""
+
+    max_connections = models.PositiveIntegerField(
+        "connections", null=True, blank=True, help_text="How many may be open at once."
+    )
+    max_message_bytes = models.PositiveIntegerField(
+        "bytes a message",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="The largest message. The limit of the server holds in any case.",
+    )
+    max_messages_per_second = models.PositiveIntegerField(
+        "messages a second",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many one connection may send.",
+    )
+
+    class Meta:
+        abstract = True
+
+
 class AccountQuerySet(models.QuerySet["Account"]):
     def visible_to(self, user: Person) -> "AccountQuerySet":
         """Accounts that a person belongs to; none for who is not logged in."""
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
 
 
-class Account(models.Model):
-    """A tenant: the customer who owns clusters and keys."""
+class Account(Quotas):
+    """A tenant: the customer who owns clusters and keys. A quota that it has no value for has its default."""
 
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
+    max_messages_per_day = models.PositiveBigIntegerField(
+        "messages a day",
+        null=True,
+        blank=True,
+        help_text="How many its clients and the REST API may send from midnight to midnight UTC.",
+    )
 
     objects = AccountQuerySet.as_manager()
 
@@ -71,6 +102,21 @@ class Account(models.Model):
     @property
     def suspended(self) -> bool:
         return self.suspended_at is not None
+
+
+class DailyUsage(models.Model):
+    """How many messages an account has sent on one day (UTC)."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="daily_usage")
+    day = models.DateField()
+    messages = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-day"]
+        constraints = [models.UniqueConstraint(fields=["account", "day"], name="one_row_an_account_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} on {self.day}: {self.messages}"
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
@@ -139,8 +185,11 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(cluster__account__in=Account.objects.visible_to(user))
 
 
-class ApiKey(models.Model):
-    """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing."""
+class ApiKey(Quotas):
+    """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing.
+
+    Its quotas are those of its account, unless it has a lower one of its own.
+    """
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="keys")
     label = models.CharField(max_length=100, help_text="What uses it, for people.")

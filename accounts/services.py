@@ -14,6 +14,7 @@ from django.utils import timezone
 from . import crypto
 from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
 from .models import Account, ApiKey, Cluster, Membership, Role, new_key
+from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
 
 
@@ -74,6 +75,24 @@ def rename_account(account: Account, name: str) -> None:
     account.name = name
     account.full_clean()
     account.save(update_fields=["name"])
+
+
+@transaction.atomic
+def set_quotas(account: Account, **quotas: int | None) -> None:
+    """Change some quotas of an account; None gives one its default. Keys that have more of their own get no more.
+
+    Raises:
+        ValidationError: a value is not valid.
+    """
+    if unknown := set(quotas) - set(default_quotas()):
+        raise TypeError(f"An account has no quota {', '.join(sorted(unknown))}.")
+    if not quotas:
+        return
+    for name, value in quotas.items():
+        setattr(account, name, value)
+    account.full_clean()
+    account.save(update_fields=list(quotas))
+    announce(account_id=account.pk)
 
 
 @transaction.atomic
@@ -169,7 +188,7 @@ def delete_cluster(cluster: Cluster) -> None:
 
 # API keys
 
-KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins")
+KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins", *QUOTA_FIELDS)
 
 
 @transaction.atomic
@@ -189,6 +208,7 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
     key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normal(settings))
     if public_key is not None:
         key.public_key = public_key
+    _check_quotas(key, settings)
     _insert(key)
     announce(public_key=key.public_key)
     return IssuedKey(key, secret)
@@ -205,6 +225,7 @@ def update_key(key: ApiKey, **settings: Any) -> None:
         return
     for name, value in _normal(settings).items():
         setattr(key, name, value)
+    _check_quotas(key, settings)
     key.full_clean()
     key.save(update_fields=list(settings))
     announce(public_key=key.public_key)
@@ -242,6 +263,22 @@ def _normal(settings: dict[str, Any]) -> dict[str, Any]:
         lower = [origin.strip().lower() if isinstance(origin, str) else origin for origin in origins]
         return {**settings, "allowed_origins": lower}
     return settings
+
+
+def _check_quotas(key: ApiKey, settings: dict[str, Any]) -> None:
+    """
+    Raises:
+        ValidationError: the key would have more of something than its account.
+    """
+    account, defaults = key.cluster.account, default_quotas()
+    errors: dict[str, list[str]] = {}
+    for name in QUOTA_FIELDS:
+        own = getattr(account, name)
+        most, value = defaults[name] if own is None else own, settings.get(name)
+        if isinstance(value, int) and most is not None and value > most:
+            errors[name] = [f"A key cannot have more than its account, which has {most}."]
+    if errors:
+        raise ValidationError(errors)
 
 
 # The demo tenant

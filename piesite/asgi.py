@@ -8,6 +8,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
 http_application = get_asgi_application()
 
-from realtime.routing import websocket_application  # noqa: E402  (needs the apps that the line above loads)
+from realtime.cluster_api import ClusterApi  # noqa: E402  (needs the apps that the line above loads)
+from realtime.routing import websocket_application  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http_application, "websocket": websocket_application})
+application = ProtocolTypeRouter({"http": ClusterApi(http_application), "websocket": websocket_application})

@@ -193,6 +193,13 @@ LOGGING = {
     },
 }
 
+# What an account may use that has no quotas of its own.
+QUOTAS = {
+    "CONNECTIONS": env.int("QUOTA_CONNECTIONS", default=100_000),  # open at once
+    "MESSAGES_PER_SECOND": env.int("QUOTA_MESSAGES_PER_SECOND", default=100_000),  # of one connection
+    "MESSAGES_PER_DAY": env.int("QUOTA_MESSAGES_PER_DAY", default=1_000_000_000),
+}
+
 # What realtime needs to know; realtime/conf.py has the defaults, the units and the reasons.
 REALTIME = {
     "MAX_MESSAGE_BYTES": env.int("MAX_MESSAGE_BYTES", default=None),

@@ -1,13 +1,15 @@
-"""From an ASGI scope to an Admission (which channel, with which rights), or a Refusal."""
+"""From an ASGI scope to an Admission (which channel, with which rights, as whom), or a Refusal."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from accounts.access import KeyAccess
 
+from . import tokens
 from .bus import group_name
 from .closes import (
     ACCOUNT_SUSPENDED,
@@ -20,9 +22,12 @@ from .closes import (
     Close,
     Refusal,
 )
+from .presence import Identity
 
 _NAME = "[A-Za-z0-9_-]{1,128}"
-_CHANNEL_PATH = re.compile(f"/v3/((?:{_NAME}/)?({_NAME}))/?")
+CHANNEL_PATH = re.compile(f"(?:{_NAME}/)?({_NAME})")
+"""`CHANNEL_ID`, which is the group of the match, or `NAMESPACE/CHANNEL_ID`."""
+_SOCKET_PATH = re.compile(f"/v3/({CHANNEL_PATH.pattern})/?")
 _ON = frozenset(("", "1", "true", "yes", "on"))
 _OFF = frozenset(("0", "false", "no", "off"))
 MAX_UUID_LENGTH = 64
@@ -36,9 +41,14 @@ class Admission:
     access: KeyAccess
     group: str
     """The channel-layer group that stands for the channel."""
+    path: str
     channel_id: str
     origin: str | None
     notify_self: bool
+    authenticated: bool
+    """Whether a JWT was checked."""
+    identity: Identity | None
+    """Who takes part in presence; None if presence is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,9 @@ class Request:
     """The cluster that the Host header names, if it names one."""
     api_key: str
     notify_self: bool
+    presence: bool
+    uuid: str | None
+    user: str | None
     jwt: str | None
     origin: str | None
 
@@ -75,26 +88,56 @@ async def admit(
     access = await find_key(request.api_key) if request.api_key else None
     if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
         raise Refusal(BAD_KEY)
-    if refusal := why_not(access, request.channel_id, request.origin):
+    authenticated = request.jwt is not None
+    if refusal := why_not(access, request.channel_id, request.origin, authenticated=authenticated):
         raise Refusal(refusal)
+    user = None
     if request.jwt is not None:
-        raise Refusal(BAD_JWT)  # one that is sent must be valid, and there is nothing yet that could say so
+        if access.secret is None:
+            raise Refusal(BAD_JWT)
+        user = tokens.verify(request.jwt, access.secret, request.channel_id)
     return Admission(
-        access, group_name(access.cluster_id, request.path), request.channel_id, request.origin, request.notify_self
+        access=access,
+        group=group_name(access.cluster_id, request.path),
+        path=request.path,
+        channel_id=request.channel_id,
+        origin=request.origin,
+        notify_self=request.notify_self,
+        authenticated=authenticated,
+        identity=_identity(request, user) if request.presence else None,
     )
 
 
-def why_not(access: KeyAccess | None, channel_id: str, origin: str | None) -> Close | None:
-    """Why a key does not give access to a channel now, None if it does; asked when admitted and at each change."""
+def _identity(request: Request, user: Any) -> Identity:
+    """
+    Args:
+        request: what is asked for.
+        user: what the JWT says; it stands over what the URL says.
+    """
+    try:
+        return Identity.of(request.uuid or str(uuid.uuid4()), user if user is not None else request.user or "anonymous")
+    except ValueError:
+        raise Refusal(BAD_JWT) from None
+
+
+def why_not(access: KeyAccess | None, channel_id: str, origin: str | None, *, authenticated: bool) -> Close | None:
+    """Why a key does not give access to a channel now, None if it does; asked when admitted and at each change.
+
+    Args:
+        access: what is known of the key.
+        channel_id: of the channel.
+        origin: of the web page that asks, if it is one.
+        authenticated: whether there is a JWT, which is another's business to check.
+    """
     if access is None or access.revoked:
         return KEY_REVOKED
     if access.account_suspended:
         return ACCOUNT_SUSPENDED
     if not access.cluster_enabled:
         return CLUSTER_OFF
-    if not _origin_allowed(origin, access.allowed_origins):
+    if origin is not None and access.allowed_origins and not origin_matches(origin, access.allowed_origins):
         return BAD_ORIGIN
-    if access.protects_channels or channel_id.startswith("private-"):
+    if not authenticated and (access.protects_channels or channel_id.startswith("private-")):
         return BAD_JWT
     return None
 
@@ -105,20 +148,23 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
     Raises:
         Refusal: the path names no channel, or an option has no meaning.
     """
-    match = _CHANNEL_PATH.fullmatch(scope["path"])
+    match = _SOCKET_PATH.fullmatch(scope["path"])
     if match is None:
         raise Refusal(BAD_REQUEST)
     options = parse_options(scope["query_string"])
     headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
     _check_length(options, "uuid", 1, MAX_UUID_LENGTH)
     _check_length(options, "user", 0, MAX_USER_LENGTH)
-    parse_flag(options, "presence")
+    presence = parse_flag(options, "presence")
     return Request(
         path=match[1],
         channel_id=match[2],
         cluster_id=cluster_of(headers.get(b"host", ""), cluster_domains),
         api_key=options.get("api_key") or options.get("apiKey") or "",
         notify_self=parse_flag(options, "notify_self"),
+        presence=presence or match[2].startswith("presence-"),
+        uuid=options.get("uuid"),
+        user=options.get("user"),
         jwt=options.get("jwt", headers.get(b"jwt")),
         origin=headers.get(b"origin"),
     )
@@ -155,10 +201,8 @@ def cluster_of(host: str, cluster_domains: Sequence[str]) -> str | None:
     return label if domain and domain in cluster_domains else None
 
 
-def _origin_allowed(origin: str | None, allowed: Sequence[str]) -> bool:
-    """Whether a browser on a page of this origin may use the key; who sends none is no browser."""
-    if origin is None or not allowed:
-        return True
+def origin_matches(origin: str, allowed: Iterable[str]) -> bool:
+    """Whether a web page's origin is one of those allowed: an exact host, or `*.` and its parent domain."""
     try:
         page = urlsplit(origin.lower())
         host, full_host = page.hostname or "", page.netloc

@@ -8,7 +8,9 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.signals import access_changed
+        from accounts.usage import count_connections_with
 
         from . import checks, control  # noqa: F401  (each registers itself)
 
+        count_connections_with(control.count_connections)
         access_changed.connect(control.on_access_changed, dispatch_uid="realtime")

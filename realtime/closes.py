@@ -37,5 +37,9 @@ KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid;
 ACCOUNT_SUSPENDED = Close(4003, "The account is suspended; its owner can find out why from the operator.")
 CLUSTER_OFF = Close(4003, "The cluster is switched off; its owner can switch it on.")
 BAD_ORIGIN = Close(4003, "This API key does not allow connections from this origin; its owner can allow it.")
+QUOTA_USED_UP = Close(
+    4004, "The account or API key has as many connections as its quota allows; close some, or have it raised."
+)
 BAD_JWT = Close(4009, "Authentication failed, provide valid jwt token.")
 TOO_SLOW = Close(4100)
+TOO_FAST = Close(4301, "Far more messages a second than the quota allows, in spite of notices; send less often.")

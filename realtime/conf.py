@@ -27,6 +27,8 @@ class Conf:
     """How many connections this node holds; further ones are told to come back later (1013). 0: as many as files."""
     key_cache_seconds: float = 30.0
     """How long an API key is admitted by without asking the database, when nobody tells of a change, in seconds."""
+    num_proxies: int = 0
+    """How many proxies of ours a client's address comes through, as the management API counts them."""
     cluster_domains: tuple[str, ...] = ("localhost",)
     """The domains under which clusters live, lower case."""
 
@@ -40,12 +42,13 @@ def conf() -> Conf:
         if (value := getattr(settings, "REALTIME", {}).get(field.name.upper())) is not None
     }
     given["cluster_domains"] = tuple(settings.CLUSTER_DOMAINS)
+    given["num_proxies"] = settings.REST_FRAMEWORK["NUM_PROXIES"]
     given["max_connections"] = given.get("max_connections") or _connections_that_fit()
     return Conf(**given)
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    if setting in ("REALTIME", "CLUSTER_DOMAINS"):
+    if setting in ("REALTIME", "CLUSTER_DOMAINS", "REST_FRAMEWORK"):
         conf.cache_clear()
 
 

@@ -10,10 +10,10 @@ from django.db import Error as DatabaseError
 
 from . import commands, wire
 from .admission import Admission, admit
-from .closes import OVER_CAPACITY, TOO_BIG, Refusal
+from .closes import OVER_CAPACITY, TOO_BIG, TOO_FAST, Refusal
 from .conf import conf
 from .events import is_forged
-from .frames import Message, frame_size, system_message
+from .frames import Message, system_message
 from .node import Connection, current_node
 from .outlets import AsgiOutlet, Outlet, Send
 
@@ -23,6 +23,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 NOT_ALLOWED = system_message({"error": "This API key does not allow clients to send messages."})
 FORGED = system_message({"error": "Clients cannot send system events."})
+TOO_OFTEN = system_message({"error": "That is more messages a second than the quota allows; it was not distributed."})
+USED_UP = system_message({"error": "The account has sent as many messages as its quota allows a day (UTC)."})
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -35,11 +37,10 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self.node = current_node()
-        self.max_frame_bytes = frame_size(conf().max_message_bytes)
         outlet = _outlet(send)
         try:
             try:
-                admission = await self._admit(scope)
+                connection = self.node.open(await self._admit(scope), outlet)
             except Refusal as refusal:
                 await send({"type": "websocket.accept"})
                 outlet.close(refusal.close)
@@ -47,7 +48,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             else:
                 # Neither its credentials nor the memory that they take are needed any more.
                 scope["headers"], scope["query_string"] = [], b""
-                await self._serve(Connection(admission, outlet), receive, send)
+                await self._serve(connection, receive, send)
         finally:
             outlet.stop()
 
@@ -82,7 +83,12 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         if room is None:
             return  # closed from this side; what still arrives is void
         text = data if isinstance(data, str) else None
-        if text is not None and text.startswith(commands.PREFIX):
+        if not connection.bucket.take():
+            if connection.bucket.is_flooded:
+                self.node.end(connection, TOO_FAST)
+            else:
+                connection.send(TOO_OFTEN)
+        elif text is not None and text.startswith(commands.PREFIX):
             connection.send(commands.answer(text, lambda: len(room.members)))
         elif not connection.allows_client_messages:
             connection.send(NOT_ALLOWED)
@@ -91,10 +97,12 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         else:
             message = Message(data)
             # Daphne has refused larger ones by their header already; other servers have limits of their own.
-            if len(message.wire) > self.max_frame_bytes:
+            if len(message.wire) > connection.max_frame_bytes:
                 self.node.end(connection, TOO_BIG)
+            elif connection.use.take():
+                self.node.publish(room.name, message, connection)
             else:
-                self.node.publish(connection, message)
+                connection.send(USED_UP)
 
 
 def _outlet(send: Send) -> Outlet:

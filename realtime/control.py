@@ -37,6 +37,12 @@ def on_access_changed(sender: object, **change: Any) -> None:
             logger.error("Other nodes could not be told of a change of access; they learn of it late: %s", error)
 
 
+def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
+    """How many connections of an account or of a key are open on this node. Any thread."""
+    node = running_node()
+    return node.limits.connections(account_id=account_id, public_key=public_key) if node is not None else 0
+
+
 async def _tell(layer: Any, event: dict[str, Any]) -> None:
     async with asyncio.timeout(TELL_SECONDS):
         await layer.group_send(CONTROL_GROUP, event)
@@ -78,7 +84,8 @@ async def _recheck(node: Node, account_id: int | None, cluster_pk: int | None, p
     for connection in concerned:
         admission = connection.admission
         access = known.get(admission.access.public_key)
-        if refusal := why_not(access, admission.channel_id, admission.origin):
+        refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
+        if refusal is not None:
             node.end(connection, refusal)
         elif access is not None:
-            connection.allows_client_messages = access.allows_client_messages
+            node.change(connection, access)

@@ -27,8 +27,17 @@ def _header(opcode: int, length: int) -> bytes:
 
 
 def compact_json(value: Any) -> str:
-    """`value` as JSON without white space and with characters as themselves."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    """`value` as JSON without white space, and with characters as themselves where UTF-8 can carry them.
+
+    Raises:
+        ValueError: it has a number that JSON does not know.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
+        return json.dumps(value, separators=(",", ":"))
+    return text
 
 
 class Message:

@@ -75,6 +75,14 @@ class KeyCache:
             task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
         return await asyncio.shield(task)
 
+    async def find_current(self, public_key: str) -> KeyAccess | None:
+        """The same, asked again until no change was told of meanwhile."""
+        while True:
+            version = self.version
+            access = await self.find(public_key)
+            if version == self.version:
+                return access
+
     def forget(
         self, *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
     ) -> None:

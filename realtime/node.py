@@ -7,20 +7,27 @@ other threads is `Node.call`.
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+
+from accounts.access import KeyAccess
+from accounts.usage import record_messages, today
 
 from . import wire
 from .admission import Admission
 from .bus import Bus
 from .closes import OVER_CAPACITY, RESTARTING, Close, Refusal
 from .conf import conf
-from .frames import Message
+from .frames import Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
+from .limits import Bucket, Limits
 from .outlets import Outlet
+from .presence import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +38,28 @@ DRAIN_SECONDS = 3.0
 class Connection(Member):
     """One admitted connection."""
 
-    __slots__ = ("admission", "allows_client_messages", "ended", "is_open", "room")
+    __slots__ = ("admission", "allows_client_messages", "bucket", "ended", "max_frame_bytes", "room", "use")
 
-    def __init__(self, admission: Admission, outlet: Outlet) -> None:
+    def __init__(self, admission: Admission, outlet: Outlet, limits: Limits) -> None:
+        """
+        Raises:
+            Refusal: a quota does not allow it.
+        """
         super().__init__(outlet, echo=admission.notify_self)
         self.admission = admission
-        self.allows_client_messages = admission.access.allows_client_messages
         self.room: Room | None = None
         self.ended: Close | None = None
+        self.use = limits.open(admission.access)
+        self.bucket = Bucket(admission.access.quotas.messages_per_second)
+        self.take_settings(admission.access)
+
+    def take_settings(self, access: KeyAccess) -> None:
+        """Be as the key's settings are now."""
+        self.allows_client_messages = access.allows_client_messages
+        self.bucket.set_rate(access.quotas.messages_per_second)
+        max_message_bytes = message_limit(access)
+        self.max_frame_bytes = frame_size(max_message_bytes)
+        self.outlet.limit_messages(max_message_bytes)
 
     def send(self, message: Message) -> None:
         """Send a message to this connection alone, after all that was sent to it before."""
@@ -51,6 +72,16 @@ class Connection(Member):
             self.room.flush()
 
 
+def message_limit(access: KeyAccess) -> int:
+    """The largest message that a key lets through, in bytes."""
+    quota, limit = access.quotas.message_bytes, conf().max_message_bytes
+    return limit if quota is None else min(quota, limit)
+
+
+def _record(counts: Mapping[int, int]) -> dict[int, int]:
+    return record_messages(counts, today())
+
+
 class Node:
     """What one process serves. Made by `current_node`."""
 
@@ -59,13 +90,18 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
+        self.limits = Limits(database_sync_to_async(_record))
+        self.presence = Presence(conf().max_backlog_bytes)
         self.connections: set[Connection] = set()
+        # How many connections each channel has, by the cluster's primary key and the channel's path.
+        self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
         self._draining = False
 
     def start(self) -> None:
         """Begin to listen to other nodes, and to the order to stop."""
         self._bus.start()
+        self._syncing = asyncio.create_task(self.limits.run())
         wire.before_shutdown(self.drain)
 
     def check_capacity(self) -> None:
@@ -78,6 +114,17 @@ class Node:
         if len(self.connections) >= conf().max_connections:
             raise Refusal(OVER_CAPACITY)
 
+    def open(self, admission: Admission, outlet: Outlet) -> Connection:
+        """Make a connection, which counts from now on until it leaves.
+
+        Raises:
+            Refusal: the node or a quota has no room for it.
+        """
+        self.check_capacity()
+        connection = Connection(admission, outlet, self.limits)
+        self.connections.add(connection)
+        return connection
+
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
         """Make a connection a member of its channel.
 
@@ -87,23 +134,46 @@ class Node:
             connection: not yet accepted.
             accept: tells the client that it is open.
         """
-        self.connections.add(connection)
-        await self._bus.join(connection.admission.group)
+        admission = connection.admission
+        await self._bus.join(admission.group)
         await accept()
-        if connection.ended is None:
-            connection.room = self.hub.join(connection.admission.group, connection)
-        else:  # its access was withdrawn while it waited
+        if connection.ended is not None:  # its access was withdrawn while it waited
             connection.outlet.close(connection.ended)
+            return
+        connection.room = self.hub.join(admission.group, connection)
+        self._channels[admission.access.cluster_pk][admission.path] += 1
+        if admission.identity is not None:
+            try:
+                self.presence.join(admission.group, connection, admission.identity)
+            except Refusal as refusal:
+                self.end(connection, refusal.close)
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection. Harmless at any time, also if it never joined."""
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        admission = connection.admission
+        self.limits.close(admission.access)
         room, connection.room = connection.room, None
         if room is not None:
             self.hub.leave(room, connection)
-        self._bus.leave(connection.admission.group)
+            self._uncount(admission.access.cluster_pk, admission.path)
+            if admission.identity is not None:
+                self.presence.leave(admission.group, connection)
+        self._bus.leave(admission.group)
+
+    def connections_of(self, cluster_pk: int) -> Mapping[str, int]:
+        """How many connections each channel of a cluster has, by its path."""
+        return self._channels.get(cluster_pk, {})
+
+    def _uncount(self, cluster_pk: int, path: str) -> None:
+        channels = self._channels[cluster_pk]
+        channels[path] -= 1
+        if not channels[path]:
+            del channels[path]
+            if not channels:
+                del self._channels[cluster_pk]
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from this side. It counts no longer, sends nothing and receives nothing any more."""
@@ -113,11 +183,18 @@ class Node:
             self.leave(connection)
             connection.outlet.close(close)
 
-    def publish(self, sender: Connection, message: Message) -> None:
-        """Send a client's message to its channel, here and on other nodes."""
-        if sender.room is not None:
-            self.hub.publish(sender.room, message, sender)
-            self._bus.publish(sender.room.name, message.data)
+    def publish(self, group: str, message: Message, sender: Connection | None = None) -> None:
+        """Send a message to a channel, here and on other nodes.
+
+        Args:
+            group: of the channel.
+            message: from a client, or from the REST API.
+            sender: the client's connection.
+        """
+        room = self.hub.rooms.get(group)
+        if room is not None:
+            self.hub.publish(room, message, sender)
+        self._bus.publish(group, message.data)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function on the loop, soon. The only method for other threads."""
@@ -135,6 +212,8 @@ class Node:
         deadline = self.loop.time() + DRAIN_SECONDS
         while self.loop.time() < deadline and not all(outlet.is_gone for outlet in outlets):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        self._syncing.cancel()
+        await self.limits.sync()
         await self._bus.stop()
 
     def react(self, event: dict[str, Any]) -> None:
@@ -144,6 +223,11 @@ class Node:
             logger.warning("Nothing here reacts to %r of the control group.", event["type"])
         else:
             reaction(self, event)
+
+    def change(self, connection: Connection, access: KeyAccess) -> None:
+        """Apply changed settings of a key to one of its connections."""
+        self.limits.account(access)  # takes the account's quota over
+        connection.take_settings(access)
 
     def _deliver(self, group: str, data: str | bytes) -> None:
         room = self.hub.rooms.get(group)

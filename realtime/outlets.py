@@ -20,8 +20,14 @@ class Outlet(Protocol):
     def deliver(self, batch: Batch | Message) -> None:
         """Send messages, in order. Above the limit of what may wait, the connection is closed (4100) instead."""
 
+    def waiting_bytes(self) -> int:
+        """How much has been delivered and is not sent yet."""
+
     def close(self, close: Close) -> None:
         """End the connection, with an error frame first if the close is final. Later deliveries are ignored."""
+
+    def limit_messages(self, max_message_bytes: int) -> None:
+        """Refuse what the client sends if it is larger, before it has all arrived, where that is possible."""
 
     def stop(self) -> None:
         """Forget the connection: it is gone, or nobody needs it."""
@@ -55,6 +61,9 @@ class AsgiOutlet:
         self._queued_bytes += sum(len(message.wire) for message in batch.messages)
         self._work.set()
 
+    def waiting_bytes(self) -> int:
+        return self._queued_bytes
+
     def close(self, close: Close) -> None:
         if self._close is not None:
             return
@@ -86,6 +95,9 @@ class AsgiOutlet:
         except Exception:
             # Autobahn, and so plain Daphne, sends no code below 3000 but 1000.
             await self._send({"type": "websocket.close"})
+
+    def limit_messages(self, max_message_bytes: int) -> None:
+        """ASGI tells of whole messages; the consumer refuses them."""
 
     def stop(self) -> None:
         self._writer.cancel()

@@ -344,6 +344,10 @@ class WireOutlet:
         """
         self._protocol.sink, self._protocol.before_close = sink, before_close
 
+    def limit_messages(self, max_message_bytes: int) -> None:
+        if max_message_bytes != self._protocol.maxMessagePayloadSize:
+            self._protocol.maxMessagePayloadSize = self._protocol.maxFramePayloadSize = max_message_bytes
+
     def stop(self) -> None:
         self._send = None
         self._protocol.sink = self._protocol.before_close = self._protocol.outlet = None

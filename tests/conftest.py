@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,28 +15,39 @@ from tests.servers import LiveServer, environment, free_port, make_tenants, serv
 Connect = Callable[..., Awaitable[Client]]
 
 
+class Tenants(NamedTuple):
+    directory: Path
+    keys: dict[str, str]
+    secrets: dict[str, str]
+
+
 @pytest.fixture(scope="session")
-def tenants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A directory with a database that has tenants, to be copied, and the public keys in it by name."""
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Tenants:
+    """A directory with a database that has tenants, to be copied."""
     directory = tmp_path_factory.mktemp("tenants")
-    return directory, make_tenants(environment(directory))
+    return Tenants(directory, *make_tenants(environment(directory)))
 
 
 @pytest.fixture(scope="session")
-def keys(tenants: tuple[Path, dict[str, str]]) -> dict[str, str]:
-    return tenants[1]
+def keys(tenants: Tenants) -> dict[str, str]:
+    """The public keys of the tenants, by name."""
+    return tenants.keys
 
 
 @pytest.fixture(scope="session")
-def start(
-    tenants: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., LiveServer]]:
+def secrets(tenants: Tenants) -> dict[str, str]:
+    """Their secrets."""
+    return tenants.secrets
+
+
+@pytest.fixture(scope="session")
+def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
     """Start servers; each has the same tenants in a database of its own. None may have logged a traceback."""
     servers: list[LiveServer] = []
 
     def start_one(kind: str, *arguments: str, application: str = "piesite.asgi:application", **env: str) -> LiveServer:
         directory = tmp_path_factory.mktemp(kind)
-        shutil.copytree(tenants[0], directory, dirs_exist_ok=True)
+        shutil.copytree(tenants.directory, directory, dirs_exist_ok=True)
         port = free_port()
         command = [*server_command(kind, port, directory, application), *arguments]
         server = LiveServer(directory, command, port, kind=kind, **env)

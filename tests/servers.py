@@ -21,6 +21,7 @@ TENANTS = """
 import json
 from django.contrib.auth import get_user_model
 from accounts import services
+from accounts.access import find_access
 from accounts.models import ApiKey, Cluster
 demo = Cluster.objects.get(cluster_id="demo")
 owner = get_user_model().objects.create_user("owner", password="owner-password")
@@ -34,7 +35,8 @@ keys["second"] = services.issue_key(demo, label="second").key.public_key
 keys["protected"] = services.issue_key(demo, label="protected", protects_channels=True).key.public_key
 keys["silent"] = services.issue_key(demo, label="silent", allows_client_messages=False).key.public_key
 keys["browser"] = services.issue_key(demo, label="browser", allowed_origins=["example.com"]).key.public_key
-print(json.dumps(keys))
+secrets = {name: find_access(key).secret for name, key in keys.items()}
+print(json.dumps([keys, secrets]))
 """
 
 
@@ -114,20 +116,22 @@ def manage(env: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def make_tenants(env: dict[str, str]) -> dict[str, str]:
-    """Make the demo tenant, a stranger's, and keys with each setting; return the public keys by name."""
+def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Make the demo tenant, a stranger's, and keys with each setting; return public keys and secrets by name."""
     manage(env, "migrate", "-v", "0")
     manage(env, "demo")
-    return dict(json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS)))
+    keys, secrets = json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS))
+    return keys, secrets
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate of its own authority for localhost; return the paths of key and certificate."""
+    """Make a certificate of its own authority for this machine; return the paths of key and certificate."""
     key, certificate = directory / "key.pem", directory / "certificate.pem"
+    names = ["localhost", "demo.localhost", "demo.piesocket.com", "www.piesocket.com"]
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,DNS:demo.localhost,IP:127.0.0.1"),
+            *("-addext", f"subjectAltName={','.join(f'DNS:{name}' for name in names)},IP:127.0.0.1"),
             *("-keyout", str(key), "-out", str(certificate)),
         ],
         check=True,

@@ -32,6 +32,15 @@ def require_owner(user: Person, account: Account) -> None:
         raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")
 
 
+def require_operator(user: Person) -> None:
+    """
+    Raises:
+        PermissionDenied: the person is none of those who run the service: who may change accounts in the admin.
+    """
+    if not user.has_perm("accounts.change_account"):
+        raise PermissionDenied("Only an operator of this service can set the quotas of an account.")
+
+
 class OwnersChange(BasePermission):
     """Members read what they see, owners change it."""
 

@@ -5,7 +5,9 @@ from typing import Any
 from django.contrib.auth import authenticate, get_user_model
 from rest_framework import serializers
 
+from accounts import usage
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.quotas import QUOTA_FIELDS, default_quotas
 
 # Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
@@ -58,12 +60,23 @@ class TokenSerializer(serializers.Serializer[Any]):
     expiry = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
+class AccountUsageSerializer(serializers.Serializer[Any]):
+    """What an account uses now."""
+
+    connections = serializers.SerializerMethodField(help_text="Open now.")
+    messages_today = serializers.IntegerField(read_only=True, help_text="Since midnight UTC; some seconds old.")
+
+    def get_connections(self, account: Account) -> int:
+        return usage.connections(account_id=account.pk)
+
+
 class AccountSerializer(serializers.ModelSerializer[Account]):
     suspended = serializers.BooleanField(read_only=True)
+    usage: Any = AccountUsageSerializer(source="*", read_only=True)
 
     class Meta:
         model = Account
-        fields = ["id", "name", "suspended", "created_at"]
+        fields = ["id", "name", "suspended", "created_at", *default_quotas(), "usage"]
         read_only_fields = ["created_at"]
 
 
@@ -100,6 +113,15 @@ class ChangeClusterSerializer(ClusterSerializer):
         read_only_fields = ["cluster_id", "created_at"]
 
 
+class KeyUsageSerializer(serializers.Serializer[Any]):
+    """What a key uses now."""
+
+    connections = serializers.SerializerMethodField(help_text="Open now.")
+
+    def get_connections(self, key: ApiKey) -> int:
+        return usage.connections(public_key=key.public_key)
+
+
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
     cluster: Any = VisibleByName(slug_field="cluster_id", queryset=Cluster.objects.all())
     revoked = serializers.BooleanField(read_only=True)
@@ -108,6 +130,7 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
         required=False,
         help_text="Hosts, as in `example.com` or `*.example.com`. Empty: every web site.",
     )
+    usage: Any = KeyUsageSerializer(source="*", read_only=True)
 
     class Meta:
         model = ApiKey
@@ -118,9 +141,11 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
             "protects_channels",
             "allows_client_messages",
             "allowed_origins",
+            *QUOTA_FIELDS,
             "revoked",
             "created_at",
             "last_used_at",
+            "usage",
         ]
         read_only_fields = ["public_key", "created_at", "last_used_at"]
         extra_kwargs = DEFAULT_ON

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -17,9 +18,10 @@ from rest_framework.views import APIView
 
 from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership
+from accounts.usage import messages_today
 
 from . import schema  # noqa: F401  (registers itself)
-from .permissions import OwnersChange, require_owner
+from .permissions import OwnersChange, require_operator, require_owner
 from .serializers import (
     AccountSerializer,
     ChangeClusterSerializer,
@@ -96,13 +98,22 @@ class AccountViewSet(Things):
     serializer_class = change_serializer_class = AccountSerializer
 
     def get_queryset(self) -> QuerySet[Account]:
-        return Account.objects.visible_to(self.request.user)
+        return Account.objects.visible_to(self.request.user).annotate(messages_today=messages_today("pk"))
 
+    @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         """Make an account; you become its owner."""
-        serializer.instance = services.create_account(**serializer.validated_data, owner=self.request.user)  # type: ignore[arg-type]
+        values = serializer.validated_data
+        account = services.create_account(values["name"], owner=self.request.user)  # type: ignore[arg-type]
+        self.change(account, {name: value for name, value in values.items() if name != "name"})
+        serializer.instance = self.get_queryset().get(pk=account.pk)
 
+    @transaction.atomic
     def change(self, thing: Account, values: dict[str, Any]) -> None:
+        quotas = {name: value for name, value in values.items() if name != "name"}
+        if quotas:
+            require_operator(self.request.user)
+            services.set_quotas(thing, **quotas)
         if "name" in values:
             services.rename_account(thing, values["name"])
 

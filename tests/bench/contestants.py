@@ -86,7 +86,7 @@ def contestants(directory: Path) -> list[Contestant]:
     Args:
         directory: for databases and configurations; the demo tenant is made in it.
     """
-    key = make_tenants(environment(directory))["demo"]
+    key = make_tenants(environment(directory))[0]["demo"]
     nginx = "" if shutil.which("nginx") and NCHAN.exists() else "nginx with nchan (Debian: libnginx-mod-nchan)"
     socketify = "" if importlib.util.find_spec("socketify") else "socketify (pip install socketify)"
     return [

@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         port = free_port()
-        key = make_tenants(environment(directory))["demo"]
+        key = make_tenants(environment(directory))[0]["demo"]
         limit = str(32 * 1024 * 1024)
         server = LiveServer(
             directory,

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts import services
+from accounts.access import find_access
 from accounts.models import Account, ApiKey, Cluster, Role
 from accounts.signals import access_changed
 
@@ -86,3 +87,9 @@ def told() -> Iterator[list[dict[str, object]]]:
     access_changed.connect(receive)
     yield told
     access_changed.disconnect(receive)
+
+
+def secret_of(key: ApiKey) -> str | None:
+    """The secret of a key, as the data plane knows it."""
+    access = find_access(key.public_key)
+    return access.secret if access else None

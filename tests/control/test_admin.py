@@ -12,8 +12,8 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
-from accounts.access import secret_of
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Told = list[dict[str, object]]
@@ -70,7 +70,7 @@ def test_keys_are_revoked(admin: Client, key: ApiKey, told: Told) -> None:
 
 def test_rotated_secrets_are_shown_once_and_kept_nowhere(admin: Client, key: ApiKey) -> None:
     page = act(admin, "apikey", "rotate_secrets", key)
-    secret = secret_of(key.public_key)
+    secret = secret_of(key)
     assert str(secret) in page.content.decode()
     assert "no-store" in page.headers["Cache-Control"]
     assert secret not in str(LogEntry.objects.values())
@@ -112,7 +112,7 @@ def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, told: 
     }
     page = admin.post("/admin/accounts/apikey/add/", form)
     key = ApiKey.objects.get()
-    assert str(secret_of(key.public_key)) in page.content.decode()
+    assert str(secret_of(key)) in page.content.decode()
     assert key.public_key in page.content.decode()
     assert (key.label, key.allowed_origins, key.protects_channels) == ("web", ["a.com", "*.b.org"], False)
     assert told == [{"public_key": key.public_key}]
@@ -165,7 +165,7 @@ def test_a_cluster_is_made_with_a_key_whose_secret_is_shown(admin: Client, accou
     page = admin.post("/admin/accounts/cluster/add/", form)
     key = ApiKey.objects.get()
     assert key.cluster.cluster_id == "new"
-    assert str(secret_of(key.public_key)) in page.content.decode()
+    assert str(secret_of(key)) in page.content.decode()
 
 
 def test_switching_a_cluster_off_in_its_accounts_inline_is_announced(

@@ -8,9 +8,8 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
-from accounts.access import secret_of
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
-from tests.control.conftest import As
+from tests.control.conftest import As, secret_of
 
 pytestmark = pytest.mark.django_db
 
@@ -203,7 +202,7 @@ class TestKeys:
         key = ApiKey.objects.get()
         assert answer.status_code == 201
         assert answer.headers["Cache-Control"] == "no-store"
-        assert issued.pop("secret") == secret_of(key.public_key)
+        assert issued.pop("secret") == secret_of(key)
         assert issued == {
             "public_key": key.public_key,
             "cluster": "acme",
@@ -211,6 +210,10 @@ class TestKeys:
             "protects_channels": False,
             "allows_client_messages": True,
             "allowed_origins": ["example.com", "*.a.org"],
+            "max_connections": None,
+            "max_message_bytes": None,
+            "max_messages_per_second": None,
+            "usage": {"connections": 0},
             "revoked": False,
             "created_at": issued["created_at"],
             "last_used_at": None,
@@ -221,10 +224,10 @@ class TestKeys:
         assert changed == {**issued, "label": "app"}
 
     def test_a_rotated_secret_is_in_its_answer(self, as_: As, owner: User, key: ApiKey) -> None:
-        before = secret_of(key.public_key)
+        before = secret_of(key)
         answer = as_(owner).post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
         assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.json()["secret"] == secret_of(key.public_key) != before
+        assert answer.json()["secret"] == secret_of(key) != before
 
     def test_deleting_revokes_and_keeps_the_row(self, as_: As, owner: User, key: ApiKey) -> None:
         path = f"/api/v1/keys/{key.public_key}/"

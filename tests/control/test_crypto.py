@@ -5,9 +5,9 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from accounts import crypto, services
-from accounts.access import secret_of
 from accounts.checks import check_encryption_keys
 from accounts.models import ApiKey, Cluster
+from tests.control.conftest import secret_of
 
 OLD, NEW = "old" * 20, "new" * 20
 
@@ -42,11 +42,11 @@ def test_rotating_the_encryption_key_keeps_every_secret(settings: Settings, clus
     settings.ENCRYPTION_KEYS = [OLD]
     issued = [services.issue_key(cluster, str(number)) for number in range(3)]
     settings.ENCRYPTION_KEYS = [NEW, OLD]
-    assert [secret_of(key.public_key) for key, _ in issued] == [secret for _, secret in issued]
+    assert [secret_of(key) for key, _ in issued] == [secret for _, secret in issued]
     for _ in range(2):
         call_command("reencrypt_secrets")
     settings.ENCRYPTION_KEYS = [NEW]
-    assert [secret_of(key.public_key) for key, _ in issued] == [secret for _, secret in issued]
+    assert [secret_of(key) for key, _ in issued] == [secret for _, secret in issued]
 
 
 @pytest.mark.django_db

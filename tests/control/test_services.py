@@ -9,10 +9,10 @@ from django.db.models.signals import post_delete
 from pytest_django import Settings
 
 from accounts import services
-from accounts.access import secret_of
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Told = list[dict[str, object]]
@@ -104,14 +104,14 @@ def test_a_secret_is_returned_once_and_kept_encrypted(cluster: Cluster) -> None:
     assert len(secret) == 60
     assert secret not in repr(issued)
     assert secret not in str(vars(ApiKey.objects.get(pk=key.pk)))
-    assert secret_of(key.public_key) == secret
+    assert secret_of(key) == secret
 
 
 def test_a_rotated_secret_replaces_the_old_one(cluster: Cluster) -> None:
     key, old = services.issue_key(cluster, "x")
     new = services.rotate_secret(key)
     assert new != old
-    assert secret_of(key.public_key) == new
+    assert secret_of(key) == new
 
 
 def test_a_revoked_key_gets_no_new_secret_and_keeps_when_it_was_revoked(key: ApiKey) -> None:

@@ -1,5 +1,6 @@
 """From a handshake to an admission or a refusal."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from accounts.access import KeyAccess
-from realtime import closes
+from accounts.quotas import Quotas
+from realtime import closes, tokens
 from realtime.admission import Admission, admit, cluster_of, parse_options, parse_request
 from realtime.closes import Close, Refusal
 
@@ -23,6 +25,14 @@ ACCESS = KeyAccess(
     protects_channels=False,
     allows_client_messages=True,
     allowed_origins=(),
+    quotas=Quotas(
+        account_connections=10,
+        key_connections=10,
+        message_bytes=None,
+        messages_per_second=100,
+        messages_per_day=1000,
+    ),
+    secret="s" * 60,
 )
 Find = Callable[[str], Awaitable[KeyAccess | None]]
 
@@ -199,9 +209,78 @@ async def test_private_names_a_channel_and_no_namespace() -> None:
     assert (await admitted(scope("/v3/private-space/chat"))).channel_id == "chat"
 
 
-@pytest.mark.parametrize("sent", [{"query": f"api_key={KEY}&jwt=x"}, {"jwt": "x"}])
-async def test_a_jwt_that_cannot_be_verified_is_refused_where_none_is_needed(sent: dict[str, str]) -> None:
+def jwt_for(channel_id: str, secret: str = "s" * 60, user: str | None = None) -> str:
+    return tokens.sign(secret, channel_id, 60, user)
+
+
+@pytest.mark.parametrize(
+    "sent", [{"query": f"api_key={KEY}&jwt={jwt_for('private-chat')}"}, {"jwt": jwt_for("private-chat")}]
+)
+@pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat"])
+async def test_a_jwt_opens_a_private_channel_from_the_query_or_a_header(sent: dict[str, str], path: str) -> None:
+    assert (await admitted(scope(path, **sent))).authenticated
+
+
+async def test_a_jwt_opens_a_channel_of_a_key_that_protects_all() -> None:
+    protected = replace(ACCESS, protects_channels=True)
+    assert (await admitted(scope(jwt=jwt_for("1")), protected)).authenticated
+    assert await refused(scope(), protected) == closes.BAD_JWT
+
+
+@pytest.mark.parametrize("sent", [{"query": f"api_key={KEY}&jwt=x"}, {"query": f"api_key={KEY}&jwt"}, {"jwt": "x"}])
+async def test_a_jwt_that_is_not_valid_is_refused_where_none_is_needed(sent: dict[str, str]) -> None:
     assert await refused(scope(**sent)) == closes.BAD_JWT
+
+
+async def test_no_jwt_is_valid_for_a_key_whose_secret_is_lost() -> None:
+    assert await refused(scope(jwt=jwt_for("1")), replace(ACCESS, secret=None)) == closes.BAD_JWT
+
+
+@pytest.mark.parametrize(
+    ("path", "option", "on"),
+    [
+        ("/v3/1", "", False),
+        ("/v3/1", "&presence=0", False),
+        ("/v3/1", "&presence", True),
+        ("/v3/1", "&presence=1", True),
+        ("/v3/presence-1", "", True),
+        ("/v3/space/presence-1", "", True),
+        ("/v3/presence-1", "&presence=0", True),
+        ("/v3/presence-space/1", "", False),
+    ],
+)
+async def test_presence_is_on_by_flag_or_channel(path: str, option: str, on: bool) -> None:
+    assert ((await admitted(scope(path, f"api_key={KEY}{option}"))).identity is not None) == on
+
+
+@pytest.mark.parametrize(
+    ("options", "jwt_user", "shown"),
+    [
+        ("", None, '{"uuid":"u","user":"anonymous"}'),
+        ("&user=", None, '{"uuid":"u","user":"anonymous"}'),
+        ("&user=Ann%20%C3%A9+%F0%9F%98%80%22", None, '{"uuid":"u","user":"Ann é 😀\\""}'),
+        ("&user=Ann", "Bob", '{"uuid":"u","user":"Bob"}'),
+        ("&user=Ann", 7, '{"uuid":"u","user":7}'),
+        ("", {"id": 7, "roles": []}, '{"uuid":"u","user":{"id":7,"roles":[]}}'),
+        ("", "\ud800", '{"uuid":"u","user":"\\ud800"}'),
+    ],
+)
+async def test_a_member_is_who_its_jwt_says_or_its_url(options: str, jwt_user: Any, shown: str) -> None:
+    signed = {} if jwt_user is None else {"jwt": jwt_for("1", user=jwt_user)}
+    admission = await admitted(scope(query=f"api_key={KEY}&presence&uuid=u{options}", **signed))
+    assert admission.identity is not None
+    assert admission.identity.json == shown
+
+
+async def test_a_user_that_json_cannot_say_is_no_valid_jwt() -> None:
+    request = scope(query=f"api_key={KEY}&presence", jwt=jwt_for("1", user=math.nan))  # type: ignore[arg-type]
+    assert await refused(request) == closes.BAD_JWT
+
+
+async def test_a_member_without_uuid_gets_one_of_its_own() -> None:
+    request = scope(query=f"api_key={KEY}&presence")
+    uuids = [admission.identity.uuid for _ in "ab" if (admission := await admitted(request)).identity]
+    assert len(set(uuids)) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,320 @@
+"""The Cluster API, by which servers publish and look at their cluster's channels (the wire contract, *Cluster API*).
+
+It is called for every event of an application, so that it is an ASGI application of its own: no middleware, no view,
+no thread, and no query for a key that is known already.
+"""
+
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from channels.db import database_sync_to_async
+from django.db import Error as DatabaseError
+
+from accounts.access import KeyAccess, any_allowed_origins
+
+from .admission import CHANNEL_PATH, origin_matches
+from .bus import group_name
+from .conf import conf
+from .frames import Message, compact_json, frame_size
+from .limits import Guesses, seconds_to_midnight
+from .node import Node, current_node, message_limit
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[..., Awaitable[None]]
+Header = tuple[bytes, bytes]
+Values = Mapping[str, Any]
+
+MAX_BATCH_MESSAGES = 1_000
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+# JSON may write a byte of a message as six (`\u0000`); beside the message there is little.
+JSON_BYTES_A_BYTE = 6
+MAX_OTHER_BYTES = 64 * 1024
+# Wrong secrets a minute: for one key from one address, and from one address.
+MAX_GUESSES_AT_KEY = 10
+MAX_GUESSES_OF_ADDRESS = 100
+
+SUCCESS = b'{"success":true}'
+NOT_JSON = 'The body must be a JSON object, as in {"key":"…","secret":"…","channelId":"…","message":"…"}.'
+NO_KEY = "Send the API key as key and its secret as secret, as JSON members or as HTTP headers."
+WRONG_KEY = "The API key or its secret is wrong."
+
+
+class Problem(Exception):
+    """A request cannot be done: the answer has this status, this sentence and these headers."""
+
+    def __init__(self, status: int, sentence: str, *headers: Header) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a path does."""
+
+    method: str
+    run: Callable[[Node, KeyAccess, Values], bytes]
+    """Does it, and returns the answer."""
+    max_body_bytes: Callable[[], int] = lambda: 0
+
+
+class ClusterApi:
+    """Serves the paths of the Cluster API, and leaves all others to another application."""
+
+    def __init__(self, others: Application) -> None:
+        """
+        Args:
+            others: the ASGI application for all other paths.
+        """
+        self._others = others
+        self._guesses_at_key = Guesses(MAX_GUESSES_AT_KEY)
+        self._guesses_of_address = Guesses(MAX_GUESSES_OF_ADDRESS)
+        self._preflights = Preflights()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        operation = OPERATIONS.get(scope["path"].rstrip("/"))
+        if operation is None:
+            await self._others(scope, receive, send)
+            return
+        cors: tuple[Header, ...] = ()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        try:
+            if scope["method"] == "OPTIONS":
+                await _answer(send, 204, b"", *await self._preflights.headers(origin))
+                return
+            if scope["method"] != operation.method:
+                raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
+            values = {}
+            if operation.method == "POST":
+                values = _parse(await _read(receive, headers, operation.max_body_bytes()))
+            node = current_node()
+            access = await self._authenticate(node, _client_address(scope, headers), headers, values)
+            if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
+                cors = _allow(origin)
+            content = operation.run(node, access, values)
+        except Problem as problem:
+            body = compact_json({"error": str(problem)}).encode()
+            await _answer(send, problem.status, body, *problem.headers, *cors)
+        else:
+            await _answer(send, 200, content, *cors)
+
+    async def _authenticate(
+        self, node: Node, address: object, headers: Mapping[bytes, bytes], values: Values
+    ) -> KeyAccess:
+        """The key that a request is sent with.
+
+        Raises:
+            Problem: key or secret is wrong or missing, or the key gives access to nothing now.
+        """
+        key, secret = (_credential(name, headers, values) for name in ("key", "secret"))
+        if key is None or secret is None:
+            raise Problem(400 if values else 401, NO_KEY)
+        try:
+            access = await node.keys.find_current(key)
+        except DatabaseError as error:
+            logger.error("A request was turned away, since the database is out of reach: %s", error)
+            raise Problem(503, "The key cannot be looked up for now; try again.", (b"retry-after", b"1")) from None
+        usable = access is not None and not access.revoked and access.secret is not None
+        expected = access.secret if access is not None and access.secret is not None else "-" * len(secret)
+        # Compared in any case, so that time does not tell a wrong key from a wrong secret.
+        is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
+        if access is None or not (usable and is_right):
+            self._refuse_guess(address, key)
+        if access.account_suspended:
+            raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
+        if not access.cluster_enabled:
+            raise Problem(403, "The cluster is switched off; its owner can switch it on.")
+        return access
+
+    def _refuse_guess(self, address: object, key: str) -> NoReturn:
+        wait = max(self._guesses_at_key.note((address, key)), self._guesses_of_address.note(address))
+        if wait:
+            sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
+            raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
+        raise Problem(401, WRONG_KEY)
+
+
+class Preflights:
+    """What browsers are told who ask before they send (the Fetch standard, *CORS-preflight request*).
+
+    They do not say for which key, so that an origin may send if any key allows it; whether this one does, decides
+    about the answer.
+    """
+
+    def __init__(self) -> None:
+        self._origins: frozenset[str] = frozenset()
+        self._known_until = 0.0
+        self._version = -1
+
+    async def headers(self, origin: bytes | None) -> tuple[Header, ...]:
+        """The headers that allow an origin to send; none if it may not."""
+        node = current_node()
+        if self._version != node.keys.version or self._known_until < node.loop.time():
+            try:
+                self._version = node.keys.version
+                self._origins = await database_sync_to_async(any_allowed_origins)()
+                self._known_until = node.loop.time() + conf().key_cache_seconds
+            except DatabaseError as error:
+                logger.error("The allowed origins cannot be read: %s", error)
+        if origin is None or not origin_matches(origin.decode("latin-1"), self._origins):
+            return ()
+        return (
+            *_allow(origin),
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-headers", b"content-type, key, secret"),
+            (b"access-control-max-age", b"600"),
+        )
+
+
+def _allow(origin: bytes) -> tuple[Header, ...]:
+    return ((b"access-control-allow-origin", origin), (b"vary", b"origin"))
+
+
+async def _answer(send: Send, status: int, body: bytes, *headers: Header) -> None:
+    described = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": described})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """
+    Raises:
+        Problem: it is larger, as far as it says so or has come.
+    """
+    announced = headers.get(b"content-length", b"0")
+    size = int(announced) if announced.isdigit() and len(announced) < 20 else 0
+    chunks: list[bytes] = []
+    more = size <= max_bytes
+    received = 0
+    while more and received <= max_bytes:
+        event = await receive()
+        chunk = event.get("body", b"")
+        chunks.append(chunk)
+        received += len(chunk)
+        more = event.get("more_body", False)
+    if max(size, received) > max_bytes:
+        raise Problem(413, f"The request is larger than {max_bytes} bytes; send less at a time.")
+    return b"".join(chunks)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Problem(400, NOT_JSON) from None
+    if not isinstance(values, dict):
+        raise Problem(400, NOT_JSON)
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _client_address(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> object:
+    """Where a request comes from; behind proxies of ours, what they say of it."""
+    forwarded = headers.get(b"x-forwarded-for", b"").split(b",")
+    if conf().num_proxies and forwarded[0]:
+        return forwarded[-min(conf().num_proxies, len(forwarded))].strip()
+    return scope["client"][0] if scope.get("client") else None
+
+
+def _credential(name: str, headers: Mapping[bytes, bytes], values: Values) -> str | None:
+    value = values.get(name)
+    if value is None and name.encode() in headers:
+        return headers[name.encode()].decode("latin-1")
+    return None if value is None else str(value)
+
+
+def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
+    group, message = _message(access, values)
+    _count(node, access, 1)
+    node.publish(group, message)
+    return SUCCESS
+
+
+def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes:
+    messages = values.get("messages")
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
+        raise Problem(400, f"Send 1 to {MAX_BATCH_MESSAGES} messages, as a list.")
+    checked = []
+    for number, given in enumerate(messages):
+        try:
+            checked.append(_message(access, given if isinstance(given, dict) else {}))
+        except Problem as problem:
+            raise Problem(problem.status, f"messages[{number}]: {problem} Nothing was sent.") from None
+    _count(node, access, len(checked))
+    for group, message in checked:
+        node.publish(group, message)
+    return SUCCESS
+
+
+def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
+    """The group and the message that are meant.
+
+    Raises:
+        Problem: there is no such channel, or no such message.
+    """
+    path = values.get("channelId", values.get("roomId"))
+    if path is None or "message" not in values:
+        raise Problem(400, "Send channelId and message.")
+    if isinstance(path, bool) or not isinstance(path, str | int) or not CHANNEL_PATH.fullmatch(str(path)):
+        raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
+    content = values["message"]
+    try:
+        message = Message(content if isinstance(content, str) else compact_json(content))
+    except ValueError:
+        raise Problem(400, "The message has half of a surrogate pair, or a number that JSON does not know.") from None
+    limit = message_limit(access)
+    if len(message.wire) > frame_size(limit):
+        raise Problem(413, f"The message is larger than {limit} bytes; send less at a time.")
+    return group_name(access.cluster_id, str(path)), message
+
+
+def _count(node: Node, access: KeyAccess, messages: int) -> None:
+    """
+    Raises:
+        Problem: the account may not send as many today.
+    """
+    if not node.limits.account(access).take(messages):
+        sentence = "The account has sent as many messages as its quota allows a day (UTC)."
+        raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
+
+
+def _connections(node: Node, access: KeyAccess, values: Values) -> bytes:
+    channels = node.connections_of(access.cluster_pk)
+    listed = [{"channel": path, "connections": count} for path, count in channels.items()]
+    return compact_json({"channels": listed}).encode()
+
+
+def _connections_sum(node: Node, access: KeyAccess, values: Values) -> bytes:
+    return compact_json({"connections": sum(node.connections_of(access.cluster_pk).values())}).encode()
+
+
+def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
+    return compact_json({"domains": access.allowed_origins}).encode()
+
+
+def _publish_bytes() -> int:
+    return JSON_BYTES_A_BYTE * conf().max_message_bytes + MAX_OTHER_BYTES
+
+
+def _batch_bytes() -> int:
+    return max(MAX_BATCH_BYTES, _publish_bytes())
+
+
+OPERATIONS = {
+    "/api/publish": Operation("POST", _publish, _publish_bytes),
+    "/api/publish/batch": Operation("POST", _publish_batch, _batch_bytes),
+    "/api/connections": Operation("GET", _connections),
+    "/api/connections/sum": Operation("GET", _connections_sum),
+    "/api/domains": Operation("GET", _domains),
+}

@@ -1,0 +1,224 @@
+"""Quotas as counters, and how often a wrong secret may be tried. Loop thread only.
+
+A message costs two subtractions; clock and database are asked only where a counter says that it may be too much.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from django.db import Error as DatabaseError
+
+from accounts.access import KeyAccess
+
+from .closes import QUOTA_USED_UP, Refusal
+
+logger = logging.getLogger(__name__)
+
+# How much a bucket holds, in seconds of the quota. It is filled up when it is found empty, not before, so that after a
+# pause a connection may send twice as much at once.
+BURST_SECONDS = 1.0
+# How much more than its quota, in seconds of it, a connection may try to send before it is closed. What it sends at
+# twice the quota or less does not add up to that.
+PATIENCE_SECONDS = 5.0
+# How often what accounts have sent is written down, in seconds.
+SYNC_SECONDS = 5.0
+MAX_GUESSERS = 10_000
+
+Record = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+
+
+class Bucket:
+    """How many messages one connection may send now: a token bucket."""
+
+    __slots__ = ("_excess", "_rate", "_refilled_at", "_tokens")
+
+    def __init__(self, per_second: int) -> None:
+        """
+        Args:
+            per_second: the quota.
+        """
+        self._excess = 0.0
+        self._refilled_at = time.monotonic()
+        self._rate = per_second
+        self._tokens = per_second * BURST_SECONDS
+
+    def set_rate(self, per_second: int) -> None:
+        """Change the quota; a bucket that holds more than that now loses the rest."""
+        self._rate = per_second
+        self._tokens = min(self._tokens, per_second * BURST_SECONDS)
+
+    def take(self) -> bool:
+        """Count a message; return whether it may be sent."""
+        self._tokens -= 1
+        return self._tokens >= 0 or self._refill()
+
+    def _refill(self) -> bool:
+        now = time.monotonic()
+        gained = (now - self._refilled_at) * self._rate
+        self._refilled_at = now
+        self._tokens = min(self._tokens + gained, self._rate * BURST_SECONDS - 1)
+        self._excess = max(self._excess - gained, 0)
+        if self._tokens >= 0:
+            return True
+        self._tokens += 1
+        self._excess += 1
+        return False
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether far too much has been tried."""
+        return self._excess > self._rate * PATIENCE_SECONDS
+
+
+class AccountUse:
+    """What one account uses on this node."""
+
+    __slots__ = ("_left", "_left_at_sync", "_limit", "connections")
+
+    def __init__(self, messages_per_day: int) -> None:
+        self.connections = 0
+        self._limit = self._left = self._left_at_sync = messages_per_day
+
+    def take(self, messages: int = 1) -> bool:
+        """Count messages; return whether the account may still send them today. If not, none is counted."""
+        self._left -= messages
+        if self._left >= 0:
+            return True
+        self._left += messages
+        return False
+
+    @property
+    def sent(self) -> int:
+        """Messages that are not written down yet."""
+        return self._left_at_sync - self._left
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether not one more may be sent today."""
+        return self._left <= 0
+
+    def written(self, sent: int, total: int) -> None:
+        """Take note of what the whole service has written down.
+
+        Args:
+            sent: what was written down of this node's.
+            total: what the account has sent today, that included.
+        """
+        meanwhile = self.sent - sent
+        self._left_at_sync = self._limit - total
+        self._left = self._left_at_sync - meanwhile
+
+    def set_limit(self, messages_per_day: int) -> None:
+        """Change the quota."""
+        more = messages_per_day - self._limit
+        self._limit += more
+        self._left += more
+        self._left_at_sync += more
+
+
+class Limits:
+    """What accounts and keys use on this node."""
+
+    def __init__(self, record: Record) -> None:
+        """
+        Args:
+            record: adds to what accounts have sent today, by primary key, and returns what each has sent then.
+        """
+        self._record = record
+        self._accounts: dict[int, AccountUse] = {}
+        self._keys: Counter[str] = Counter()
+        self._new = asyncio.Event()
+
+    def account(self, access: KeyAccess) -> AccountUse:
+        """What the account of a key uses, by the quota that it has now."""
+        use = self._accounts.get(access.account_id)
+        if use is None:
+            use = self._accounts[access.account_id] = AccountUse(access.quotas.messages_per_day)
+            self._new.set()
+        use.set_limit(access.quotas.messages_per_day)
+        return use
+
+    def open(self, access: KeyAccess) -> AccountUse:
+        """Count a connection, to be uncounted by `close`.
+
+        Raises:
+            Refusal: the account or the key has as many as it may have.
+        """
+        use, quotas = self.account(access), access.quotas
+        if use.connections >= quotas.account_connections or self._keys[access.public_key] >= quotas.key_connections:
+            raise Refusal(QUOTA_USED_UP)
+        use.connections += 1
+        self._keys[access.public_key] += 1
+        return use
+
+    def close(self, access: KeyAccess) -> None:
+        """Uncount a connection."""
+        self._accounts[access.account_id].connections -= 1
+        self._keys[access.public_key] -= 1
+        if not self._keys[access.public_key]:
+            del self._keys[access.public_key]
+
+    def connections(self, *, account_id: int | None = None, public_key: str | None = None) -> int:
+        """How many connections of an account or of a key are open. Any thread."""
+        if public_key is not None:
+            return self._keys.get(public_key, 0)
+        use = self._accounts.get(account_id) if account_id is not None else None
+        return use.connections if use else 0
+
+    async def run(self) -> None:
+        """Write down what is sent, every few seconds, and at once for an account that nothing is known of yet."""
+        while True:
+            self._new.clear()
+            await self.sync()
+            try:
+                async with asyncio.timeout(SYNC_SECONDS):
+                    await self._new.wait()
+            except TimeoutError:
+                pass
+
+    async def sync(self) -> None:
+        """Write down what is sent, and learn what other nodes have written."""
+        sent = {pk: use.sent for pk, use in self._accounts.items()}
+        if not sent:
+            return
+        try:
+            totals = await self._record(sent)
+        except DatabaseError as error:
+            logger.warning("What accounts send cannot be written down yet: %s", error)
+            return
+        for pk, count in sent.items():
+            use = self._accounts[pk]
+            use.written(count, totals.get(pk, 0))
+            if not (use.connections or use.sent or count or use.is_used_up):
+                del self._accounts[pk]
+
+
+def seconds_to_midnight() -> int:
+    """How long until a new day begins (UTC), in whole seconds, 1 at least."""
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return max(int((midnight - now).total_seconds()), 1)
+
+
+class Guesses:
+    """Wrong secrets, counted by who tried them. A right one is never refused, whoever else has tried."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._windows: OrderedDict[object, tuple[float, int]] = OrderedDict()
+
+    def note(self, guesser: object) -> int:
+        """Count a wrong secret. Return how many seconds the guesser has to wait; 0 if it may go on."""
+        now = self._clock()
+        begun, count = self._windows.pop(guesser, (now, 0))
+        if now - begun >= 60:
+            begun, count = now, 0
+        self._windows[guesser] = (begun, count + 1)
+        if len(self._windows) > MAX_GUESSERS:
+            self._windows.popitem(last=False)
+        return 0 if count < self._per_minute else max(int(begun + 60 - now), 1)

@@ -1,0 +1,302 @@
+"""PROTOCOL: Cluster API, over HTTP, with clients who listen."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from realtime import cluster_api
+from tests.conftest import Connect
+from tests.servers import LiveServer
+
+SUCCESS = (200, '{"success":true}')
+Publish = Callable[..., Any]
+
+
+@pytest.fixture
+async def http(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
+    verify = ssl.create_default_context(cafile=server.directory / "certificate.pem") if server.tls else True
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, verify=verify) as client:
+        yield client
+
+
+@pytest.fixture
+def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]) -> Publish:
+    """Publish, with the demo key unless it is told otherwise; status and body of the answer."""
+
+    async def post(channel: Any, message: Any, path: str = "/api/publish", **changed: Any) -> tuple[int, str]:
+        members = {"key": keys["demo"], "secret": secrets["demo"], "channelId": channel, "message": message, **changed}
+        answer = await http.post(path, json={name: value for name, value in members.items() if value is not ...})
+        return answer.status_code, answer.text
+
+    return post
+
+
+def sentence(answer: tuple[int, str]) -> tuple[int, str]:
+    """The status, and the sentence of an error, which is all that is in it."""
+    status, body = answer
+    content = json.loads(body)
+    assert list(content) == ["error"]
+    return status, content["error"]
+
+
+@pytest.mark.parametrize(
+    ("message", "delivered"),
+    [
+        ("text", "text"),
+        ("", ""),
+        ("cmd_ping", "cmd_ping"),
+        (' {"a": 1} ', ' {"a": 1} '),
+        ({"event": "new-message", "data": {"text": "hé 😀"}}, '{"event":"new-message","data":{"text":"hé 😀"}}'),
+        ({"event": "system:portal", "data": None}, '{"event":"system:portal","data":null}'),
+        ([1, 2.5, True], "[1,2.5,true]"),
+        (0, "0"),
+        (None, "null"),
+        ("x" * 300_000, "x" * 300_000),
+    ],
+)
+async def test_a_message_reaches_every_connection_of_the_channel(
+    publish: Publish, connect: Connect, channel: str, message: Any, delivered: str
+) -> None:
+    clients = [await connect(channel), await connect(channel, key="second"), await connect(channel, "presence=0")]
+    elsewhere = [await connect(channel, key="other"), await connect(f"{channel}x"), await connect(f"1/{channel}")]
+    assert await publish(channel, message) == SUCCESS
+    assert [await client.receive() for client in clients] == [delivered] * 3
+    for client in elsewhere:
+        await client.settle()
+
+
+async def test_room_id_is_another_name_and_a_channel_may_be_a_number(publish: Publish, connect: Connect) -> None:
+    client = await connect("1998")
+    assert await publish(1998, "a") == SUCCESS
+    assert await publish(..., "b", roomId="1998") == SUCCESS
+    assert await publish("1998", "c", roomId="ignored", anything={"else": []}) == SUCCESS
+    assert await publish("1998", "d", path="/api/publish?src=piesocket-nodejs&v=3&key=x") == SUCCESS
+    assert await publish("1998", "e", path="/api/publish/") == SUCCESS
+    assert [await client.receive() for _ in "abcde"] == list("abcde")
+
+
+async def test_a_channel_of_a_namespace_is_named_by_its_path(publish: Publish, connect: Connect, channel: str) -> None:
+    client = await connect(f"1/{channel}")
+    assert await publish(f"1/{channel}", "a") == SUCCESS
+    assert await client.receive() == "a"
+
+
+async def test_key_and_secret_may_be_headers(
+    http: httpx.AsyncClient, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    client = await connect(channel)
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    answer = await http.post("/api/publish", json={"channelId": channel, "message": "a"}, headers=headers)
+    assert (answer.status_code, answer.text) == SUCCESS
+    assert await client.receive() == "a"
+
+
+async def test_keys_without_client_messages_and_private_channels_are_published_to(
+    publish: Publish, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    silent = await connect(channel, key="silent")
+    assert await publish(channel, "a", key=keys["silent"], secret=secrets["silent"]) == SUCCESS
+    assert await silent.receive() == "a"
+    assert await publish(f"private-{channel}", "a") == SUCCESS
+
+
+async def test_nobody_listens_is_no_error(publish: Publish, channel: str) -> None:
+    assert await publish(channel, "a") == SUCCESS
+
+
+async def test_messages_of_one_publisher_arrive_complete_and_in_order(
+    publish: Publish, connect: Connect, channel: str
+) -> None:
+    clients = [await connect(channel) for _ in range(3)]
+    for number in range(200):
+        assert await publish(channel, number) == SUCCESS
+    for client in clients:
+        assert [await client.receive() for _ in range(200)] == [str(number) for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000, b'{"key":' + b"9" * 5000 + b"}", b"null"],
+)
+async def test_what_is_no_json_object_is_400(http: httpx.AsyncClient, body: bytes) -> None:
+    answer = await http.post("/api/publish", content=body)
+    assert sentence((answer.status_code, answer.text)) == (400, cluster_api.NOT_JSON)
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("channel_id", "message"), [(..., "a"), (None, "a"), ("1", ...), (..., ...)])
+async def test_a_missing_member_is_400(publish: Publish, channel_id: Any, message: Any) -> None:
+    assert sentence(await publish(channel_id, message)) == (400, "Send channelId and message.")
+
+
+@pytest.mark.parametrize("missing", ["key", "secret"])
+async def test_a_missing_key_or_secret_is_400_where_it_could_be_a_member(publish: Publish, missing: str) -> None:
+    assert sentence(await publish("1", "a", **{missing: ...})) == (400, cluster_api.NO_KEY)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a" * 129, "a/b/c", "/a", "é", "a\n", True, 1.5, [], {}, -1.0, "\u0661"])
+async def test_a_bad_channel_is_400(publish: Publish, bad: Any) -> None:
+    assert sentence(await publish(bad, "a"))[0] == 400
+
+
+async def test_a_message_that_utf_8_cannot_carry_is_400(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    head = f'{{"key":"{keys["demo"]}","secret":"{secrets["demo"]}","channelId":"1","message":'
+    for message in (r'"\ud800"', "1e999"):
+        answer = await http.post("/api/publish", content=f"{head}{message}}}")
+        assert sentence((answer.status_code, answer.text))[0] == 400
+
+
+async def test_wrong_keys_and_wrong_secrets_get_one_sentence(
+    publish: Publish, keys: dict[str, str], secrets: dict[str, str], channel: str, connect: Connect
+) -> None:
+    client = await connect(channel)
+    wrong: list[dict[str, Any]] = [
+        {"key": f"unknown-{channel}"},
+        {"secret": secrets["second"]},
+        {"secret": f"{secrets['demo']}x"},
+        {"key": keys["second"]},
+        {"secret": "é\u0000"},
+        {"key": 7, "secret": []},
+    ]
+    for changed in wrong:
+        status, said = sentence(await publish(channel, "a", **changed))
+        assert status in (401, 429)
+        assert said.startswith(cluster_api.WRONG_KEY)
+    await client.settle()
+
+
+async def test_guessing_is_slowed_down_and_the_right_secret_is_never_locked_out(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str], connect: Connect, channel: str
+) -> None:
+    client = await connect(channel)
+    body = {"key": keys["protected"], "secret": "wrong", "channelId": channel, "message": "a"}
+    answers = [await http.post("/api/publish", json=body) for _ in range(cluster_api.MAX_GUESSES_AT_KEY + 5)]
+    statuses = [answer.status_code for answer in answers]
+    assert sorted(set(statuses)) == [401, 429]
+    assert statuses == sorted(statuses)
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    right = await http.post("/api/publish", json={**body, "secret": secrets["protected"]})
+    assert (right.status_code, right.text) == SUCCESS
+    assert await client.receive() == "a"
+
+
+async def test_a_message_over_the_limit_is_413_and_goes_nowhere(
+    publish: Publish, connect: Connect, channel: str
+) -> None:
+    client = await connect(channel)
+    most = 1024 * 1024
+    assert await publish(channel, "x" * (most + 1)) == (
+        413,
+        f'{{"error":"The message is larger than {most} bytes; send less at a time."}}',
+    )
+    assert sentence(await publish(channel, "x" * (7 * most)))[0] == 413
+    await client.settle()
+    assert await publish(channel, "\u0000" * most) == SUCCESS
+    assert await client.receive() == "\u0000" * most
+
+
+async def test_other_methods_are_405(http: httpx.AsyncClient) -> None:
+    for method, path, allowed in (("GET", "/api/publish", "POST"), ("POST", "/api/connections", "GET")):
+        answer = await http.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json() == {"error": f"Use {allowed} here."}
+
+
+async def test_a_batch_is_delivered_in_order_to_its_channels(publish: Publish, connect: Connect, channel: str) -> None:
+    one, two = await connect(channel), await connect(f"{channel}-2")
+    messages = [{"channelId": (channel, f"{channel}-2")[number % 2], "message": number} for number in range(1000)]
+    assert await publish(..., ..., "/api/publish/batch", messages=messages) == SUCCESS
+    assert [await one.receive() for _ in range(500)] == [str(number) for number in range(0, 1000, 2)]
+    assert [await two.receive() for _ in range(500)] == [str(number) for number in range(1, 1000, 2)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "said"),
+    [
+        ({"channelId": "a b", "message": "a"}, 400, "messages[1]: The channelId"),
+        ({"message": "a"}, 400, "messages[1]: Send channelId"),
+        ({"channelId": "a", "message": "x" * 2**20 + "x"}, 413, "messages[1]: The message is larger"),
+        ("text", 400, "messages[1]: "),
+    ],
+)
+async def test_a_batch_with_one_bad_message_sends_none(
+    publish: Publish, connect: Connect, channel: str, bad: Any, status: int, said: str
+) -> None:
+    client = await connect(channel)
+    messages = [{"channelId": channel, "message": "good"}, bad]
+    found = sentence(await publish(..., ..., "/api/publish/batch", messages=messages))
+    assert found[0] == status
+    assert found[1].startswith(said)
+    await client.settle()
+
+
+@pytest.mark.parametrize("messages", [..., None, [], {}, "x", [{"channelId": "1", "message": 1}] * 1001])
+async def test_a_batch_has_1_to_1000_messages(publish: Publish, messages: Any) -> None:
+    found = sentence(await publish(..., ..., "/api/publish/batch", messages=messages))
+    assert found == (400, "Send 1 to 1000 messages, as a list.")
+
+
+async def test_the_connections_of_the_key_s_cluster_are_listed_and_summed(
+    http: httpx.AsyncClient, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    headers = {"key": keys["second"], "secret": secrets["second"]}
+    clients = [await connect(name) for name in (channel, channel, f"1/{channel}", f"presence-{channel}")]
+    await connect(channel, key="other")
+    listed = (await http.get("/api/connections", headers=headers)).json()["channels"]
+    of_this_test = {entry["channel"]: entry["connections"] for entry in listed if channel in entry["channel"]}
+    assert of_this_test == {channel: 2, f"1/{channel}": 1, f"presence-{channel}": 1}
+    total = (await http.get("/api/connections/sum", headers=headers)).json()
+    assert total == {"connections": sum(entry["connections"] for entry in listed)}
+    await asyncio.gather(*(client.socket.close() for client in clients))
+    deadline = time.monotonic() + 5
+    while channel in (body := (await http.get("/api/connections", headers=headers)).text):
+        assert time.monotonic() < deadline, body
+
+
+async def test_the_domains_are_the_key_s_origins(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    answer = await http.get("/api/domains", headers={"key": keys["browser"], "secret": secrets["browser"]})
+    assert (answer.status_code, answer.text) == (200, '{"domains":["example.com"]}')
+
+
+@pytest.mark.parametrize("path", ["/api/connections", "/api/connections/sum", "/api/domains"])
+async def test_they_need_key_and_secret(http: httpx.AsyncClient, path: str, keys: dict[str, str]) -> None:
+    assert sentence(((await http.get(path)).status_code, (await http.get(path)).text)) == (401, cluster_api.NO_KEY)
+    wrong = await http.get(path, headers={"key": keys["demo"], "secret": "wrong"})
+    assert sentence((wrong.status_code, wrong.text))[0] in (401, 429)
+
+
+async def test_browsers_may_read_answers_only_on_origins_that_the_key_allows(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    async def allowed(key: str, origin: str) -> str | None:
+        body = {"key": keys[key], "secret": secrets[key], "channelId": channel, "message": "a"}
+        answer = await http.post("/api/publish", json=body, headers={"Origin": origin})
+        assert (answer.status_code, answer.text) == SUCCESS
+        return answer.headers.get("access-control-allow-origin")
+
+    assert await allowed("browser", "https://example.com") == "https://example.com"
+    assert await allowed("browser", "https://evil.org") is None
+    assert await allowed("demo", "https://example.com") is None
+
+
+async def test_browsers_may_send_from_origins_that_any_key_allows(http: httpx.AsyncClient) -> None:
+    good = await http.options("/api/publish", headers={"Origin": "https://example.com"})
+    assert good.status_code == 204
+    assert good.headers["access-control-allow-origin"] == "https://example.com"
+    assert good.headers["access-control-allow-headers"] == "content-type, key, secret"
+    bad = await http.options("/api/publish", headers={"Origin": "https://evil.org"})
+    assert (bad.status_code, "access-control-allow-origin" in bad.headers) == (204, False)
+
+
+async def test_no_secret_is_logged(server: LiveServer, secrets: dict[str, str]) -> None:
+    assert not [name for name, secret in secrets.items() if secret in server.log]

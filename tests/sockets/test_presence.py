@@ -1,0 +1,114 @@
+"""PROTOCOL: Presence, in each way of serving."""
+
+import asyncio
+import json
+from typing import Any
+
+from tests.clients import Client
+from tests.conftest import Connect
+
+
+async def event(client: Client) -> dict[str, Any]:
+    return dict(json.loads(await client.receive()))
+
+
+async def members(client: Client) -> list[str]:
+    """The uuids in the next event's list."""
+    return [member["uuid"] for member in (await event(client))["data"]["members"]]
+
+
+async def test_the_frames_are_the_contract_s_to_the_byte(connect: Connect, channel: str) -> None:
+    ann = await connect(channel, "presence=1", "uuid=a", "user=Ann")
+    assert await ann.receive() == '{"event":"system:member_list","data":{"members":[{"uuid":"a","user":"Ann"}]}}'
+    bob = await connect(channel, "presence", "uuid=b")
+    both = '[{"uuid":"a","user":"Ann"},{"uuid":"b","user":"anonymous"}]'
+    assert await bob.receive() == '{"event":"system:member_list","data":{"members":' + both + "}}"
+    joined = '{"event":"system:member_joined","data":{"member":{"uuid":"b","user":"anonymous"},"members":' + both + "}}"
+    assert await ann.receive() == joined
+    await bob.socket.close()
+    assert await ann.receive() == (
+        '{"event":"system:member_left","data":{"member":{"uuid":"b","user":"anonymous"},'
+        '"members":[{"uuid":"a","user":"Ann"}]}}'
+    )
+
+
+async def test_with_notify_self_the_joiner_hears_of_itself_after_the_list(connect: Connect, channel: str) -> None:
+    client = await connect(channel, "presence", "notify_self", "uuid=a")
+    assert [(await event(client))["event"] for _ in "ab"] == ["system:member_list", "system:member_joined"]
+
+
+async def test_presence_is_on_in_channels_that_are_named_so(connect: Connect, channel: str) -> None:
+    client = await connect(f"presence-{channel}", "presence=0", "uuid=a")
+    assert await members(client) == ["a"]
+
+
+async def test_who_takes_no_part_is_not_told_and_not_listed(connect: Connect, channel: str) -> None:
+    quiet = await connect(channel, "presence=0")
+    loud = await connect(channel, "presence", "uuid=a")
+    assert await members(loud) == ["a"]
+    await quiet.settle()
+    assert await loud.count() == 2
+
+
+async def test_messages_go_to_all_alike(connect: Connect, channel: str) -> None:
+    quiet, loud = await connect(channel), await connect(channel, "presence", "uuid=a")
+    await members(loud)
+    await quiet.send("x")
+    assert await loud.receive() == "x"
+    await loud.send("y")
+    assert await quiet.receive() == "y"
+
+
+async def test_a_lost_connection_is_a_leave(connect: Connect, channel: str) -> None:
+    ann = await connect(channel, "presence", "uuid=a")
+    bob = await connect(channel, "presence", "uuid=b")
+    assert [await members(ann), await members(ann)] == [["a"], ["a", "b"]]
+    bob.socket.transport.abort()
+    assert await members(ann) == ["a"]
+
+
+async def test_a_uuid_that_is_used_again_replaces_the_older_connection(connect: Connect, channel: str) -> None:
+    watcher = await connect(channel, "presence", "uuid=w")
+    old = await connect(channel, "presence", "uuid=x")
+    new = await connect(channel, "presence", "uuid=x")
+    assert [await members(watcher) for _ in "abc"] == [["w"], ["w", "x"], ["w", "x"]]
+    assert await members(new) == ["w", "x"]
+    await old.socket.close()
+    await watcher.settle()
+    await new.socket.close()
+    assert await members(watcher) == ["w"]
+
+
+async def test_the_same_channel_of_other_clusters_and_namespaces_has_others(connect: Connect, channel: str) -> None:
+    await connect(channel, "presence", "uuid=a")
+    assert await members(await connect(channel, "presence", "uuid=b", key="other")) == ["b"]
+    assert await members(await connect(f"1/{channel}", "presence", "uuid=c")) == ["c"]
+
+
+async def test_nobody_joins_who_is_refused(connect: Connect, channel: str) -> None:
+    watcher = await connect(channel, "presence", "uuid=w")
+    await members(watcher)
+    assert (await (await connect(channel, "presence", key="unknown")).ending())[1] == 4001
+    await watcher.settle()
+
+
+async def test_a_hundred_who_come_at_once_and_leave_at_once_are_each_told_in_order(
+    connect: Connect, channel: str
+) -> None:
+    watcher = await connect(channel, "presence", "uuid=w")
+    await members(watcher)
+    crowd = await asyncio.gather(*(connect(channel, "presence", f"uuid=m{number}") for number in range(100)))
+    known = ["w"]
+    for _ in crowd:
+        joined = await event(watcher)
+        known.append(joined["data"]["member"]["uuid"])
+        assert [member["uuid"] for member in joined["data"]["members"]] == known
+    lists = [await members(client) for client in crowd]
+    assert all(known[: len(uuids)] == uuids for uuids in lists)
+    for client in crowd:
+        client.socket.transport.abort()
+    for _ in crowd:
+        left = await event(watcher)
+        known.remove(left["data"]["member"]["uuid"])
+        assert [member["uuid"] for member in left["data"]["members"]] == known
+    assert known == ["w"]

@@ -1,0 +1,219 @@
+"""PROTOCOL: Refusal and Cluster API. What happens when a quota is used up, and when it is changed."""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from realtime import closes, consumers
+from tests.clients import Client
+from tests.conftest import Connect
+from tests.servers import LiveServer
+from tests.sockets.test_refusals import error
+
+MAKE_OPERATOR = """
+from django.contrib.auth import get_user_model
+from accounts import services
+from accounts.models import Account
+operator = get_user_model().objects.create_superuser("operator", password="operator-password")
+services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
+"""
+TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.data, consumers.USED_UP.data
+Issue = Callable[..., Awaitable[tuple[str, str]]]
+
+
+@pytest.fixture(scope="module", params=["serve", "uvicorn"])
+def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
+    server = start(request.param)
+    server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
+    return server
+
+
+@pytest.fixture
+async def operator(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
+    """One of those who run the service, at the REST API."""
+    async with httpx.AsyncClient(base_url=server.url("/", scheme="http"), trust_env=False) as client:
+        login = {"username": "operator", "password": "operator-password"}
+        token = (await client.post("/api/v1/token/", json=login)).json()["token"]
+        client.headers["Authorization"] = f"Token {token}"
+        yield client
+
+
+@pytest.fixture
+async def account(operator: httpx.AsyncClient, channel: str) -> dict[str, Any]:
+    """An account of the test's own, with a cluster that is called as the channel is."""
+    account = (await operator.post("/api/v1/accounts/", json={"name": "Acme"})).json()
+    await operator.post("/api/v1/clusters/", json={"account": account["id"], "cluster_id": channel})
+    return dict(account)
+
+
+@pytest.fixture
+def issue(operator: httpx.AsyncClient, account: dict[str, Any], channel: str) -> Issue:
+    """Issue a key with quotas in that cluster; its public part and its secret."""
+
+    async def one(**quotas: int) -> tuple[str, str]:
+        key = {"cluster": channel, "label": "x", **quotas}
+        issued = (await operator.post("/api/v1/keys/", json=key)).json()
+        return issued["public_key"], issued["secret"]
+
+    return one
+
+
+async def change(operator: httpx.AsyncClient, path: str, **quotas: int | None) -> None:
+    answer = await operator.patch(f"/api/v1/{path}/", json=quotas)
+    assert answer.status_code == 200, answer.text
+    await asyncio.sleep(1)  # in which it reaches every open connection
+
+
+async def test_more_connections_than_the_key_may_have_are_refused_with_4004(
+    connect: Connect, channel: str, issue: Issue
+) -> None:
+    key, _ = await issue(max_connections=2)
+    one, two = await connect(channel, key=key), await connect(f"{channel}-2", key=key)
+    refused = await connect(channel, key=key)
+    assert await refused.ending() == ([error(closes.QUOTA_USED_UP)], 4004)
+    assert await one.count() == 1
+    await two.socket.close()
+    await (await connect(channel, key=key)).settle()
+
+
+async def test_the_keys_of_an_account_share_its_connections(
+    connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
+) -> None:
+    (first, _), (second, _) = await issue(), await issue()
+    await change(operator, f"accounts/{account['id']}", max_connections=2)
+    kept = [await connect(channel, key=first), await connect(channel, key=second)]
+    assert (await (await connect(channel, key=second)).ending())[1] == 4004
+    used = (await operator.get(f"/api/v1/accounts/{account['id']}/")).json()["usage"]
+    assert used == {"connections": 2, "messages_today": 0}
+    assert (await operator.get(f"/api/v1/keys/{first}/")).json()["usage"] == {"connections": 1}
+    await change(operator, f"accounts/{account['id']}", max_connections=1)
+    for client in kept:
+        await client.settle()
+
+
+async def test_of_a_hundred_who_come_at_once_no_more_are_let_in_than_may_be(
+    connect: Connect, channel: str, issue: Issue
+) -> None:
+    key, _ = await issue(max_connections=30)
+    clients = await asyncio.gather(*(connect(channel, key=key) for _ in range(100)))
+    for client in clients:
+        with contextlib.suppress(ConnectionClosed):
+            await client.send("cmd_ping")
+    answers = [await client.receive() for client in clients]
+    assert Counter(answers) == {'{"system":"pong"}': 30, error(closes.QUOTA_USED_UP): 70}
+
+
+async def test_a_message_larger_than_the_key_s_is_refused_with_1009_and_by_rest_with_413(
+    connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient
+) -> None:
+    key, secret = await issue(max_message_bytes=1000)
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=key)
+    await sender.send("x" * 1000)
+    assert await receiver.receive() == "x" * 1000
+    await sender.send("x" * 1001)
+    assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
+    body = {"key": key, "secret": secret, "channelId": channel, "message": "x" * 1001}
+    assert (await operator.post("/api/publish", json=body)).status_code == 413
+    await receiver.settle()
+    await change(operator, f"keys/{key}", max_message_bytes=None)
+    await receiver.send("x" * 2000)
+    await receiver.settle()
+
+
+async def test_messages_over_the_rate_are_told_and_not_distributed(
+    connect: Connect, channel: str, issue: Issue
+) -> None:
+    key, _ = await issue(max_messages_per_second=20)
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=key)
+    for number in range(40):
+        await sender.send(str(number))
+    await asyncio.sleep(1)
+    notices, distributed = await heard_before_pong(sender), await heard_before_pong(receiver)
+    assert distributed[:20] == [str(number) for number in range(20)]
+    assert set(notices) == {TOO_OFTEN}
+    assert len(notices) + len(distributed) == 40
+    await sender.send("later")
+    assert await receiver.receive() == "later"
+
+
+async def heard_before_pong(client: Client) -> list[str | bytes]:
+    await client.send("cmd_ping")
+    heard: list[str | bytes] = []
+    while (message := await client.receive()) != '{"system":"pong"}':
+        heard.append(message)
+    return heard
+
+
+async def test_far_too_many_messages_a_second_end_the_connection_with_4301(
+    connect: Connect, channel: str, issue: Issue
+) -> None:
+    key, _ = await issue(max_messages_per_second=5)
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=key)
+    for number in range(100):
+        await sender.send(str(number))
+    frames, code = await sender.ending()
+    assert code == 4301
+    assert frames[-1] == error(closes.TOO_FAST)
+    assert frames[:-1] == [TOO_OFTEN] * (len(frames) - 1)
+    assert [await receiver.receive() for _ in range(5)] == [str(number) for number in range(5)]
+
+
+async def test_an_account_that_has_used_up_its_day_is_told_and_stays_connected(
+    connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
+) -> None:
+    (key, secret), (other, _) = await issue(), await issue()
+    await change(operator, f"accounts/{account['id']}", max_messages_per_day=5)
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=other)
+    body = {"key": key, "secret": secret, "channelId": channel}
+    assert (await operator.post("/api/publish", json={**body, "message": "0"})).status_code == 200
+    assert [await sender.receive(), await receiver.receive()] == ["0", "0"]
+    for number in range(1, 5):
+        await sender.send(str(number))
+    assert [await receiver.receive() for _ in range(4)] == ["1", "2", "3", "4"]
+    assert await sender.ask("one too many") == USED_UP
+    assert await receiver.ask("from another key") == USED_UP
+    refused = await operator.post("/api/publish", json={**body, "message": "x"})
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 86400
+    assert "quota" in refused.json()["error"]
+    await receiver.settle()
+    await change(operator, f"accounts/{account['id']}", max_messages_per_day=6)
+    await sender.send("allowed")
+    assert await receiver.receive() == "allowed"
+
+
+async def test_what_is_sent_is_written_down_and_shown(
+    connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
+) -> None:
+    key, secret = await issue()
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=key)
+    for number in range(20):
+        await sender.send(str(number))
+        await receiver.receive()
+    messages = [{"channelId": channel, "message": "x"}] * 30
+    await operator.post("/api/publish/batch", json={"key": key, "secret": secret, "messages": messages})
+    assert [await client.receive() for client in (sender, receiver) for _ in messages] == ["x"] * 60
+    async with asyncio.timeout(15):
+        while await sent_today(operator, account) != 50:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def sent_today(operator: httpx.AsyncClient, account: dict[str, Any]) -> int:
+    return int((await operator.get(f"/api/v1/accounts/{account['id']}/")).json()["usage"]["messages_today"])
+
+
+async def test_a_key_cannot_have_more_than_its_account(
+    operator: httpx.AsyncClient, account: dict[str, Any], channel: str
+) -> None:
+    await change(operator, f"accounts/{account['id']}", max_connections=10)
+    wanted = {"cluster": channel, "label": "x", "max_connections": 11}
+    refused = await operator.post("/api/v1/keys/", json=wanted)
+    assert refused.status_code == 400
+    assert json.loads(refused.text) == {"max_connections": ["A key cannot have more than its account, which has 10."]}

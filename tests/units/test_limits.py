@@ -1,0 +1,225 @@
+"""Quotas as counters."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from django.db import OperationalError
+
+from realtime import limits
+from realtime.closes import QUOTA_USED_UP, Refusal
+from realtime.limits import Bucket, Guesses, Limits, seconds_to_midnight
+from tests.units.test_admission import ACCESS
+
+OTHER_KEY = replace(ACCESS, public_key="o" * 60)
+OTHER_ACCOUNT = replace(ACCESS, public_key="p" * 60, account_id=9)
+
+
+class Clock:
+    """The time of the module under test."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(limits, "time", clock)
+    return clock
+
+
+def allowed(bucket: Bucket, tries: int) -> int:
+    return [bucket.take() for _ in range(tries)].count(True)
+
+
+def test_a_bucket_lets_a_burst_through_and_then_so_many_a_second(clock: Clock) -> None:
+    bucket = Bucket(10)
+    assert allowed(bucket, 30) == 10
+    clock.now += 0.5
+    assert allowed(bucket, 30) == 5
+    clock.now += 3600
+    assert allowed(bucket, 30) == 10
+
+
+def test_who_keeps_to_the_quota_is_never_refused(clock: Clock) -> None:
+    bucket = Bucket(10)
+    for _ in range(1000):
+        clock.now += 0.1
+        assert bucket.take()
+
+
+def test_twice_the_quota_is_refused_by_half_and_no_flood(clock: Clock) -> None:
+    bucket = Bucket(10)
+    sent = 0
+    for _ in range(2000):
+        clock.now += 0.05
+        sent += bucket.take()
+    assert 1000 <= sent <= 1020
+    assert not bucket.is_flooded
+
+
+def test_three_times_the_quota_for_seconds_is_a_flood(clock: Clock) -> None:
+    bucket = Bucket(10)
+    seconds = 0.0
+    while not bucket.is_flooded:
+        seconds += 1 / 30
+        clock.now += 1 / 30
+        bucket.take()
+    assert 4 < seconds < 10
+
+
+def test_a_changed_rate_counts_at_once(clock: Clock) -> None:
+    bucket = Bucket(10)
+    bucket.set_rate(2)
+    assert allowed(bucket, 30) == 2
+    bucket.set_rate(100)
+    clock.now += 1
+    assert allowed(bucket, 300) == 100
+
+
+class Ledger:
+    """What the whole service has written down."""
+
+    def __init__(self, **totals: int) -> None:
+        self.totals = {int(pk.removeprefix("account_")): total for pk, total in totals.items()}
+        self.broken = False
+
+    async def record(self, counts: Mapping[int, int]) -> Mapping[int, int]:
+        if self.broken:
+            raise OperationalError("gone")
+        for pk, count in counts.items():
+            self.totals[pk] = self.totals.get(pk, 0) + count
+        return {pk: self.totals[pk] for pk in counts}
+
+
+async def test_an_account_has_so_many_connections() -> None:
+    counted = Limits(Ledger().record)
+    for number in range(10):
+        counted.open(ACCESS if number % 2 else OTHER_KEY)
+    for access in (ACCESS, OTHER_KEY):
+        with pytest.raises(Refusal) as raised:
+            counted.open(access)
+        assert raised.value.close is QUOTA_USED_UP
+    counted.open(OTHER_ACCOUNT)
+    counted.close(OTHER_KEY)
+    counted.open(ACCESS)
+    assert counted.connections(account_id=1) == 10
+    assert counted.connections(public_key=ACCESS.public_key) == 6
+    assert counted.connections(account_id=77) == counted.connections(public_key="x") == 0
+
+
+async def test_a_key_may_have_less_than_its_account() -> None:
+    counted = Limits(Ledger().record)
+    narrow = replace(ACCESS, quotas=replace(ACCESS.quotas, key_connections=1))
+    counted.open(narrow)
+    with pytest.raises(Refusal):
+        counted.open(narrow)
+    counted.open(OTHER_KEY)
+
+
+async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
+    ledger = Ledger(account_1=900)
+    counted = Limits(ledger.record)
+    use = counted.account(ACCESS)
+    assert use.take(60)
+    await counted.sync()
+    assert ledger.totals[1] == 960
+    assert use.take(40)
+    assert not use.take()
+    await counted.sync()
+    assert ledger.totals[1] == 1000
+    assert not use.take()
+    ledger.totals[1] = 0  # another day
+    await counted.sync()
+    assert use.take(1000)
+    assert not use.take()
+
+
+async def test_too_many_at_once_count_as_none() -> None:
+    use = Limits(Ledger().record).account(ACCESS)
+    assert not use.take(1001)
+    assert use.take(1000)
+
+
+async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
+    ledger = Ledger()
+    counted = Limits(ledger.record)
+    use = counted.account(ACCESS)
+    use.take(10)
+
+    async def record(counts: Mapping[int, int]) -> Mapping[int, int]:
+        use.take(5)
+        return await ledger.record(counts)
+
+    counted._record = record
+    await counted.sync()
+    assert (ledger.totals[1], use.sent) == (10, 5)
+
+
+async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
+    ledger = Ledger()
+    counted = Limits(ledger.record)
+    counted.account(ACCESS).take(10)
+    ledger.broken = True
+    await counted.sync()
+    ledger.broken = False
+    await counted.sync()
+    assert ledger.totals[1] == 10
+
+
+async def test_a_changed_daily_quota_counts_at_once() -> None:
+    counted = Limits(Ledger().record)
+    counted.account(ACCESS).take(500)
+    raised = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=2000))
+    lowered = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=500))
+    assert counted.account(raised).take(1500)
+    assert not counted.account(lowered).take()
+
+
+async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_its_day() -> None:
+    counted = Limits(Ledger().record)
+    counted.account(ACCESS).take(1)
+    counted.account(OTHER_ACCOUNT).take(1000)
+    for _ in range(2):
+        await counted.sync()
+    assert list(counted._accounts) == [9]
+
+
+async def test_what_an_account_has_sent_elsewhere_is_asked_at_once() -> None:
+    counted = Limits(Ledger(account_1=1000).record)
+    running = asyncio.create_task(counted.run())
+    await asyncio.sleep(0.01)
+    use = counted.account(ACCESS)
+    assert use.take()
+    await asyncio.sleep(0.01)
+    assert not use.take()
+    running.cancel()
+
+
+def test_a_new_day_begins_at_midnight_utc() -> None:
+    now = datetime.now(UTC)
+    assert 0 <= 86400 - (now.hour * 3600 + now.minute * 60 + now.second) - seconds_to_midnight() <= 1
+
+
+def test_guesses_are_counted_a_minute_by_who_makes_them() -> None:
+    clock = Clock()
+    guesses = Guesses(3, clock.monotonic)
+    assert [guesses.note("a") for _ in range(5)] == [0, 0, 0, 60, 60]
+    assert guesses.note("b") == 0
+    clock.now += 45
+    assert guesses.note("a") == 15
+    clock.now += 15
+    assert guesses.note("a") == 0
+
+
+def test_guessers_are_forgotten_rather_than_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_GUESSERS", 10)
+    guesses = Guesses(1)
+    for number in range(100):
+        guesses.note(number)
+    assert len(guesses._windows) == 10
