@@ -23,8 +23,7 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 
 
 def test_the_first_message_in_python(server: LiveServer) -> None:
-    (program,) = blocks("python")
-    program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
+    program = blocks("python")[0].replace("localhost:8000", f"127.0.0.1:{server.port}")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.returncode) == ("Hello!\n", 0), done.stderr
 

@@ -1,0 +1,37 @@
+// Plays scenarios in Chromium, each in a page of its own with a published bundle of piesocket-js. Its argument is a JSON
+// object with the site of the pages and the port that has the service. It reads one JSON object a line: the bundle, who is
+// logged in to the site, and the scenario; and answers each with a line, of what was seen or how it failed.
+
+import {createInterface} from 'node:readline';
+import {chromium} from 'playwright-core';
+
+const {executablePath, site, port} = JSON.parse(process.argv[2]);
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    `--host-resolver-rules=MAP *.piesocket.com:443 127.0.0.1:${port}`,
+    '--ignore-certificate-errors', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  ],
+});
+
+async function playInPage({sdk, user, ...settings}) {
+  const context = await browser.newContext();
+  try {
+    await context.addCookies([{name: 'user', value: user, url: site}]);
+    const page = await context.newPage();
+    await page.goto(site);
+    await page.evaluate(async () => Object.assign(window, await import('/scenarios.mjs')));
+    await page.addScriptTag({path: `node_modules/${sdk}/dist/piesocket.js`});
+    return await page.evaluate((given) => play(PieSocket.default ?? PieSocket, given), settings);
+  } catch (error) {
+    return {failed: error.message};
+  } finally {
+    await context.close();
+  }
+}
+
+for await (const line of createInterface({input: process.stdin})) {
+  console.log(JSON.stringify(await playInPage(JSON.parse(line))));
+}
+await browser.close();

@@ -1,0 +1,57 @@
+"""What tests of published clients share: the service with TLS, since they speak nothing else, and what they install."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import LiveServer
+from tests.test_readme import blocks
+
+FOLDER = Path(__file__).parent
+
+
+def need(*programs: str) -> None:
+    """Skip the test, or let it fail in CI, if a program is missing."""
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        reason = f"This needs {' and '.join(missing)} on PATH."
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    """The service, which takes itself for PieSocket's too."""
+    return start("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
+
+
+@pytest.fixture(scope="session")
+def secret(secrets: dict[str, str]) -> str:
+    """The secret of the demo key."""
+    return secrets["demo"]
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of package.json, the programs that use them, and the README's auth endpoint."""
+    need("node", "npm")
+    folder = tmp_path_factory.mktemp("sdk")
+    for path in (FOLDER / "package.json", *FOLDER.glob("*.mjs")):
+        shutil.copy(path, folder)
+    (endpoint,) = (block for block in blocks("js") if "express" in block)
+    (folder / "auth.mjs").write_text(endpoint)
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(node_modules: Path, secret: str) -> Iterator[str]:
+    """The URL of a web site in Express with the README's auth endpoint. The cookie `user` says who is logged in."""
+    env = {**os.environ, "CHANNELS_SECRET": secret}
+    with subprocess.Popen(["node", "site.mjs"], cwd=node_modules, env=env, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        yield f"http://127.0.0.1:{int(node.stdout.readline())}"
+        node.terminate()
