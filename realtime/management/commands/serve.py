@@ -22,6 +22,7 @@ from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 
 # How many connections may wait to be accepted: a burst of clients waits a second or more for TCP otherwise.
 BACKLOG = 4096
+DEFAULT_PORT = 8000
 RESTART_SECONDS = 1.0
 
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-        parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
         parser.add_argument(
             "--workers",
             type=int,

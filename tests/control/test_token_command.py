@@ -1,0 +1,74 @@
+"""`manage.py token`."""
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from accounts import services
+from accounts.models import ApiKey
+from tests.control.conftest import secret_of
+
+pytestmark = pytest.mark.django_db
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+    call_command("token", *arguments, "--json")
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_it_prints_a_jwt_and_a_url_that_connects_with_it(key: ApiKey, capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "space/private-1", "--key", key.public_key, "--user", "Ann", "--ttl", "60")
+    claims = jwt.decode(found["jwt"], str(secret_of(key)), algorithms=["HS256"])
+    assert claims == {"sub": "private-1", "iat": claims["iat"], "exp": claims["iat"] + 60, "user": "Ann"}
+    url = urlsplit(found["url"])
+    assert (url.scheme, url.netloc, url.path) == ("ws", "localhost:8000", "/v3/space/private-1")
+    assert parse_qs(url.query) == {"api_key": [key.public_key], "jwt": [found["jwt"]]}
+
+
+def test_behind_tls_the_url_has_the_cluster_s_own_host(
+    key: ApiKey, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.CLUSTER_DOMAINS, settings.HTTPS = ["ws.example.com"], True
+    found = printed(capsys, "1", "--key", key.public_key)
+    assert found["url"].startswith("wss://acme.ws.example.com/v3/1?api_key=")
+
+
+def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("demo", "--json")
+    secret = json.loads(capsys.readouterr().out)["secret"]
+    call_command("token", "1")
+    first, second = capsys.readouterr().out.splitlines()
+    token = first.removeprefix("jwt: ")
+    assert jwt.decode(token, secret, algorithms=["HS256"])["sub"] == "1"
+    assert second.endswith(token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a b"], "A channel is"),
+        (["a/b/c"], "A channel is"),
+        (["1", "--ttl", "0"], "--ttl"),
+        (["1", "--key", "unknown"], "no such API key"),
+        (["1"], "no such API key"),
+    ],
+)
+def test_what_makes_no_sense_is_said(arguments: list[str], said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        call_command("token", *arguments)
+
+
+def test_a_revoked_key_signs_nothing(key: ApiKey) -> None:
+    services.revoke_key(key)
+    with pytest.raises(CommandError, match="revoked"):
+        call_command("token", "1", "--key", key.public_key)
+
+
+def test_a_secret_that_is_lost_is_said(key: ApiKey, settings: Settings) -> None:
+    settings.ENCRYPTION_KEYS = ["x" * 40]
+    with pytest.raises(CommandError, match="ENCRYPTION_KEYS"):
+        call_command("token", "1", "--key", key.public_key)
