@@ -237,7 +237,7 @@ def _credential(name: str, headers: Mapping[bytes, bytes], values: Values) -> st
 def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
     group, message = _message(access, values)
     _count(node, access, 1)
-    node.publish(group, message)
+    node.publish_to(group, message)
     return SUCCESS
 
 
@@ -253,7 +253,7 @@ def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes:
             raise Problem(problem.status, f"messages[{number}]: {problem} Nothing was sent.") from None
     _count(node, access, len(checked))
     for group, message in checked:
-        node.publish(group, message)
+        node.publish_to(group, message)
     return SUCCESS
 
 

@@ -83,8 +83,10 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         if room is None:
             return  # closed from this side; what still arrives is void
         text = data if isinstance(data, str) else None
-        if not connection.bucket.take():
-            if connection.bucket.is_flooded:
+        bucket = connection.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.refill():
+            if bucket.is_flooded:
                 self.node.end(connection, TOO_FAST)
             else:
                 connection.send(TOO_OFTEN)
@@ -100,7 +102,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             if len(message.wire) > connection.max_frame_bytes:
                 self.node.end(connection, TOO_BIG)
             elif connection.use.take():
-                self.node.publish(room.name, message, connection)
+                self.node.publish(room, message, connection)
             else:
                 connection.send(USED_UP)
 

@@ -32,9 +32,12 @@ Record = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
 
 
 class Bucket:
-    """How many messages one connection may send now: a token bucket."""
+    """How many messages one connection may send now: a token bucket.
 
-    __slots__ = ("_excess", "_rate", "_refilled_at", "_tokens")
+    Who sends a message subtracts one from `tokens`, and if that leaves less than 0 it asks `refill`.
+    """
+
+    __slots__ = ("_excess", "_rate", "_refilled_at", "tokens")
 
     def __init__(self, per_second: int) -> None:
         """
@@ -44,27 +47,23 @@ class Bucket:
         self._excess = 0.0
         self._refilled_at = time.monotonic()
         self._rate = per_second
-        self._tokens = per_second * BURST_SECONDS
+        self.tokens = per_second * BURST_SECONDS
 
     def set_rate(self, per_second: int) -> None:
         """Change the quota; a bucket that holds more than that now loses the rest."""
         self._rate = per_second
-        self._tokens = min(self._tokens, per_second * BURST_SECONDS)
+        self.tokens = min(self.tokens, per_second * BURST_SECONDS)
 
-    def take(self) -> bool:
-        """Count a message; return whether it may be sent."""
-        self._tokens -= 1
-        return self._tokens >= 0 or self._refill()
-
-    def _refill(self) -> bool:
+    def refill(self) -> bool:
+        """Add what time has brought; return whether the message may be sent now for which there was nothing left."""
         now = time.monotonic()
         gained = (now - self._refilled_at) * self._rate
         self._refilled_at = now
-        self._tokens = min(self._tokens + gained, self._rate * BURST_SECONDS - 1)
+        self.tokens = min(self.tokens + gained, self._rate * BURST_SECONDS - 1)
         self._excess = max(self._excess - gained, 0)
-        if self._tokens >= 0:
+        if self.tokens >= 0:
             return True
-        self._tokens += 1
+        self.tokens += 1
         self._excess += 1
         return False
 

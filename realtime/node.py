@@ -183,17 +183,16 @@ class Node:
             self.leave(connection)
             connection.outlet.close(close)
 
-    def publish(self, group: str, message: Message, sender: Connection | None = None) -> None:
-        """Send a message to a channel, here and on other nodes.
+    def publish(self, room: Room, message: Message, sender: Connection) -> None:
+        """Send a client's message to its channel, here and on other nodes."""
+        self.hub.publish(room, message, sender)
+        self._bus.publish(room.name, message.data)
 
-        Args:
-            group: of the channel.
-            message: from a client, or from the REST API.
-            sender: the client's connection.
-        """
+    def publish_to(self, group: str, message: Message) -> None:
+        """Send a message that no client has sent to a channel, here and on other nodes."""
         room = self.hub.rooms.get(group)
         if room is not None:
-            self.hub.publish(room, message, sender)
+            self.hub.publish(room, message)
         self._bus.publish(group, message.data)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
