@@ -1,0 +1,175 @@
+"""Quotas of accounts and keys, who may set them, and the use that is shown beside them."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts import services, usage
+from accounts.access import any_allowed_origins, find_access
+from accounts.checks import check_quotas
+from accounts.models import Account, ApiKey, DailyUsage
+from accounts.quotas import Quotas
+from accounts.usage import record_messages, today
+from tests.control.conftest import As
+
+pytestmark = pytest.mark.django_db
+
+Told = list[dict[str, object]]
+NAMES = ["max_connections", "max_message_bytes", "max_messages_per_second", "max_messages_per_day"]
+
+
+def in_force(key: ApiKey) -> Quotas:
+    access = find_access(key.public_key)
+    assert access is not None
+    return access.quotas
+
+
+def test_without_any_of_their_own_there_are_generous_defaults(key: ApiKey, settings: Settings) -> None:
+    settings.QUOTAS = {"CONNECTIONS": 1, "MESSAGES_PER_SECOND": 2, "MESSAGES_PER_DAY": 3}
+    assert in_force(key) == Quotas(1, 1, None, 2, 3)
+
+
+def test_an_account_s_stand_over_the_defaults_and_a_key_s_can_be_lower(key: ApiKey) -> None:
+    services.set_quotas(
+        key.cluster.account,
+        max_connections=50,
+        max_message_bytes=1000,
+        max_messages_per_second=20,
+        max_messages_per_day=0,
+    )
+    assert in_force(key) == Quotas(50, 50, 1000, 20, 0)
+    services.update_key(key, max_connections=5, max_message_bytes=100, max_messages_per_second=2)
+    assert in_force(key) == Quotas(50, 5, 100, 2, 0)
+    services.set_quotas(key.cluster.account, max_connections=3, max_message_bytes=10, max_messages_per_second=1)
+    assert in_force(key) == Quotas(3, 3, 10, 1, 0)
+    services.update_key(key, max_connections=None, max_message_bytes=None, max_messages_per_second=None)
+    services.set_quotas(key.cluster.account, **dict.fromkeys(NAMES))
+    assert in_force(key) == Quotas(100_000, 100_000, None, 100_000, 1_000_000_000)
+
+
+def test_a_change_is_told_to_the_data_plane(key: ApiKey, told: Told, django_capture_on_commit_callbacks: Any) -> None:
+    told.clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        services.set_quotas(key.cluster.account, max_connections=1)
+        services.set_quotas(key.cluster.account)
+        services.update_key(key, max_connections=1)
+    assert told == [{"account_id": key.cluster.account_id}, {"public_key": key.public_key}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_connections", -1), ("max_message_bytes", 0), ("max_messages_per_second", 0)]
+)
+def test_a_quota_that_makes_no_sense_is_refused(key: ApiKey, name: str, value: int) -> None:
+    for change in (
+        lambda: services.set_quotas(key.cluster.account, **{name: value}),
+        lambda: services.update_key(key, **{name: value}),
+        lambda: services.issue_key(key.cluster, "x", **{name: value}),
+    ):
+        with pytest.raises(ValidationError) as raised:
+            change()
+        assert list(raised.value.message_dict) == [name]
+
+
+def test_a_default_that_allows_nothing_is_an_error(settings: Settings) -> None:
+    settings.QUOTAS = {**settings.QUOTAS, "CONNECTIONS": 0}
+    (error,) = check_quotas(None)
+    assert (error.id, "QUOTA_CONNECTIONS is 0" in error.msg) == ("accounts.E002", True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_quotas_of_an_account_are_the_operator_s_to_set(as_: As, owner: User, account: Account, name: str) -> None:
+    path = f"/api/v1/accounts/{account.pk}/"
+    for answer in (
+        as_(owner).patch(path, {name: 10}),
+        as_(owner).patch(path, {name: None, "name": "Renamed"}),
+        as_(owner).post("/api/v1/accounts/", {"name": "Mine", name: 10}),
+    ):
+        assert answer.status_code == 403
+        assert "operator" in answer.json()["detail"]
+    account.refresh_from_db()
+    assert (account.name, getattr(account, name), Account.objects.count()) == ("Acme", None, 1)
+    owner.is_superuser = True
+    owner.save()
+    assert as_(owner).patch(path, {name: 10}).json()[name] == 10
+
+
+def test_a_key_s_quotas_are_its_owner_s_to_lower(as_: As, owner: User, teammate: User, key: ApiKey) -> None:
+    services.set_quotas(key.cluster.account, max_connections=10)
+    path = f"/api/v1/keys/{key.public_key}/"
+    assert as_(owner).patch(path, {"max_connections": 5}).json()["max_connections"] == 5
+    refused = as_(owner).patch(path, {"max_connections": 11})
+    assert (refused.status_code, list(refused.json())) == (400, ["max_connections"])
+    assert as_(teammate).patch(path, {"max_connections": 5}).status_code == 403
+
+
+def test_what_is_used_is_shown_to_who_belongs_to_it(
+    as_: As,
+    teammate: User,
+    key: ApiKey,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_id, public_key: 3 if account_id else 2)
+    account = key.cluster.account
+    record_messages({account.pk: 41}, today())
+    client = as_(teammate)
+    assert client.get(f"/api/v1/accounts/{account.pk}/").json()["usage"] == {"connections": 3, "messages_today": 41}
+    assert client.get(f"/api/v1/keys/{key.public_key}/").json()["usage"] == {"connections": 2}
+    for number in range(5):
+        services.add_member(services.create_account(f"Account {number}"), teammate)
+    with django_assert_max_num_queries(3):
+        assert len(client.get("/api/v1/accounts/").json()["results"]) == 6
+
+
+def test_the_admin_sets_quotas_and_shows_what_is_used(admin_client: Client, key: ApiKey) -> None:
+    account = key.cluster.account
+    record_messages({account.pk: 1234567}, today())
+    page = admin_client.get(f"/admin/accounts/account/{account.pk}/change/").content.decode()
+    assert "1234567" in page
+    assert 'placeholder="100000"' in page
+    form = {
+        "name": "Acme",
+        "max_connections": "7",
+        "max_messages_per_day": "",
+        **{f"{prefix}-{name}_FORMS": "0" for prefix in ("memberships", "clusters") for name in ("TOTAL", "INITIAL")},
+    }
+    assert admin_client.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
+    account.refresh_from_db()
+    assert (account.max_connections, account.max_messages_per_day) == (7, None)
+    assert admin_client.get("/admin/accounts/account/").status_code == 200
+    assert admin_client.get(f"/admin/accounts/apikey/{key.pk}/change/").status_code == 200
+    assert admin_client.get("/admin/accounts/apikey/").status_code == 200
+
+
+def test_messages_are_added_up_by_account_and_day(account: Account) -> None:
+    other = services.create_account("Other")
+    day = today()
+    assert record_messages({account.pk: 5, other.pk: 0}, day) == {account.pk: 5, other.pk: 0}
+    assert record_messages({account.pk: 3, other.pk: 1, 999: 7}, day) == {account.pk: 8, other.pk: 1}
+    record_messages({account.pk: 2}, day - timedelta(days=1))
+    assert [(use.day, use.messages) for use in account.daily_usage.all()] == [
+        (day, 8),
+        (day - timedelta(days=1), 2),
+    ]
+    services.delete_account(account)
+    assert DailyUsage.objects.count() == 1
+
+
+def test_the_origins_of_all_keys_in_use_are_known(key: ApiKey, foreign_key: ApiKey) -> None:
+    services.update_key(key, allowed_origins=["a.org", "b.org"])
+    services.update_key(foreign_key, allowed_origins=["c.org"])
+    assert any_allowed_origins() == {"a.org", "b.org", "c.org"}
+    services.revoke_key(foreign_key)
+    assert any_allowed_origins() == {"a.org", "b.org"}
+
+
+def test_a_secret_is_in_no_repr(key: ApiKey) -> None:
+    access = find_access(key.public_key)
+    assert access is not None
+    assert access.secret
+    assert access.secret not in repr(access)
