@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.clients import open_client
 from tests.servers import PROJECT, LiveServer
 
 README = (PROJECT / "README.md").read_text()
@@ -49,6 +50,27 @@ def test_issuing_a_key_with_curl(server: LiveServer) -> None:
     assert re.search(r'"cluster_id":"acme".*"cluster":"acme","label":"website".*"secret":"[\w-]{60}"', done.stdout)
 
 
+def run_with_project(server: LiveServer, program: str) -> str:
+    """Run a block for bash beside the server, with its database; return what it prints."""
+    program = program.replace(":8000", f":{server.port}").replace(".venv/bin/python", sys.executable)
+    command = ["bash", "-eu", "-c", program]
+    done = subprocess.run(command, cwd=PROJECT, env=server.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_publishing_with_curl(server: LiveServer) -> None:
+    assert run_with_project(server, next(block for block in blocks("bash") if "publish()" in block)) == SUCCESS
+
+
+async def test_the_token_command_s_url_opens_the_private_channel(server: LiveServer) -> None:
+    printed = run_with_project(server, next(block for block in blocks("bash") if " token " in block))
+    url = printed.rpartition("url: ")[2].strip()
+    async with open_client(server, url.partition("localhost:8000")[2]) as client:
+        await client.settle()
+
+
+SUCCESS = '{"success":true}'
 MAKE_ADA = """
 from django.contrib.auth import get_user_model
 get_user_model().objects.create_user("ada", password="ada-password")

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts import services
+from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
 
@@ -34,7 +35,8 @@ def make_demo(*, force: bool) -> services.IssuedKey:
         CommandError: its public key, which everybody knows, would be let into a service that others use; or the demo
             tenant of the database cannot be used.
     """
-    if not (force or settings.DEBUG) and services.has_other_accounts():
+    is_new = find_access(DEMO_PUBLIC_KEY) is None
+    if is_new and not (force or settings.DEBUG) and services.has_other_accounts():
         raise CommandError(
             "This database has other accounts, and everybody knows the API key of the demo tenant. "
             "Add --force to make it all the same, or leave the demo out."
