@@ -23,6 +23,7 @@ from .closes import (
     Refusal,
 )
 from .presence import Identity
+from .shares import Channel
 
 _NAME = "[A-Za-z0-9_-]{1,128}"
 CHANNEL_PATH = re.compile(f"(?:{_NAME}/)?({_NAME})")
@@ -41,7 +42,8 @@ class Admission:
     access: KeyAccess
     group: str
     """The channel-layer group that stands for the channel."""
-    path: str
+    channel: Channel
+    """The channel for counting."""
     channel_id: str
     origin: str | None
     notify_self: bool
@@ -99,7 +101,7 @@ async def admit(
     return Admission(
         access=access,
         group=group_name(access.cluster_id, request.path),
-        path=request.path,
+        channel=(access.cluster_pk, request.path),
         channel_id=request.channel_id,
         origin=request.origin,
         notify_self=request.notify_self,

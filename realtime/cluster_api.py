@@ -60,7 +60,7 @@ class Operation:
     """What a path does."""
 
     method: str
-    run: Callable[[Node, KeyAccess, Values], bytes]
+    run: Callable[[Node, KeyAccess, Values], Awaitable[bytes]]
     """Does it, and returns the answer."""
     max_body_bytes: Callable[[], int] = lambda: 0
 
@@ -99,7 +99,7 @@ class ClusterApi:
             access = await self._authenticate(node, _client_address(scope, headers), headers, values)
             if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
                 cors = _allow(origin)
-            content = operation.run(node, access, values)
+            content = await operation.run(node, access, values)
         except Problem as problem:
             body = compact_json({"error": str(problem)}).encode()
             await _answer(send, problem.status, body, *problem.headers, *cors)
@@ -234,14 +234,14 @@ def _credential(name: str, headers: Mapping[bytes, bytes], values: Values) -> st
     return None if value is None else str(value)
 
 
-def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
+async def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
     group, message = _message(access, values)
     _count(node, access, 1)
     node.publish_to(group, message)
     return SUCCESS
 
 
-def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes:
+async def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes:
     messages = values.get("messages")
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
         raise Problem(400, f"Send 1 to {MAX_BATCH_MESSAGES} messages, as a list.")
@@ -289,17 +289,18 @@ def _count(node: Node, access: KeyAccess, messages: int) -> None:
         raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
 
 
-def _connections(node: Node, access: KeyAccess, values: Values) -> bytes:
-    channels = node.connections_of(access.cluster_pk)
+async def _connections(node: Node, access: KeyAccess, values: Values) -> bytes:
+    channels = await node.shares.of_cluster(access.cluster_pk)
     listed = [{"channel": path, "connections": count} for path, count in channels.items()]
     return compact_json({"channels": listed}).encode()
 
 
-def _connections_sum(node: Node, access: KeyAccess, values: Values) -> bytes:
-    return compact_json({"connections": sum(node.connections_of(access.cluster_pk).values())}).encode()
+async def _connections_sum(node: Node, access: KeyAccess, values: Values) -> bytes:
+    channels = await node.shares.of_cluster(access.cluster_pk)
+    return compact_json({"connections": sum(channels.values())}).encode()
 
 
-def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
+async def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
     return compact_json({"domains": access.allowed_origins}).encode()
 
 

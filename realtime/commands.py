@@ -8,32 +8,41 @@ from .frames import Message, system_message
 PREFIX = "cmd_"
 MAX_ECHOED_NAME = 64
 
-ConnectionCount = Callable[[], int]
+Reply = Callable[[Any], None]
+"""Answers the client; takes what stands under "system" in the answer."""
+Count = Callable[[Callable[[int], None]], None]
+"""Counts the connections to the sender's channel on all nodes, and passes the number on."""
 
 
-def _status(connection_count: ConnectionCount) -> Any:
-    return {"connection_count": connection_count()}
+def _status(count: Count, reply: Reply) -> None:
+    count(lambda connections: reply({"connection_count": connections}))
 
 
-def _ping(connection_count: ConnectionCount) -> Any:
-    return "pong"
+def _ping(count: Count, reply: Reply) -> None:
+    reply("pong")
 
 
-# The whole message is the name. A command returns what stands under "system" in the answer.
-COMMANDS: dict[str, Callable[[ConnectionCount], Any]] = {
+# The whole message is the name.
+COMMANDS: dict[str, Callable[[Count, Reply], None]] = {
     "cmd_status": _status,
     "cmd_ping": _ping,
 }
 
 
-def answer(text: str, connection_count: ConnectionCount) -> Message:
-    """The answer to a command message.
+def answer(text: str, count: Count, send: Callable[[Message], None]) -> None:
+    """Answer a command message, at once or as soon as what is asked for is known.
 
     Args:
         text: the message.
-        connection_count: counts the connections to the sender's channel now.
+        count: counts the connections to the sender's channel.
+        send: sends to the sender alone.
     """
+
+    def reply(content: Any) -> None:
+        send(system_message(content))
+
     command = COMMANDS.get(text)
     if command is None:
-        return system_message({"error": f"Unknown command: {text[:MAX_ECHOED_NAME]}"})
-    return system_message(command(connection_count))
+        reply({"error": f"Unknown command: {text[:MAX_ECHOED_NAME]}"})
+    else:
+        command(count, reply)

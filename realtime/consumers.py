@@ -91,7 +91,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             else:
                 connection.send(TOO_OFTEN)
         elif text is not None and text.startswith(commands.PREFIX):
-            connection.send(commands.answer(text, lambda: len(room.members)))
+            commands.answer(text, partial(self.node.shares.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
             connection.send(NOT_ALLOWED)
         elif text is not None and is_forged(text):

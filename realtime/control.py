@@ -7,13 +7,16 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.conf import settings
 from django.db import Error as DatabaseError
 
 from accounts.access import find_many
 
 from .admission import why_not
 from .bus import CONTROL_GROUP
+from .limits import account_user, key_user
 from .node import Node, reactions, running_node
+from .shares import of_user_everywhere
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +41,12 @@ def on_access_changed(sender: object, **change: Any) -> None:
 
 
 def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
-    """How many connections of an account or of a key are open on this node. Any thread."""
+    """How many connections of an account or of a key are open on all nodes. Any thread, any process."""
+    user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
     node = running_node()
-    return node.limits.connections(account_id=account_id, public_key=public_key) if node is not None else 0
+    if node is not None:
+        return node.shares.of_user(user)
+    return of_user_everywhere(settings.REDIS_URL, user) if settings.REDIS_URL else 0
 
 
 async def _tell(layer: Any, event: dict[str, Any]) -> None:

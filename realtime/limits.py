@@ -6,7 +6,7 @@ A message costs two subtractions; clock and database are asked only where a coun
 import asyncio
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from accounts.access import KeyAccess
 
 from .closes import QUOTA_USED_UP, Refusal
+from .shares import Shares
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +75,12 @@ class Bucket:
 
 
 class AccountUse:
-    """What one account uses on this node."""
+    """What one account sends on this node."""
 
-    __slots__ = ("_left", "_left_at_sync", "_limit", "connections")
+    __slots__ = ("_left", "_left_at_sync", "_limit", "senders")
 
     def __init__(self, messages_per_day: int) -> None:
-        self.connections = 0
+        self.senders = 0  # who may count at any time
         self._limit = self._left = self._left_at_sync = messages_per_day
 
     def take(self, messages: int = 1) -> bool:
@@ -119,17 +120,33 @@ class AccountUse:
         self._left_at_sync += more
 
 
-class Limits:
-    """What accounts and keys use on this node."""
+def users_of(access: KeyAccess) -> tuple[str, str]:
+    """Whose a connection is: the names by which the connections of its account and of its key are counted."""
+    return account_user(access.account_id), key_user(access.public_key)
 
-    def __init__(self, record: Record) -> None:
+
+def account_user(account_id: int) -> str:
+    """The name by which the connections of an account are counted."""
+    return f"account:{account_id}"
+
+
+def key_user(public_key: str) -> str:
+    """The name by which the connections of a key are counted."""
+    return f"key:{public_key}"
+
+
+class Limits:
+    """What accounts and keys may use still."""
+
+    def __init__(self, shares: Shares, record: Record) -> None:
         """
         Args:
+            shares: counts connections.
             record: adds to what accounts have sent today, by primary key, and returns what each has sent then.
         """
+        self._shares = shares
         self._record = record
         self._accounts: dict[int, AccountUse] = {}
-        self._keys: Counter[str] = Counter()
         self._new = asyncio.Event()
 
     def account(self, access: KeyAccess) -> AccountUse:
@@ -142,31 +159,21 @@ class Limits:
         return use
 
     def open(self, access: KeyAccess) -> AccountUse:
-        """Count a connection, to be uncounted by `close`.
+        """What the account of a key uses, for a connection that may count messages until `close`.
 
         Raises:
-            Refusal: the account or the key has as many as it may have.
+            Refusal: the account or the key has as many connections as it may have.
         """
-        use, quotas = self.account(access), access.quotas
-        if use.connections >= quotas.account_connections or self._keys[access.public_key] >= quotas.key_connections:
+        account, key = map(self._shares.of_user, users_of(access))
+        if account >= access.quotas.account_connections or key >= access.quotas.key_connections:
             raise Refusal(QUOTA_USED_UP)
-        use.connections += 1
-        self._keys[access.public_key] += 1
+        use = self.account(access)
+        use.senders += 1
         return use
 
     def close(self, access: KeyAccess) -> None:
-        """Uncount a connection."""
-        self._accounts[access.account_id].connections -= 1
-        self._keys[access.public_key] -= 1
-        if not self._keys[access.public_key]:
-            del self._keys[access.public_key]
-
-    def connections(self, *, account_id: int | None = None, public_key: str | None = None) -> int:
-        """How many connections of an account or of a key are open. Any thread."""
-        if public_key is not None:
-            return self._keys.get(public_key, 0)
-        use = self._accounts.get(account_id) if account_id is not None else None
-        return use.connections if use else 0
+        """Say that a connection counts no more."""
+        self._accounts[access.account_id].senders -= 1
 
     async def run(self) -> None:
         """Write down what is sent, every few seconds, and at once for an account that nothing is known of yet."""
@@ -192,7 +199,7 @@ class Limits:
         for pk, count in sent.items():
             use = self._accounts[pk]
             use.written(count, totals.get(pk, 0))
-            if not (use.connections or use.sent or count or use.is_used_up):
+            if not (use.senders or use.sent or count or use.is_used_up):
                 del self._accounts[pk]
 
 

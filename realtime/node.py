@@ -7,12 +7,12 @@ other threads is `Node.call`.
 import asyncio
 import logging
 import uuid
-from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+from django.conf import settings
 
 from accounts.access import KeyAccess
 from accounts.usage import record_messages, today
@@ -25,9 +25,10 @@ from .conf import conf
 from .frames import Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
-from .limits import Bucket, Limits
+from .limits import Bucket, Limits, users_of
 from .outlets import Outlet
 from .presence import Presence
+from .shares import RedisShares, Shares
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +91,17 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
-        self.limits = Limits(database_sync_to_async(_record))
+        self.shares = RedisShares(settings.REDIS_URL, self.id) if settings.REDIS_URL else Shares()
+        self.limits = Limits(self.shares, database_sync_to_async(_record))
         self.presence = Presence(conf().max_backlog_bytes)
         self.connections: set[Connection] = set()
-        # How many connections each channel has, by the cluster's primary key and the channel's path.
-        self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
         self._draining = False
 
     def start(self) -> None:
         """Begin to listen to other nodes, and to the order to stop."""
         self._bus.start()
+        self.shares.start()
         self._syncing = asyncio.create_task(self.limits.run())
         wire.before_shutdown(self.drain)
 
@@ -123,6 +124,7 @@ class Node:
         self.check_capacity()
         connection = Connection(admission, outlet, self.limits)
         self.connections.add(connection)
+        self.shares.add(admission.channel, *users_of(admission.access))
         return connection
 
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
@@ -136,12 +138,12 @@ class Node:
         """
         admission = connection.admission
         await self._bus.join(admission.group)
+        await self.shares.written()
         await accept()
         if connection.ended is not None:  # its access was withdrawn while it waited
             connection.outlet.close(connection.ended)
             return
         connection.room = self.hub.join(admission.group, connection)
-        self._channels[admission.access.cluster_pk][admission.path] += 1
         if admission.identity is not None:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
@@ -154,26 +156,14 @@ class Node:
             return
         self.connections.remove(connection)
         admission = connection.admission
+        self.shares.add(admission.channel, *users_of(admission.access), connections=-1)
         self.limits.close(admission.access)
         room, connection.room = connection.room, None
         if room is not None:
             self.hub.leave(room, connection)
-            self._uncount(admission.access.cluster_pk, admission.path)
             if admission.identity is not None:
                 self.presence.leave(admission.group, connection)
         self._bus.leave(admission.group)
-
-    def connections_of(self, cluster_pk: int) -> Mapping[str, int]:
-        """How many connections each channel of a cluster has, by its path."""
-        return self._channels.get(cluster_pk, {})
-
-    def _uncount(self, cluster_pk: int, path: str) -> None:
-        channels = self._channels[cluster_pk]
-        channels[path] -= 1
-        if not channels[path]:
-            del channels[path]
-            if not channels:
-                del self._channels[cluster_pk]
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from this side. It counts no longer, sends nothing and receives nothing any more."""
@@ -213,6 +203,7 @@ class Node:
             await asyncio.sleep(0.02)
         self._syncing.cancel()
         await self.limits.sync()
+        await self.shares.stop()
         await self._bus.stop()
 
     def react(self, event: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Several workers on one port, with a real Redis between them."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from realtime import closes
 from tests.clients import Client, channel_path, open_client
-from tests.servers import LiveServer, redis_server
+from tests.servers import LiveServer, Redis
 from tests.sockets.test_refusals import error
 
 # Enough that all of them are on one worker once in two hundred million runs.
@@ -22,8 +23,8 @@ SPREAD = 30
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as url:
-        server = start("serve", "--workers", "2", REDIS_URL=url)
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        server = start("serve", "--workers", "2", REDIS_URL=redis.url)
         yield server
         server.stop()
 
@@ -40,10 +41,56 @@ def worker_pids(server: LiveServer) -> set[int]:
     return {int(pid) for pid in found.stdout.split()}
 
 
-async def test_messages_cross_from_worker_to_worker_once_and_in_order(clients: list[Client]) -> None:
-    assert len({await client.count() for client in clients}) > 0
-    counts = [await client.count() for client in clients]
-    assert max(counts) < SPREAD, "all connections are on one worker"
+def pids_with_connections(server: LiveServer) -> set[str]:
+    """The processes that hold a client's connection."""
+    command = ["ss", "-tnHp", "state", "established", f"sport = :{server.port}"]
+    return set(re.findall(r"pid=(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+async def test_connections_are_counted_on_all_workers(
+    server: LiveServer, clients: list[Client], keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    assert len(pids_with_connections(server)) == 2
+    assert [await client.count() for client in clients] == [SPREAD] * SPREAD
+    for client in clients[:10]:
+        client.socket.transport.abort()
+    await until_count(clients[-1], SPREAD - 10)
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, headers=headers) as http:
+        assert (await http.get("/api/connections/sum")).json() == {"connections": SPREAD - 10}
+        listed = (await http.get("/api/connections")).json()
+        assert listed == {"channels": [{"channel": channel, "connections": SPREAD - 10}]}
+
+
+async def until_count(client: Client, expected: int) -> None:
+    async with asyncio.timeout(10):
+        while await client.count() != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_the_quota_of_connections_is_for_all_workers(server: LiveServer, channel: str) -> None:
+    key = server.manage("shell", "-v", "0", "-c", NARROW_KEY).strip()
+    path = channel_path(channel, key)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(4)]
+        await clients[0].settle()
+        await asyncio.sleep(1.5)  # in which every worker learns of it
+        for _ in range(6):
+            async with open_client(server, path) as refused:
+                assert (await refused.ending())[1] == 4004
+
+
+NARROW_KEY = """
+from accounts import services
+from accounts.models import Cluster
+print(services.issue_key(Cluster.objects.get(cluster_id="demo"), "narrow", max_connections=4).key.public_key)
+"""
+
+
+async def test_messages_cross_from_worker_to_worker_once_and_in_order(
+    server: LiveServer, clients: list[Client]
+) -> None:
+    assert len(pids_with_connections(server)) == 2
     sender, *others = clients
     messages: list[str | bytes] = [*(str(number) for number in range(500)), b"\x00\xff", "", b"", "😀"]
     for message in messages:

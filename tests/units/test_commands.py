@@ -3,6 +3,7 @@
 import pytest
 
 from realtime.commands import answer
+from realtime.frames import Message
 
 
 @pytest.mark.parametrize(
@@ -19,4 +20,6 @@ from realtime.commands import answer
     ],
 )
 def test_a_command_is_the_whole_message_and_has_one_answer(text: str, expected: str) -> None:
-    assert answer(text, lambda: 3).data == expected
+    sent: list[Message] = []
+    answer(text, lambda then: then(3), sent.append)
+    assert [message.data for message in sent] == [expected]

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from django.db import OperationalError
 
+from accounts.access import KeyAccess
 from realtime import limits
 from realtime.closes import QUOTA_USED_UP, Refusal
-from realtime.limits import Bucket, Guesses, Limits, seconds_to_midnight
+from realtime.limits import Bucket, Guesses, Limits, seconds_to_midnight, users_of
+from realtime.shares import Shares
 from tests.units.test_admission import ACCESS
 
 OTHER_KEY = replace(ACCESS, public_key="o" * 60)
@@ -103,34 +105,47 @@ class Ledger:
         return {pk: self.totals[pk] for pk in counts}
 
 
+class Door:
+    """Where connections come in: they are counted as the node does it."""
+
+    def __init__(self) -> None:
+        self.shares = Shares()
+        self.limits = Limits(self.shares, Ledger().record)
+
+    def open(self, access: KeyAccess) -> None:
+        self.limits.open(access)
+        self.shares.add((1, "channel"), *users_of(access))
+
+    def close(self, access: KeyAccess) -> None:
+        self.shares.add((1, "channel"), *users_of(access), connections=-1)
+        self.limits.close(access)
+
+
 async def test_an_account_has_so_many_connections() -> None:
-    counted = Limits(Ledger().record)
+    door = Door()
     for number in range(10):
-        counted.open(ACCESS if number % 2 else OTHER_KEY)
+        door.open(ACCESS if number % 2 else OTHER_KEY)
     for access in (ACCESS, OTHER_KEY):
         with pytest.raises(Refusal) as raised:
-            counted.open(access)
+            door.open(access)
         assert raised.value.close is QUOTA_USED_UP
-    counted.open(OTHER_ACCOUNT)
-    counted.close(OTHER_KEY)
-    counted.open(ACCESS)
-    assert counted.connections(account_id=1) == 10
-    assert counted.connections(public_key=ACCESS.public_key) == 6
-    assert counted.connections(account_id=77) == counted.connections(public_key="x") == 0
+    door.open(OTHER_ACCOUNT)
+    door.close(OTHER_KEY)
+    door.open(ACCESS)
 
 
 async def test_a_key_may_have_less_than_its_account() -> None:
-    counted = Limits(Ledger().record)
+    door = Door()
     narrow = replace(ACCESS, quotas=replace(ACCESS.quotas, key_connections=1))
-    counted.open(narrow)
+    door.open(narrow)
     with pytest.raises(Refusal):
-        counted.open(narrow)
-    counted.open(OTHER_KEY)
+        door.open(narrow)
+    door.open(OTHER_KEY)
 
 
 async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
     ledger = Ledger(account_1=900)
-    counted = Limits(ledger.record)
+    counted = Limits(Shares(), ledger.record)
     use = counted.account(ACCESS)
     assert use.take(60)
     await counted.sync()
@@ -147,14 +162,14 @@ async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
 
 
 async def test_too_many_at_once_count_as_none() -> None:
-    use = Limits(Ledger().record).account(ACCESS)
+    use = Limits(Shares(), Ledger().record).account(ACCESS)
     assert not use.take(1001)
     assert use.take(1000)
 
 
 async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
     ledger = Ledger()
-    counted = Limits(ledger.record)
+    counted = Limits(Shares(), ledger.record)
     use = counted.account(ACCESS)
     use.take(10)
 
@@ -169,7 +184,7 @@ async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
 
 async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
     ledger = Ledger()
-    counted = Limits(ledger.record)
+    counted = Limits(Shares(), ledger.record)
     counted.account(ACCESS).take(10)
     ledger.broken = True
     await counted.sync()
@@ -179,7 +194,7 @@ async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
 
 
 async def test_a_changed_daily_quota_counts_at_once() -> None:
-    counted = Limits(Ledger().record)
+    counted = Limits(Shares(), Ledger().record)
     counted.account(ACCESS).take(500)
     raised = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=2000))
     lowered = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=500))
@@ -188,7 +203,7 @@ async def test_a_changed_daily_quota_counts_at_once() -> None:
 
 
 async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_its_day() -> None:
-    counted = Limits(Ledger().record)
+    counted = Limits(Shares(), Ledger().record)
     counted.account(ACCESS).take(1)
     counted.account(OTHER_ACCOUNT).take(1000)
     for _ in range(2):
@@ -197,7 +212,7 @@ async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_it
 
 
 async def test_what_an_account_has_sent_elsewhere_is_asked_at_once() -> None:
-    counted = Limits(Ledger(account_1=1000).record)
+    counted = Limits(Shares(), Ledger(account_1=1000).record)
     running = asyncio.create_task(counted.run())
     await asyncio.sleep(0.01)
     use = counted.account(ACCESS)

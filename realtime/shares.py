@@ -1,0 +1,298 @@
+"""How many connections every node has, shared through Redis.
+
+Each node owns its share: it alone writes it, as numbers and not as changes, so that writing twice does no harm. Besides
+it holds a lease: the share of a node whose lease has run out counts no longer, and the others clean it up.
+
+    piesocket:nodes                   the IDs of all nodes that have a share
+    piesocket:lease:NODE              exists while the node lives
+    piesocket:channels:NODE:CLUSTER   the connections to each channel of a cluster on this node, by the channel's path
+    piesocket:clusters:NODE           the clusters for which there is such a hash
+    piesocket:users:NODE              the connections of each account and key on this node
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import redis
+from redis import asyncio as redis_asyncio
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "piesocket:"
+LEASE_SECONDS = 10
+# How often the lease is renewed and what others have of accounts and keys is read, in seconds.
+RENEW_SECONDS = 1.0
+# How long an answer of Redis is waited for, and how long a connection waits for being counted everywhere before it is
+# accepted all the same, in seconds.
+ANSWER_SECONDS = 2.0
+
+# What the other living nodes have: the hash at ARGV[2] behind the node's ID, all of it or the field ARGV[3].
+_OTHERS = """
+local found = {}
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
+  if node ~= ARGV[1] and redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then
+    local hash = KEYS[1] .. string.gsub(ARGV[2], 'NODE', node)
+    if ARGV[3] then
+      table.insert(found, ARGV[3])
+      table.insert(found, redis.call('HGET', hash, ARGV[3]) or '0')
+    else
+      for _, item in ipairs(redis.call('HGETALL', hash)) do table.insert(found, item) end
+    end
+  end
+end
+return found
+"""
+# Remove what nodes have left behind whose lease has run out.
+_CLEAN = """
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
+  if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 0 then
+    for _, cluster in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'clusters:' .. node)) do
+      redis.call('DEL', KEYS[1] .. 'channels:' .. node .. ':' .. cluster)
+    end
+    redis.call('DEL', KEYS[1] .. 'clusters:' .. node, KEYS[1] .. 'users:' .. node)
+    redis.call('SREM', KEYS[1] .. 'nodes', node)
+  end
+end
+"""
+
+Channel = tuple[int, str]
+"""The cluster's primary key, and the path of the channel in it."""
+
+
+class Shares:
+    """What this node has, and what the others have: of a node that is alone, nothing. Loop thread only."""
+
+    is_reachable = True
+    """Whether what the others have is known."""
+
+    def __init__(self) -> None:
+        self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._users: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Begin to share."""
+
+    async def stop(self) -> None:
+        """Give the share up."""
+
+    def add(self, channel: Channel, *users: str, connections: int = 1) -> None:
+        """Count connections to a channel, or with a negative number uncount them.
+
+        Args:
+            channel: what they are connected to.
+            users: whose they are.
+            connections: how many more there are.
+        """
+        cluster_pk, path = channel
+        paths = self._channels[cluster_pk]
+        _add(paths, path, connections)
+        if not paths:
+            del self._channels[cluster_pk]
+        for user in users:
+            _add(self._users, user, connections)
+
+    async def written(self) -> None:
+        """Return when all nodes can know what has been counted so far, or soon if they are out of reach."""
+
+    def of_user(self, user: str) -> int:
+        """How many connections an account or a key has, on other nodes as of a second ago."""
+        return self._users.get(user, 0)
+
+    def count(self, channel: Channel, then: Callable[[int], None]) -> None:
+        """Count the connections to a channel on all nodes; if the others are out of reach, those that are here.
+
+        Args:
+            channel: what they are connected to.
+            then: called with the number, at once if this node is alone.
+        """
+        then(self._here(channel))
+
+    async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
+        """How many connections each channel of a cluster has on all nodes, by the channel's path."""
+        return self._channels.get(cluster_pk, {})
+
+    def _here(self, channel: Channel) -> int:
+        return self._channels[channel[0]][channel[1]] if channel[0] in self._channels else 0
+
+
+class RedisShares(Shares):
+    """The same among nodes that share a Redis."""
+
+    def __init__(self, url: str, node_id: str) -> None:
+        """
+        Args:
+            url: of Redis.
+            node_id: names the share.
+        """
+        super().__init__()
+        self._node_id = node_id
+        self._redis = redis_asyncio.from_url(url, **_options())
+        self._users_elsewhere: Mapping[str, int] = {}
+        self._changed_channels: set[Channel] = set()
+        self._changed_users: set[str] = set()
+        self._changed = asyncio.Event()
+        self._leased = asyncio.Event()  # before that, what is written counts for nobody
+        self._written = asyncio.get_running_loop().create_future()
+        self._asked: dict[Channel, list[Callable[[int], None]]] = {}
+        self._asking: dict[Channel, asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._live())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.delete(f"{PREFIX}lease:{self._node_id}")
+            await self._redis.eval(_CLEAN, 1, PREFIX)
+        await self._redis.aclose()
+
+    def add(self, channel: Channel, *users: str, connections: int = 1) -> None:
+        super().add(channel, *users, connections=connections)
+        self._changed_channels.add(channel)
+        self._changed_users.update(users)
+        self._changed.set()
+
+    async def written(self) -> None:
+        if self.is_reachable and self._changed.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._written), ANSWER_SECONDS)
+
+    def of_user(self, user: str) -> int:
+        return super().of_user(user) + self._users_elsewhere.get(user, 0)
+
+    def count(self, channel: Channel, then: Callable[[int], None]) -> None:
+        self._asked.setdefault(channel, []).append(then)
+        if channel not in self._asking:
+            self._asking[channel] = asyncio.create_task(self._ask(channel))
+
+    async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
+        total = Counter(self._channels.get(cluster_pk, {}))
+        for path, connections in await self._others(f"channels:NODE:{cluster_pk}"):
+            total[path] += connections
+        return total
+
+    async def _ask(self, channel: Channel) -> None:
+        """Answer those who have asked, all with one question, until nobody is left."""
+        cluster_pk, path = channel
+        while waiting := self._asked.pop(channel, []):
+            others = await self._others(f"channels:NODE:{cluster_pk}", path)
+            total = self._here(channel) + sum(connections for _, connections in others)
+            for then in waiting:
+                then(total)
+        del self._asking[channel]
+
+    async def _others(self, key: str, *field: str) -> list[tuple[str, int]]:
+        try:
+            found: list[str] = await self._redis.eval(_OTHERS, 1, PREFIX, self._node_id, key, *field)
+        except (RedisError, OSError) as error:
+            self._lost(error)
+            return []
+        return [(name, int(number)) for name, number in zip(found[::2], found[1::2], strict=True)]
+
+    async def _write_changes(self) -> None:
+        """Write what has changed as soon as it has; what changes meanwhile goes together with the next."""
+        await self._leased.wait()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            channels, self._changed_channels = self._changed_channels, set()
+            users, self._changed_users = self._changed_users, set()
+            written, self._written = self._written, asyncio.get_running_loop().create_future()
+            try:
+                await self._write(channels, users)
+            except (RedisError, OSError) as error:
+                self._lost(error)
+                self._changed_channels |= channels
+                self._changed_users |= users
+                await asyncio.sleep(RENEW_SECONDS)
+                self._changed.set()
+            written.set_result(None)
+
+    async def _write(self, channels: set[Channel], users: set[str]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for cluster_pk, path in channels:
+            key = f"{PREFIX}channels:{self._node_id}:{cluster_pk}"
+            _put(pipeline, key, path, self._here((cluster_pk, path)))
+        for cluster_pk in {cluster_pk for cluster_pk, _ in channels}:
+            pipeline.sadd(f"{PREFIX}clusters:{self._node_id}", cluster_pk)
+        for user in users:
+            _put(pipeline, f"{PREFIX}users:{self._node_id}", user, self._users.get(user, 0))
+        await pipeline.execute()
+
+    async def _live(self) -> None:
+        """Hold the lease, clean up after nodes that hold none, and look at what the others have."""
+        while True:
+            try:
+                held = await self._renew()
+            except (RedisError, OSError) as error:
+                self._lost(error)
+            else:
+                if not self.is_reachable:
+                    logger.warning("Redis is back; what this node has is shared again.")
+                if not (held and self.is_reachable):
+                    # Others took this node for dead, or may have, or Redis has forgotten all.
+                    self._say_all()
+                self.is_reachable = True
+                users: Counter[str] = Counter()
+                for user, connections in await self._others("users:NODE"):
+                    users[user] += connections
+                self._users_elsewhere = users
+            await asyncio.sleep(RENEW_SECONDS)
+
+    async def _renew(self) -> bool:
+        """Renew the lease, and clean up; return whether the lease was held still."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(f"{PREFIX}lease:{self._node_id}", 1, px=int(LEASE_SECONDS * 1000), get=True)
+        pipeline.sadd(f"{PREFIX}nodes", self._node_id)
+        pipeline.eval(_CLEAN, 1, PREFIX)
+        held, *_ = await pipeline.execute()
+        self._leased.set()
+        return held is not None
+
+    def _say_all(self) -> None:
+        self._changed_channels |= {(pk, path) for pk, paths in self._channels.items() for path in paths}
+        self._changed_users |= set(self._users)
+        self._changed.set()
+
+    def _lost(self, error: Exception) -> None:
+        if self.is_reachable:
+            logger.error("Redis is out of reach (%s); connections on other nodes are not counted.", error)
+            self.is_reachable = False
+        self._users_elsewhere = {}
+
+
+def of_user_everywhere(url: str, user: str) -> int:
+    """How many connections an account or a key has on all nodes, asked from outside of any; 0 if nobody answers."""
+    try:
+        with redis.Redis.from_url(url, **_options()) as client:
+            found: Any = client.eval(_OTHERS, 1, PREFIX, "", "users:NODE", user)
+    except RedisError as error:
+        logger.error("Connections cannot be counted, since Redis is out of reach: %s", error)
+        return 0
+    return sum(map(int, found[1::2]))
+
+
+def _options() -> dict[str, Any]:
+    # Said explicitly, since redis-py's defaults have changed.
+    return {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+
+
+def _add(counter: Counter[str], name: str, number: int) -> None:
+    counter[name] += number
+    if not counter[name]:
+        del counter[name]
+
+
+def _put(pipeline: Any, key: str, field: str, number: int) -> None:
+    if number:
+        pipeline.hset(key, field, number)
+    else:
+        pipeline.hdel(key, field)
