@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from realtime import closes
+from realtime import closes, tokens
 from realtime.closes import Close
 from tests.conftest import Connect
 from tests.servers import LiveServer
@@ -69,6 +69,45 @@ async def test_switching_a_cluster_off_and_on(owner: httpx.AsyncClient, connect:
     await (await connect(channel, key=key)).settle()
 
 
+async def test_publishing_ends_with_the_cluster_the_secret_and_the_key(
+    owner: httpx.AsyncClient, server: LiveServer
+) -> None:
+    account = await account_of(owner)
+    made = (await owner.post("clusters/", json={"account": account, "cluster_id": "publishing"})).json()
+    issued = (await owner.post("keys/", json={"cluster": "publishing", "label": "x"})).json()
+    key, url = issued["public_key"], server.url("/api/publish", scheme="http")
+
+    async def publish(secret: str) -> tuple[int, str]:
+        body = {"key": key, "secret": secret, "channelId": "1", "message": "a"}
+        answer = await owner.post(url, json=body)
+        return answer.status_code, answer.json().get("error", "")
+
+    assert await publish(issued["secret"]) == (200, "")
+    await owner.patch(f"clusters/{made['id']}/", json={"enabled": False})
+    assert await publish(issued["secret"]) == (403, "The cluster is switched off; its owner can switch it on.")
+    await owner.patch(f"clusters/{made['id']}/", json={"enabled": True})
+    assert await publish(issued["secret"]) == (200, "")
+    rotated = (await owner.post(f"keys/{key}/rotate-secret/")).json()["secret"]
+    assert (await publish(issued["secret"]))[0] == 401
+    assert await publish(rotated) == (200, "")
+    await owner.delete(f"keys/{key}/")
+    assert (await publish(rotated))[0] == 401
+
+
+async def test_a_key_that_begins_to_protect_its_channels_keeps_who_has_shown_a_jwt(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
+    key, jwt = issued["public_key"], tokens.sign(issued["secret"], channel, 60)
+    known, unknown = await connect(channel, f"jwt={jwt}", key=key), await connect(channel, key=key)
+    await unknown.settle()
+    await owner.patch(f"keys/{key}/", json={"protects_channels": True})
+    assert await unknown.ending() == ([error(closes.BAD_JWT)], 4009)
+    await known.settle()
+    await owner.post(f"keys/{key}/rotate-secret/")
+    assert (await (await connect(channel, f"jwt={jwt}", key=key)).ending())[1] == 4009
+
+
 async def account_of(owner: httpx.AsyncClient) -> int:
     return int((await owner.get("accounts/")).json()["results"][0]["id"])
 
@@ -98,7 +137,7 @@ async def test_deleting_a_cluster_ends_its_connections(
 
 
 async def test_suspending_an_account_in_the_admin_closes_its_connections(
-    server: LiveServer, connect: Connect, channel: str
+    server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     """In another test's order this would disturb; the account is the stranger's alone."""
     server.manage("shell", "-v", "0", "-c", MAKE_ADMIN)
@@ -110,6 +149,9 @@ async def test_suspending_an_account_in_the_admin_closes_its_connections(
         await act(admin, "suspend", account)
         assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
         assert await (await connect(channel, key="other")).ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
+        body = {"key": keys["other"], "secret": secrets["other"], "channelId": channel, "message": "a"}
+        refused = await admin.post("/api/publish", json=body)
+        assert (refused.status_code, "suspended" in refused.json()["error"]) == (403, True)
         await act(admin, "resume", account)
     await (await connect(channel, key="other")).settle()
     await unconcerned.settle()
