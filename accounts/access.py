@@ -65,7 +65,7 @@ def find_access(public_key: str) -> KeyAccess | None:
 
 def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     """What is known of each of these keys that exists."""
-    possible = [key for key in public_keys if _can_be_a_key(key)]
+    possible = [key for key in public_keys if can_be_a_key(key)]
     found: dict[str, KeyAccess] = {}
     for start in range(0, len(possible), _CHUNK):
         rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values(*_COLUMNS)
@@ -79,7 +79,8 @@ def any_allowed_origins() -> frozenset[str]:
     return frozenset(origin for origins in allowed.values_list("allowed_origins", flat=True) for origin in origins)
 
 
-def _can_be_a_key(text: str) -> bool:
+def can_be_a_key(text: str) -> bool:
+    """Whether a text looks like the public part of a key."""
     return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None
 
 

@@ -106,11 +106,12 @@ def save(request: HttpRequest, obj: Model, changed: Iterable[str]) -> None:
     adding = obj.pk is None
     match obj:
         case Account():
-            if adding:
-                obj.pk = services.create_account(obj.name).pk
-            elif "name" in changed:
-                services.rename_account(obj, obj.name)
-            services.set_quotas(obj, **{name: getattr(obj, name) for name in default_quotas() if name in changed})
+            quotas = {name: getattr(obj, name) for name in default_quotas() if name in changed}
+            account = services.create_account(obj.name) if adding else obj
+            obj.pk = account.pk
+            if not adding and "name" in changed:
+                services.rename_account(account, obj.name)
+            services.set_quotas(account, **quotas)
         case Membership():
             if adding:
                 obj.pk = services.add_member(obj.account, obj.user, obj.role).pk
@@ -224,6 +225,8 @@ class AccountAdmin(ServiceAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
         for name, default in default_quotas().items():
+            if name not in form.base_fields:
+                continue  # who may only look gets no fields
             form.base_fields[name].widget.attrs["placeholder"] = "as the server" if default is None else default
         return form
 

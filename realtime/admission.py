@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -203,16 +203,15 @@ def cluster_of(host: str, cluster_domains: Sequence[str]) -> str | None:
     return label if domain and domain in cluster_domains else None
 
 
-def origin_matches(origin: str, allowed: Iterable[str]) -> bool:
-    """Whether a web page's origin is one of those allowed: an exact host, or `*.` and its parent domain."""
+def origin_matches(origin: str, allowed: Container[str]) -> bool:
+    """Whether a web page's origin is one of those allowed: an exact host, or `*.` and a domain above it."""
     try:
         page = urlsplit(origin.lower())
         host, full_host = page.hostname or "", page.netloc
     except ValueError:
         return False
-    for pattern in allowed:
-        if pattern in (host, full_host):
-            return True
-        if pattern.startswith("*.") and (host.endswith(pattern[1:]) or full_host.endswith(pattern[1:])):
+    for name in {host, full_host}:
+        labels = name.split(".")
+        if name in allowed or any("*." + ".".join(labels[start:]) in allowed for start in range(1, len(labels))):
             return True
     return False

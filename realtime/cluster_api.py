@@ -4,9 +4,11 @@ It is called for every event of an application, so that it is an ASGI applicatio
 no thread, and no query for a key that is known already.
 """
 
+import asyncio
 import hmac
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,7 +16,7 @@ from typing import Any, NoReturn
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess, any_allowed_origins
+from accounts.access import KeyAccess, any_allowed_origins, can_be_a_key
 
 from .admission import CHANNEL_PATH, origin_matches
 from .bus import group_name
@@ -36,10 +38,15 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 # JSON may write a byte of a message as six (`\u0000`); beside the message there is little.
 JSON_BYTES_A_BYTE = 6
 MAX_OTHER_BYTES = 64 * 1024
+# How much JSON is parsed of who has not shown a right key and secret yet: a millisecond or two of the loop's time.
+MAX_UNKNOWN_BYTES = 64 * 1024
+_KEY_MEMBER = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{60})"')
+_SECRET_MEMBER = re.compile(rb'"secret"\s*:\s*"([A-Za-z0-9_-]{60})"')
 # Wrong secrets a minute: for one key from one address, and from one address.
 MAX_GUESSES_AT_KEY = 10
 MAX_GUESSES_OF_ADDRESS = 100
 
+CREDENTIALS = ("key", "secret")
 SUCCESS = b'{"success":true}'
 NOT_JSON = 'The body must be a JSON object, as in {"key":"…","secret":"…","channelId":"…","message":"…"}.'
 NO_KEY = "Send the API key as key and its secret as secret, as JSON members or as HTTP headers."
@@ -92,11 +99,18 @@ class ClusterApi:
                 return
             if scope["method"] != operation.method:
                 raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
-            values = {}
+            values: Values = {
+                name: headers[name.encode()].decode("latin-1") for name in CREDENTIALS if name.encode() in headers
+            }
+            node, address = current_node(), _client_address(scope, headers)
             if operation.method == "POST":
-                values = _parse(await _read(receive, headers, operation.max_body_bytes()))
-            node = current_node()
-            access = await self._authenticate(node, _client_address(scope, headers), headers, values)
+                body = await _read(receive, headers, operation.max_body_bytes())
+                if len(body) > MAX_UNKNOWN_BYTES:
+                    await self._authenticate(node, address, {**values, **_peek(body)})
+                values = {**values, **_parse(body)}
+                if values.get("key") is None or values.get("secret") is None:
+                    raise Problem(400, NO_KEY)
+            access = await self._authenticate(node, address, values)
             if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
                 cors = _allow(origin)
             content = await operation.run(node, access, values)
@@ -106,27 +120,25 @@ class ClusterApi:
         else:
             await _answer(send, 200, content, *cors)
 
-    async def _authenticate(
-        self, node: Node, address: object, headers: Mapping[bytes, bytes], values: Values
-    ) -> KeyAccess:
+    async def _authenticate(self, node: Node, address: object, values: Values) -> KeyAccess:
         """The key that a request is sent with.
 
         Raises:
             Problem: key or secret is wrong or missing, or the key gives access to nothing now.
         """
-        key, secret = (_credential(name, headers, values) for name in ("key", "secret"))
+        key, secret = values.get("key"), values.get("secret")
         if key is None or secret is None:
-            raise Problem(400 if values else 401, NO_KEY)
+            raise Problem(401, NO_KEY)
+        key, secret = (value if isinstance(value, str) else "" for value in (key, secret))
         try:
             access = await node.keys.find_current(key)
         except DatabaseError as error:
             logger.error("A request was turned away, since the database is out of reach: %s", error)
             raise Problem(503, "The key cannot be looked up for now; try again.", (b"retry-after", b"1")) from None
-        usable = access is not None and not access.revoked and access.secret is not None
-        expected = access.secret if access is not None and access.secret is not None else "-" * len(secret)
         # Compared in any case, so that time does not tell a wrong key from a wrong secret.
+        expected = (access and access.secret) or "-" * len(secret)
         is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
-        if access is None or not (usable and is_right):
+        if access is None or access.secret is None or access.revoked or not is_right:
             self._refuse_guess(address, key)
         if access.account_suspended:
             raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
@@ -135,7 +147,9 @@ class ClusterApi:
         return access
 
     def _refuse_guess(self, address: object, key: str) -> NoReturn:
-        wait = max(self._guesses_at_key.note((address, key)), self._guesses_of_address.note(address))
+        wait = self._guesses_of_address.note(address)
+        if can_be_a_key(key):
+            wait = max(wait, self._guesses_at_key.note((address, key)))
         if wait:
             sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
             raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
@@ -153,17 +167,12 @@ class Preflights:
         self._origins: frozenset[str] = frozenset()
         self._known_until = 0.0
         self._version = -1
+        self._reading = asyncio.Lock()
 
     async def headers(self, origin: bytes | None) -> tuple[Header, ...]:
         """The headers that allow an origin to send; none if it may not."""
-        node = current_node()
-        if self._version != node.keys.version or self._known_until < node.loop.time():
-            try:
-                self._version = node.keys.version
-                self._origins = await database_sync_to_async(any_allowed_origins)()
-                self._known_until = node.loop.time() + conf().key_cache_seconds
-            except DatabaseError as error:
-                logger.error("The allowed origins cannot be read: %s", error)
+        async with self._reading:
+            await self._read()
         if origin is None or not origin_matches(origin.decode("latin-1"), self._origins):
             return ()
         return (
@@ -172,6 +181,18 @@ class Preflights:
             (b"access-control-allow-headers", b"content-type, key, secret"),
             (b"access-control-max-age", b"600"),
         )
+
+    async def _read(self) -> None:
+        node = current_node()
+        version = node.keys.version
+        if version == self._version and node.loop.time() < self._known_until:
+            return
+        try:
+            self._origins = await database_sync_to_async(any_allowed_origins)()
+        except DatabaseError as error:
+            logger.error("The allowed origins cannot be read: %s", error)
+        else:
+            self._version, self._known_until = version, node.loop.time() + conf().key_cache_seconds
 
 
 def _allow(origin: bytes) -> tuple[Header, ...]:
@@ -227,11 +248,10 @@ def _client_address(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) ->
     return scope["client"][0] if scope.get("client") else None
 
 
-def _credential(name: str, headers: Mapping[bytes, bytes], values: Values) -> str | None:
-    value = values.get(name)
-    if value is None and name.encode() in headers:
-        return headers[name.encode()].decode("latin-1")
-    return None if value is None else str(value)
+def _peek(body: bytes) -> dict[str, str]:
+    """Key and secret as a body that is not parsed yet seems to give them."""
+    found = {"key": _KEY_MEMBER.search(body), "secret": _SECRET_MEMBER.search(body)}
+    return {name: match[1].decode() for name, match in found.items() if match is not None}
 
 
 async def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
@@ -271,8 +291,9 @@ def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
     content = values["message"]
     try:
         message = Message(content if isinstance(content, str) else compact_json(content))
-    except ValueError:
-        raise Problem(400, "The message has half of a surrogate pair, or a number that JSON does not know.") from None
+    except (ValueError, RecursionError):
+        sentence = "The message has half of a surrogate pair, a number that JSON does not know, or too many levels."
+        raise Problem(400, sentence) from None
     limit = message_limit(access)
     if len(message.wire) > frame_size(limit):
         raise Problem(413, f"The message is larger than {limit} bytes; send less at a time.")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess, find_access, touch
+from accounts.access import KeyAccess, can_be_a_key, find_access, touch
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ OUTAGE_SECONDS = 2.0
 def load_key(public_key: str) -> KeyAccess | None:
     """Ask the database for a key, which counts as using it."""
     access = find_access(public_key)
-    if access is not None:
+    if access is not None and not access.revoked:
         touch(public_key)
     return access
 
@@ -66,6 +66,8 @@ class KeyCache:
         Raises:
             django.db.Error: the database is out of reach, and the key was not known before.
         """
+        if not can_be_a_key(public_key):
+            return None  # and nothing to remember: it may be of any length
         entry = self._known.get(public_key) or self._unknown.get(public_key)
         if entry is not None and entry.good_until > self._clock():
             return entry.access

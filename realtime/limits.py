@@ -4,15 +4,18 @@ A message costs two subtractions; clock and database are asked only where a coun
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import Error as DatabaseError
 
 from accounts.access import KeyAccess
+from accounts.usage import today
 
 from .closes import QUOTA_USED_UP, Refusal
 from .shares import Shares
@@ -25,11 +28,14 @@ BURST_SECONDS = 1.0
 # How much more than its quota, in seconds of it, a connection may try to send before it is closed. What it sends at
 # twice the quota or less does not add up to that.
 PATIENCE_SECONDS = 5.0
+# And how much more in messages, so that there is time to read a notice.
+PATIENCE_MESSAGES = 50
 # How often what accounts have sent is written down, in seconds.
 SYNC_SECONDS = 5.0
+STOP_SECONDS = 3.0
 MAX_GUESSERS = 10_000
 
-Record = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+Record = Callable[[Mapping[int, int], date], Awaitable[Mapping[int, int]]]
 
 
 class Bucket:
@@ -71,7 +77,7 @@ class Bucket:
     @property
     def is_flooded(self) -> bool:
         """Whether far too much has been tried."""
-        return self._excess > self._rate * PATIENCE_SECONDS
+        return self._excess > max(self._rate * PATIENCE_SECONDS, PATIENCE_MESSAGES)
 
 
 class AccountUse:
@@ -138,16 +144,31 @@ def key_user(public_key: str) -> str:
 class Limits:
     """What accounts and keys may use still."""
 
-    def __init__(self, shares: Shares, record: Record) -> None:
+    def __init__(self, shares: Shares, record: Record, today: Callable[[], date] = today) -> None:
         """
         Args:
             shares: counts connections.
-            record: adds to what accounts have sent today, by primary key, and returns what each has sent then.
+            record: adds to what accounts have sent on a day, by primary key, and returns what each has sent then.
+            today: tells the day that is counted for.
         """
         self._shares = shares
         self._record = record
         self._accounts: dict[int, AccountUse] = {}
+        self._today = today
+        self._day = today()
         self._new = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write down what is sent."""
+        self._running = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write down what is left, within reason."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            self._new.set()
+            await asyncio.wait([running], timeout=STOP_SECONDS)
 
     def account(self, access: KeyAccess) -> AccountUse:
         """What the account of a key uses, by the quota that it has now."""
@@ -175,27 +196,32 @@ class Limits:
         """Say that a connection counts no more."""
         self._accounts[access.account_id].senders -= 1
 
-    async def run(self) -> None:
-        """Write down what is sent, every few seconds, and at once for an account that nothing is known of yet."""
-        while True:
+    async def _run(self) -> None:
+        """Write down what is sent: every few seconds, at midnight, at once for an account of which nothing is known."""
+        while self._running is not None:
             self._new.clear()
-            await self.sync()
             try:
-                async with asyncio.timeout(SYNC_SECONDS):
+                await self.sync()
+            except Exception:
+                logger.exception("What accounts send could not be written down.")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(SYNC_SECONDS, seconds_to_midnight())):
                     await self._new.wait()
-            except TimeoutError:
-                pass
+        await self.sync()
 
     async def sync(self) -> None:
         """Write down what is sent, and learn what other nodes have written."""
+        day = self._day
         sent = {pk: use.sent for pk, use in self._accounts.items()}
-        if not sent:
-            return
         try:
-            totals = await self._record(sent)
+            totals = await self._record(sent, day) if sent else {}
         except DatabaseError as error:
             logger.warning("What accounts send cannot be written down yet: %s", error)
             return
+        self._day = self._today()
+        if self._day != day:
+            totals = {}  # a new day begins with nothing; what others have sent on it, the next time tells
+            self._new.set()
         for pk, count in sent.items():
             use = self._accounts[pk]
             use.written(count, totals.get(pk, 0))
@@ -204,14 +230,17 @@ class Limits:
 
 
 def seconds_to_midnight() -> int:
-    """How long until a new day begins (UTC), in whole seconds, 1 at least."""
+    """How long until a new day has begun (UTC), in whole seconds."""
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return max(int((midnight - now).total_seconds()), 1)
+    return math.ceil((midnight - now).total_seconds())
 
 
 class Guesses:
-    """Wrong secrets, counted by who tried them. A right one is never refused, whoever else has tried."""
+    """Wrong secrets, counted by who tried them, so that trying costs time.
+
+    A right one is never refused, whoever else has tried: what keeps it from being guessed is its length (360 bits).
+    """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute

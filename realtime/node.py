@@ -7,7 +7,7 @@ other threads is `Node.call`.
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from accounts.access import KeyAccess
-from accounts.usage import record_messages, today
+from accounts.usage import record_messages
 
 from . import wire
 from .admission import Admission
@@ -79,10 +79,6 @@ def message_limit(access: KeyAccess) -> int:
     return limit if quota is None else min(quota, limit)
 
 
-def _record(counts: Mapping[int, int]) -> dict[int, int]:
-    return record_messages(counts, today())
-
-
 class Node:
     """What one process serves. Made by `current_node`."""
 
@@ -92,7 +88,7 @@ class Node:
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
         self.shares = RedisShares(settings.REDIS_URL, self.id) if settings.REDIS_URL else Shares()
-        self.limits = Limits(self.shares, database_sync_to_async(_record))
+        self.limits = Limits(self.shares, database_sync_to_async(record_messages))
         self.presence = Presence(conf().max_backlog_bytes)
         self.connections: set[Connection] = set()
         self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
@@ -102,7 +98,7 @@ class Node:
         """Begin to listen to other nodes, and to the order to stop."""
         self._bus.start()
         self.shares.start()
-        self._syncing = asyncio.create_task(self.limits.run())
+        self.limits.start()
         wire.before_shutdown(self.drain)
 
     def check_capacity(self) -> None:
@@ -141,6 +137,7 @@ class Node:
         await self.shares.written()
         await accept()
         if connection.ended is not None:  # its access was withdrawn while it waited
+            self.leave(connection)
             connection.outlet.close(connection.ended)
             return
         connection.room = self.hub.join(admission.group, connection)
@@ -201,8 +198,7 @@ class Node:
         deadline = self.loop.time() + DRAIN_SECONDS
         while self.loop.time() < deadline and not all(outlet.is_gone for outlet in outlets):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        self._syncing.cancel()
-        await self.limits.sync()
+        await self.limits.stop()
         await self.shares.stop()
         await self._bus.stop()
 

@@ -15,6 +15,7 @@ import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import redis
@@ -137,7 +138,8 @@ class RedisShares(Shares):
         self._changed_users: set[str] = set()
         self._changed = asyncio.Event()
         self._leased = asyncio.Event()  # before that, what is written counts for nobody
-        self._written = asyncio.get_running_loop().create_future()
+        self._changes = self._writes = 0  # how many changes there were, and how many of them are written
+        self._progress = asyncio.Event()
         self._asked: dict[Channel, list[Callable[[int], None]]] = {}
         self._asking: dict[Channel, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,12 +160,15 @@ class RedisShares(Shares):
         super().add(channel, *users, connections=connections)
         self._changed_channels.add(channel)
         self._changed_users.update(users)
+        self._changes += 1
         self._changed.set()
 
     async def written(self) -> None:
-        if self.is_reachable and self._changed.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._written), ANSWER_SECONDS)
+        changes = self._changes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while self.is_reachable and self._writes < changes:
+                    await self._progress.wait()
 
     def of_user(self, user: str) -> int:
         return super().of_user(user) + self._users_elsewhere.get(user, 0)
@@ -182,12 +187,14 @@ class RedisShares(Shares):
     async def _ask(self, channel: Channel) -> None:
         """Answer those who have asked, all with one question, until nobody is left."""
         cluster_pk, path = channel
-        while waiting := self._asked.pop(channel, []):
-            others = await self._others(f"channels:NODE:{cluster_pk}", path)
-            total = self._here(channel) + sum(connections for _, connections in others)
-            for then in waiting:
-                then(total)
-        del self._asking[channel]
+        try:
+            while waiting := self._asked.pop(channel, []):
+                others = await self._others(f"channels:NODE:{cluster_pk}", path)
+                total = self._here(channel) + sum(connections for _, connections in others)
+                for then in waiting:
+                    then(total)
+        finally:
+            del self._asking[channel]
 
     async def _others(self, key: str, *field: str) -> list[tuple[str, int]]:
         try:
@@ -205,16 +212,19 @@ class RedisShares(Shares):
             self._changed.clear()
             channels, self._changed_channels = self._changed_channels, set()
             users, self._changed_users = self._changed_users, set()
-            written, self._written = self._written, asyncio.get_running_loop().create_future()
+            changes = self._changes
             try:
                 await self._write(channels, users)
-            except (RedisError, OSError) as error:
+                self._writes = changes
+            except Exception as error:
                 self._lost(error)
                 self._changed_channels |= channels
                 self._changed_users |= users
-                await asyncio.sleep(RENEW_SECONDS)
                 self._changed.set()
-            written.set_result(None)
+            self._progress.set()
+            self._progress.clear()
+            if not self.is_reachable:
+                await asyncio.sleep(RENEW_SECONDS)
 
     async def _write(self, channels: set[Channel], users: set[str]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
@@ -232,7 +242,7 @@ class RedisShares(Shares):
         while True:
             try:
                 held = await self._renew()
-            except (RedisError, OSError) as error:
+            except Exception as error:
                 self._lost(error)
             else:
                 if not self.is_reachable:
@@ -272,12 +282,16 @@ class RedisShares(Shares):
 def of_user_everywhere(url: str, user: str) -> int:
     """How many connections an account or a key has on all nodes, asked from outside of any; 0 if nobody answers."""
     try:
-        with redis.Redis.from_url(url, **_options()) as client:
-            found: Any = client.eval(_OTHERS, 1, PREFIX, "", "users:NODE", user)
+        found: Any = _client(url).eval(_OTHERS, 1, PREFIX, "", "users:NODE", user)
     except RedisError as error:
         logger.error("Connections cannot be counted, since Redis is out of reach: %s", error)
         return 0
     return sum(map(int, found[1::2]))
+
+
+@cache
+def _client(url: str) -> Any:
+    return redis.Redis.from_url(url, **_options())
 
 
 def _options() -> dict[str, Any]:

@@ -75,6 +75,7 @@ def missing_insides() -> list[str]:
         "daphne: WebRequest(parsePOSTFormSubmission), as Twisted has it": _takes(
             http.Request, "__init__", "parsePOSTFormSubmission"
         ),
+        "daphne: HTTPFactory makes WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
         "twisted: HTTPFactory.log(request)": _takes(HTTPFactory, "log", "request"),
         "daphne: onMessage(payload, isBinary)": _takes(WebSocketProtocol, "onMessage", "payload", "isBinary"),
         "twisted: the write buffer of a transport": (

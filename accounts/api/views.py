@@ -110,7 +110,7 @@ class AccountViewSet(Things):
 
     @transaction.atomic
     def change(self, thing: Account, values: dict[str, Any]) -> None:
-        quotas = {name: value for name, value in values.items() if name != "name"}
+        quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(thing, name)}
         if quotas:
             require_operator(self.request.user)
             services.set_quotas(thing, **quotas)

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -86,7 +86,7 @@ def test_the_quotas_of_an_account_are_the_operator_s_to_set(as_: As, owner: User
     path = f"/api/v1/accounts/{account.pk}/"
     for answer in (
         as_(owner).patch(path, {name: 10}),
-        as_(owner).patch(path, {name: None, "name": "Renamed"}),
+        as_(owner).patch(path, {name: 10, "name": "Renamed"}),
         as_(owner).post("/api/v1/accounts/", {"name": "Mine", name: 10}),
     ):
         assert answer.status_code == 403
@@ -144,6 +144,28 @@ def test_the_admin_sets_quotas_and_shows_what_is_used(admin_client: Client, key:
     assert admin_client.get("/admin/accounts/account/").status_code == 200
     assert admin_client.get(f"/admin/accounts/apikey/{key.pk}/change/").status_code == 200
     assert admin_client.get("/admin/accounts/apikey/").status_code == 200
+
+
+def test_an_account_is_added_with_quotas_in_the_admin(admin_client: Client) -> None:
+    forms = {f"{prefix}-{name}_FORMS": "0" for prefix in ("memberships", "clusters") for name in ("TOTAL", "INITIAL")}
+    form = {"name": "Acme", "max_connections": "7", **forms}
+    assert admin_client.post("/admin/accounts/account/add/", form).status_code == 302
+    account = Account.objects.get()
+    assert (account.name, account.max_connections) == ("Acme", 7)
+
+
+def test_staff_who_may_only_look_see_quotas(client: Client, account: Account) -> None:
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_account"))
+    client.force_login(viewer)
+    assert client.get(f"/admin/accounts/account/{account.pk}/change/").status_code == 200
+
+
+def test_an_owner_may_send_back_what_was_read(as_: As, owner: User, account: Account) -> None:
+    path = f"/api/v1/accounts/{account.pk}/"
+    read = as_(owner).get(path).json()
+    assert as_(owner).patch(path, {**read, "name": "Renamed"}).json()["name"] == "Renamed"
+    assert as_(owner).post("/api/v1/accounts/", {"name": "Mine", "max_connections": None}).status_code == 201
 
 
 def test_messages_are_added_up_by_account_and_day(account: Account) -> None:

@@ -1,6 +1,7 @@
 """PROTOCOL: Cluster API, over HTTP, with clients who listen."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 import time
@@ -122,7 +123,7 @@ async def test_messages_of_one_publisher_arrive_complete_and_in_order(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000, b'{"key":' + b"9" * 5000 + b"}", b"null"],
+    [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 60_000, b'{"key":' + b"9" * 5000 + b"}", b"null"],
 )
 async def test_what_is_no_json_object_is_400(http: httpx.AsyncClient, body: bytes) -> None:
     answer = await http.post("/api/publish", content=body)
@@ -152,6 +153,27 @@ async def test_a_message_that_utf_8_cannot_carry_is_400(
     for message in (r'"\ud800"', "1e999"):
         answer = await http.post("/api/publish", content=f"{head}{message}}}")
         assert sentence((answer.status_code, answer.text))[0] == 400
+
+
+async def test_however_deep_a_message_is_it_is_no_error_of_the_server(publish: Publish) -> None:
+    statuses = set()
+    for depth in range(900, 1010):
+        message: Any = 1
+        for _ in range(depth):
+            message = [message]
+        with contextlib.suppress(RecursionError):  # of the client
+            statuses.add((await publish("1", message))[0])
+    assert statuses <= {200, 400}
+
+
+async def test_much_json_is_not_parsed_for_strangers(http: httpx.AsyncClient, keys: dict[str, str]) -> None:
+    much = b'{"key":"%s","secret":"%s","messages":[%s' % (keys["demo"].encode(), b"s" * 60, b"[]," * 5_000_000)
+    for path, body, expected in (
+        ("/api/publish/batch", much, (401, 429)),
+        ("/api/publish", b"[" * 100_000, (401,)),
+        ("/api/publish", b'{"key":7,"secret":[],"x":"%s"}' % (b"x" * 100_000), (401,)),
+    ):
+        assert (await http.post(path, content=body)).status_code in expected
 
 
 async def test_wrong_keys_and_wrong_secrets_get_one_sentence(

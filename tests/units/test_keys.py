@@ -15,6 +15,9 @@ from tests.units.test_admission import ACCESS, KEY
 pytestmark = pytest.mark.django_db
 
 
+UNKNOWN = "u" * 60
+
+
 class Database:
     """Answers for the database, and counts how often it is asked."""
 
@@ -32,6 +35,14 @@ class Database:
         if self.broken:
             raise OperationalError("gone")
         return found
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10_000_000, "k" * 61, "é" * 60])
+async def test_what_cannot_be_a_key_is_neither_asked_for_nor_remembered(text: str) -> None:
+    database = Database()
+    cache = KeyCache(database.load, 30)
+    assert await cache.find(text) is None
+    assert (database.asked, len(cache._unknown)) == ([], 0)
 
 
 class Clock:
@@ -58,12 +69,12 @@ def cache(database: Database, clock: Clock) -> KeyCache:
 
 async def test_a_key_is_asked_for_once_while_it_is_good(cache: KeyCache, database: Database, clock: Clock) -> None:
     assert [await cache.find(KEY) for _ in range(3)] == [ACCESS] * 3
-    assert await cache.find("unknown") is None
-    assert await cache.find("unknown") is None
-    assert database.asked == [KEY, "unknown"]
+    assert await cache.find(UNKNOWN) is None
+    assert await cache.find(UNKNOWN) is None
+    assert database.asked == [KEY, UNKNOWN]
     clock.now += 31
     await cache.find(KEY)
-    assert database.asked == [KEY, "unknown", KEY]
+    assert database.asked == [KEY, UNKNOWN, KEY]
 
 
 async def test_many_that_come_at_once_share_one_query(cache: KeyCache, database: Database) -> None:
@@ -102,10 +113,10 @@ async def test_a_change_elsewhere_does_not(cache: KeyCache, database: Database, 
 
 
 async def test_an_unknown_key_is_known_as_soon_as_it_is_told_of(cache: KeyCache, database: Database) -> None:
-    await cache.find("new")
-    database.known["new"] = replace(ACCESS, public_key="new")
-    cache.forget(public_key="new")
-    assert await cache.find("new") == database.known["new"]
+    await cache.find(UNKNOWN)
+    database.known[UNKNOWN] = replace(ACCESS, public_key=UNKNOWN)
+    cache.forget(public_key=UNKNOWN)
+    assert await cache.find(UNKNOWN) == database.known[UNKNOWN]
 
 
 async def test_what_changed_while_it_was_read_is_not_kept(cache: KeyCache, database: Database) -> None:
@@ -127,7 +138,7 @@ async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Da
     clock.now += 31
     assert await cache.find(KEY) == ACCESS
     with pytest.raises(OperationalError):
-        await cache.find("unknown")
+        await cache.find(UNKNOWN)
 
 
 async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
@@ -136,7 +147,7 @@ async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
     monkeypatch.setattr(keys_module, "MAX_UNKNOWN_KEYS", 10)
     await cache.find(KEY)
     for number in range(50):
-        await cache.find(f"guess-{number}")
+        await cache.find(f"{number:060}")
     await cache.find(KEY)
     assert database.asked.count(KEY) == 1
     assert len(cache._unknown) == 10

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db import OperationalError
 
 from accounts.access import KeyAccess
+from accounts.usage import today
 from realtime import limits
 from realtime.closes import QUOTA_USED_UP, Refusal
 from realtime.limits import Bucket, Guesses, Limits, seconds_to_midnight, users_of
@@ -81,6 +82,12 @@ def test_three_times_the_quota_for_seconds_is_a_flood(clock: Clock) -> None:
     assert 4 < seconds < 10
 
 
+def test_a_small_quota_leaves_time_to_read_a_notice(clock: Clock) -> None:
+    bucket = Bucket(1)
+    assert allowed(bucket, limits.PATIENCE_MESSAGES) == 1
+    assert not bucket.is_flooded
+
+
 def test_a_changed_rate_counts_at_once(clock: Clock) -> None:
     bucket = Bucket(10)
     bucket.set_rate(2)
@@ -90,14 +97,29 @@ def test_a_changed_rate_counts_at_once(clock: Clock) -> None:
     assert allowed(bucket, 300) == 100
 
 
+DAY = date(2030, 1, 1)
+
+
+class Calendar:
+    """Tells the day, which the test changes."""
+
+    day = DAY
+
+    def __call__(self) -> date:
+        return self.day
+
+
 class Ledger:
-    """What the whole service has written down."""
+    """What the whole service has written down, of the day that is asked for last."""
 
     def __init__(self, **totals: int) -> None:
         self.totals = {int(pk.removeprefix("account_")): total for pk, total in totals.items()}
         self.broken = False
+        self.day = today()
 
-    async def record(self, counts: Mapping[int, int]) -> Mapping[int, int]:
+    async def record(self, counts: Mapping[int, int], day: date) -> Mapping[int, int]:
+        if day != self.day:
+            self.past, self.totals, self.day = self.totals, {}, day
         if self.broken:
             raise OperationalError("gone")
         for pk, count in counts.items():
@@ -155,10 +177,57 @@ async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
     await counted.sync()
     assert ledger.totals[1] == 1000
     assert not use.take()
-    ledger.totals[1] = 0  # another day
+
+
+async def test_a_new_day_begins_with_nothing_and_the_old_one_keeps_what_was_sent_on_it() -> None:
+    ledger, calendar = Ledger(account_1=990), Calendar()
+    ledger.day = DAY
+    counted = Limits(Shares(), ledger.record, calendar)
+    use = counted.open(ACCESS)
     await counted.sync()
-    assert use.take(1000)
+    assert use.take(10)
     assert not use.take()
+    calendar.day = DAY + timedelta(days=1)
+    await counted.sync()
+    assert use.take(400)
+    await counted.sync()
+    assert (ledger.past[1], ledger.totals[1]) == (1000, 400)
+    assert use.take(600)
+    assert not use.take()
+
+
+async def test_stopping_writes_down_what_is_left_once_also_while_it_is_being_written() -> None:
+    ledger = Ledger()
+    may_write = asyncio.Event()
+
+    async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
+        await may_write.wait()
+        return await ledger.record(counts, day)
+
+    counted = Limits(Shares(), record)
+    counted.start()
+    counted.account(ACCESS).take(100)
+    await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(counted.stop())
+    await asyncio.sleep(0.01)
+    may_write.set()
+    await stopping
+    assert ledger.totals == {1: 100}
+
+
+async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STOP_SECONDS", 0.05)
+
+    async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
+        await asyncio.Event().wait()
+        return {}
+
+    counted = Limits(Shares(), record)
+    counted.start()
+    counted.account(ACCESS).take(1)
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(1):
+        await counted.stop()
 
 
 async def test_too_many_at_once_count_as_none() -> None:
@@ -173,9 +242,9 @@ async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
     use = counted.account(ACCESS)
     use.take(10)
 
-    async def record(counts: Mapping[int, int]) -> Mapping[int, int]:
+    async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
         use.take(5)
-        return await ledger.record(counts)
+        return await ledger.record(counts, day)
 
     counted._record = record
     await counted.sync()
@@ -213,13 +282,13 @@ async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_it
 
 async def test_what_an_account_has_sent_elsewhere_is_asked_at_once() -> None:
     counted = Limits(Shares(), Ledger(account_1=1000).record)
-    running = asyncio.create_task(counted.run())
+    counted.start()
     await asyncio.sleep(0.01)
     use = counted.account(ACCESS)
     assert use.take()
     await asyncio.sleep(0.01)
     assert not use.take()
-    running.cancel()
+    await counted.stop()
 
 
 def test_a_new_day_begins_at_midnight_utc() -> None:

@@ -40,6 +40,8 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     yield start
     for shares in started:
         await shares.stop()
+    module._client(server.url).close()
+    module._client.cache_clear()
 
 
 async def count(shares: Shares, channel: tuple[int, str] = CHANNEL) -> int:
@@ -79,6 +81,24 @@ async def test_what_is_written_is_counted_by_all(node: Callable[[str], RedisShar
     one.add(CHANNEL, "account:1", connections=-1)
     await one.written()
     assert await count(two) == 2
+
+
+async def test_written_waits_for_a_write_that_has_begun(
+    node: Callable[[str], RedisShares], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = node("one"), node("two")
+    await count(one)
+    write = one._write
+
+    async def write_slowly(*args: Any) -> None:
+        await asyncio.sleep(0.1)
+        await write(*args)
+
+    monkeypatch.setattr(one, "_write", write_slowly)
+    one.add(CHANNEL)
+    await asyncio.sleep(0.05)
+    await one.written()
+    assert await count(two) == 1
 
 
 async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(node: Callable[[str], RedisShares]) -> None:
