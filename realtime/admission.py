@@ -22,7 +22,7 @@ from .closes import (
     Close,
     Refusal,
 )
-from .presence import Identity
+from .roster import Identity
 from .shares import Channel
 
 _NAME = "[A-Za-z0-9_-]{1,128}"

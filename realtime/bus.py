@@ -59,19 +59,19 @@ class Bus:
         layer: BaseChannelLayer,
         node_id: str,
         on_message: Callable[[str, str | bytes], None],
-        on_control: Callable[[dict[str, Any]], None],
+        on_event: Callable[[dict[str, Any]], None],
     ) -> None:
         """
         Args:
             layer: the project's channel layer.
             node_id: marks what this node sends, so that it does not hear it again.
             on_message: called with group and data of each message from elsewhere.
-            on_control: called with each event of the control group.
+            on_event: called with every other event.
         """
         self._layer = layer
         self._node_id = node_id
         self._on_message = on_message
-        self._on_control = on_control
+        self._on_event = on_event
         # Nobody else can be listening on a layer that lives in this process.
         self._has_peers = not isinstance(layer, InMemoryChannelLayer)
         self._mailbox: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ class Bus:
         self._joined: set[str] = set()
         self._changed: deque[str] = deque()
         self._joining: dict[str, asyncio.Future[None]] = {}
-        self._outgoing: deque[dict[str, Any]] = deque()
+        self._outgoing: deque[tuple[str, dict[str, Any]]] = deque()
         self._dropped = 0
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,14 +123,17 @@ class Bus:
 
     def publish(self, group: str, data: str | bytes) -> None:
         """Pass a message to the other nodes. Never waits; in an outage of the layer the oldest are dropped."""
-        if not self._has_peers:
-            return
+        if self._has_peers:
+            self.send(group, message_event(group, data, self._node_id))
+
+    def send(self, group: str, event: dict[str, Any]) -> None:
+        """Send an event to all nodes in a group, this one too. Never waits; in an outage the oldest are dropped."""
         if len(self._outgoing) >= MAX_OUTGOING:
             self._outgoing.popleft()
             if not self._dropped:
                 logger.error("The channel layer is out of reach or too slow: messages to other nodes are dropped.")
             self._dropped += 1
-        self._outgoing.append(message_event(group, data, self._node_id))
+        self._outgoing.append((group, event))
         self._work.set()
 
     def _note_change(self, group: str) -> None:
@@ -151,10 +154,10 @@ class Bus:
                         await self._settle(self._changed[0])
                         self._changed.popleft()
                     if self._outgoing:
-                        event = self._outgoing[0]
-                        await self._layer.group_send(event["group"], event)
+                        outgoing = self._outgoing[0]
+                        await self._layer.group_send(*outgoing)
                         # An overflow while that waited may have dropped it already.
-                        if self._outgoing and self._outgoing[0] is event:
+                        if self._outgoing and self._outgoing[0] is outgoing:
                             self._outgoing.popleft()
                 if not reachable or self._dropped:
                     logger.warning("The channel layer is back; %d messages to other nodes were lost.", self._dropped)
@@ -193,4 +196,4 @@ class Bus:
             if event.get("origin") != self._node_id:
                 self._on_message(event["group"], event["data"])
         else:
-            self._on_control(event)
+            self._on_event(event)

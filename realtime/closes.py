@@ -40,6 +40,9 @@ BAD_ORIGIN = Close(4003, "This API key does not allow connections from this orig
 QUOTA_USED_UP = Close(
     4004, "The account or API key has as many connections as its quota allows; close some, or have it raised."
 )
+TOO_MANY_MEMBERS = QUOTA_USED_UP.saying(
+    "The channel has as many members in presence as can be told of; connect without presence, or to another channel."
+)
 BAD_JWT = Close(4009, "Authentication failed, provide valid jwt token.")
 TOO_SLOW = Close(4100)
 TOO_FAST = Close(4301, "Far more messages a second than the quota allows, in spite of notices; send less often.")

@@ -27,7 +27,8 @@ from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
 from .limits import Bucket, Limits, users_of
 from .outlets import Outlet
-from .presence import Presence
+from .presence import EVENT as PRESENCE_EVENT
+from .presence import Presence, RedisPresence
 from .shares import RedisShares, Shares
 
 logger = logging.getLogger(__name__)
@@ -87,11 +88,17 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
-        self.shares = RedisShares(settings.REDIS_URL, self.id) if settings.REDIS_URL else Shares()
-        self.limits = Limits(self.shares, database_sync_to_async(record_messages))
-        self.presence = Presence(conf().max_backlog_bytes)
-        self.connections: set[Connection] = set()
         self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
+        self.shares: Shares
+        self.presence: Presence
+        if settings.REDIS_URL:
+            self.shares = shares = RedisShares(settings.REDIS_URL, self.id)
+            self.presence = RedisPresence(self.id, conf().max_backlog_bytes, shares, self._bus.send)
+        else:
+            self.shares = Shares()
+            self.presence = Presence(self.id, conf().max_backlog_bytes)
+        self.limits = Limits(self.shares, database_sync_to_async(record_messages))
+        self.connections: set[Connection] = set()
         self._draining = False
 
     def start(self) -> None:
@@ -99,6 +106,7 @@ class Node:
         self._bus.start()
         self.shares.start()
         self.limits.start()
+        self.presence.start()
         wire.before_shutdown(self.drain)
 
     def check_capacity(self) -> None:
@@ -199,14 +207,15 @@ class Node:
         while self.loop.time() < deadline and not all(outlet.is_gone for outlet in outlets):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await self.limits.stop()
+        await self.presence.stop()
         await self.shares.stop()
         await self._bus.stop()
 
     def react(self, event: dict[str, Any]) -> None:
-        """Do what an event of the control group asks for."""
+        """Do what an event of other nodes asks for."""
         reaction = reactions.get(event["type"])
         if reaction is None:
-            logger.warning("Nothing here reacts to %r of the control group.", event["type"])
+            logger.warning("Nothing here reacts to the event %r.", event["type"])
         else:
             reaction(self, event)
 
@@ -221,8 +230,13 @@ class Node:
             self.hub.publish(room, Message(data))
 
 
-# What a node does at an event of the control group, by the event's type.
-reactions: dict[str, Callable[[Node, dict[str, Any]], None]] = {}
+def _hear_of_presence(node: Node, event: dict[str, Any]) -> None:
+    if isinstance(node.presence, RedisPresence):
+        node.presence.hear(event)
+
+
+# What a node does at an event of other nodes, by the event's type.
+reactions: dict[str, Callable[[Node, dict[str, Any]], None]] = {PRESENCE_EVENT: _hear_of_presence}
 
 _node: Node | None = None
 

@@ -1,210 +1,51 @@
-"""Who takes part in a channel, and the events that tell it (the wire contract, *Presence*). Loop thread only.
+"""The rosters of this node's channels, and what nodes tell each other of them. Loop thread only.
 
-Every event carries the whole list, and every member gets every event: a thousand members who come one after the other
-would cost 22 GB of them. So while a crowd comes in, who comes waits for its own list until that is over, and until then
-is told nothing: each gets one list, and only who was there before gets an event for each. Events wait for their
-receivers, so that they alone never make a client too slow.
+Among nodes every change is an event of the channel's group, and counts on each node when it arrives there, on the one
+that sent it too: so all see one order. A node that needs a roster waits until its own event has come back, since from
+then on it misses none, and reads what the others have noted in Redis (see `shares.py`).
+
+While Redis is away, what happens here counts at once; when it is back, everything is noted again and compared.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+import itertools
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .closes import OVER_CAPACITY, Refusal
-from .frames import Batch, Message, compact_json
 from .hub import Member
+from .roster import Identity, Roster, Seat, SeatId
+from .shares import LEASE_SECONDS, RENEW_SECONDS, RedisShares
 
-# A crowd: in a channel with more members than this, more events than this in a moment of so many seconds.
-CROWD_MEMBERS = 8
-CROWD_EVENTS = 5
-MOMENT_SECONDS = 0.1
-# How long a member at most waits for its list while a crowd comes in, in seconds: so long for each that is there.
-WAIT_SECONDS_EACH = 0.005
-MAX_WAIT_SECONDS = 5.0
-# How long events wait for a receiver that does not read, in seconds, and how often they look.
-MAX_PAUSE_SECONDS = 1.0
-POLL_SECONDS = 0.01
-# How many bytes of events go to one receiver at once, and to all of them before others have their turn on the loop.
-MAX_BATCH_BYTES = 64 * 1024
-MAX_TURN_BYTES = 4 * 1024 * 1024
-# How many events of a channel may wait to be told.
-MAX_EVENTS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What others see of a member."""
-
-    uuid: str
-    json: str
-    """The member as it stands in events."""
-
-    @classmethod
-    def of(cls, uuid: str, user: Any) -> "Identity":
-        """
-        Args:
-            uuid: tells members apart.
-            user: anything that JSON can say.
-
-        Raises:
-            ValueError: JSON cannot say it.
-        """
-        return cls(uuid, compact_json({"uuid": uuid, "user": user}))
-
-
-class _Event(NamedTuple):
-    joined: bool
-    identity: Identity
-
-
-class Roster:
-    """The members of one channel in the order of joining, and what they have to be told."""
-
-    def __init__(self, max_waiting_bytes: int) -> None:
-        """
-        Args:
-            max_waiting_bytes: events wait for a receiver for which more waits.
-        """
-        self._max_waiting_bytes = max_waiting_bytes
-        self._identities: dict[Member, Identity] = {}
-        # Who has a place in the list: of two connections with one uuid, the later.
-        self._holders: dict[str, Member] = {}
-        self._waiting: dict[Member, float] = {}  # for the list, since when
-        self._watchers: dict[Member, int] = {}  # who have it, and after how many events they got it
-        self._slow: set[Member] = set()  # for whom events wait no longer
-        self._happened = 0
-        self._untold: deque[_Event] = deque()
-        self._told: dict[str, Identity] = {}  # the list as it was after the last event that was told
-        self._moments: deque[float] = deque(maxlen=CROWD_EVENTS + 1)
-        self._teller: asyncio.Task[None] | None = None
-
-    def join(self, member: Member, identity: Identity) -> None:
-        """Add a member; it is told of the others, and the others of it. A member with its uuid gives its place to it.
-
-        Raises:
-            Refusal: members come and go faster than the others can be told.
-        """
-        if len(self._untold) >= MAX_EVENTS:
-            raise Refusal(OVER_CAPACITY)
-        self._identities[member] = identity
-        self._holders[identity.uuid] = member
-        self._waiting[member] = asyncio.get_running_loop().time()
-        self._note(_Event(True, identity))
-
-    def leave(self, member: Member) -> bool:
-        """Remove a member, and tell the others unless another has its place; return whether nobody is left."""
-        identity = self._identities.pop(member, None)
-        if identity is not None:
-            self._watchers.pop(member, None)
-            self._waiting.pop(member, None)
-            self._slow.discard(member)
-            if self._holders.get(identity.uuid) is member:
-                del self._holders[identity.uuid]
-                self._note(_Event(False, identity))
-        return not self._identities
-
-    def _note(self, event: _Event) -> None:
-        loop = asyncio.get_running_loop()
-        self._happened += 1
-        self._untold.append(event)
-        self._moments.append(loop.time())
-        if self._teller is None:
-            self._teller = loop.create_task(self._tell())
-
-    async def _tell(self) -> None:
-        """Tell all that there is to tell, in order."""
-        try:
-            while self._untold or self._waiting:
-                if self._untold:
-                    await self._until_read()
-                    await self._tell_watchers()
-                if self._waiting and not self._is_crowded():
-                    await self._welcome()
-                elif not self._untold:
-                    await asyncio.sleep(POLL_SECONDS)
-        finally:
-            self._teller = None
-
-    def _is_crowded(self) -> bool:
-        if len(self._holders) <= CROWD_MEMBERS or len(self._moments) <= CROWD_EVENTS:
-            return False
-        now = asyncio.get_running_loop().time()
-        longest = min(len(self._holders) * WAIT_SECONDS_EACH, MAX_WAIT_SECONDS)
-        return now - self._moments[0] < MOMENT_SECONDS and now - next(iter(self._waiting.values())) < longest
-
-    async def _until_read(self) -> None:
-        """Wait until receivers have read most of what they were sent, but for none of them for ever."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + MAX_PAUSE_SECONDS
-        while behind := [
-            member
-            for member in self._watchers
-            if member.outlet.waiting_bytes() > self._max_waiting_bytes and member not in self._slow
-        ]:
-            if loop.time() > deadline:
-                self._slow.update(behind)
-                return
-            await asyncio.sleep(POLL_SECONDS)
-        self._slow = {member for member in self._slow if member.outlet.waiting_bytes()}
-
-    async def _tell_watchers(self) -> None:
-        """Send the next events, as many as go together."""
-        if not self._watchers:
-            while self._untold:
-                self._next_list()
-            return
-        told = self._happened - len(self._untold)
-        messages: list[Message] = []
-        size = 0
-        while self._untold and size < MAX_BATCH_BYTES:
-            messages.append(_change(*self._next_list()))
-            size += len(messages[-1].wire)
-        batches: dict[int, Batch] = {}
-        async for member in _in_turns(self._watchers, size):
-            # Who got its list after some of these events gets the others alone.
-            known = max(self._watchers.get(member, self._happened) - told, 0)
-            if known < len(messages):
-                if known not in batches:
-                    batches[known] = Batch(messages[known:])
-                member.outlet.deliver(batches[known])
-
-    def _next_list(self) -> "tuple[_Event, Iterable[Identity]]":
-        """The next event that nobody was told of, and the list after it."""
-        event = self._untold.popleft()
-        if event.joined:
-            self._told[event.identity.uuid] = event.identity
-        else:
-            del self._told[event.identity.uuid]
-        return event, self._told.values()
-
-    async def _welcome(self) -> None:
-        """Give their list to those who wait for it."""
-        welcomed, self._waiting = list(self._waiting), {}
-        self._watchers.update(dict.fromkeys(welcomed, self._happened))
-        identities = [self._identities[holder] for holder in self._holders.values()]
-        members = Message(f'{{"event":"system:member_list","data":{{"members":{_list(identities)}}}}}')
-        async for member in _in_turns(welcomed, len(members.wire)):
-            if member not in self._watchers:
-                continue  # it left meanwhile
-            if member.echo:
-                own = _change(_Event(True, self._identities[member]), identities)
-                member.outlet.deliver(Batch([members, own]))
-            else:
-                member.outlet.deliver(members)
+EVENT = "presence.change"
+# How often rosters are compared with what is noted, in case an event was lost, in seconds.
+COMPARE_SECONDS = 30.0
+# How long an event of this node may take to come back to it before it counts all the same, in seconds.
+ECHO_SECONDS = 2.0
 
 
 class Presence:
-    """The rosters of this node's channels, by the channel's group."""
+    """The rosters of a node that is alone."""
 
-    def __init__(self, max_backlog_bytes: int) -> None:
+    def __init__(self, node_id: str, max_backlog_bytes: int) -> None:
         """
         Args:
+            node_id: of this node.
             max_backlog_bytes: for how much waiting a connection is given up; events wait before it comes to that.
         """
-        self._max_waiting_bytes = max_backlog_bytes // 4
+        self._node_id = node_id
+        self._max_backlog_bytes = max_backlog_bytes
         self._rosters: dict[str, Roster] = {}
+        self._here: dict[str, dict[Member, Seat]] = {}
+        self._members: dict[int, Member] = {}
+        self._numbers = itertools.count()
+        self._last_place = 0
+
+    def start(self) -> None:
+        """Begin to listen to other nodes."""
+
+    async def stop(self) -> None:
+        """Listen no longer."""
 
     def join(self, group: str, member: Member, identity: Identity) -> None:
         """Add a member to a channel.
@@ -214,30 +55,232 @@ class Presence:
         """
         roster = self._rosters.get(group)
         if roster is None:
-            roster = self._rosters[group] = Roster(self._max_waiting_bytes)
-        roster.join(member, identity)
+            roster = self._rosters[group] = Roster(self._max_backlog_bytes)
+            self._here[group] = {}
+            self._prepare(group)
+        roster.check_room(identity)
+        self._last_place = max(self._last_place + 1, time.time_ns() // 1000)
+        seat = Seat(self._node_id, next(self._numbers), self._last_place, identity)
+        self._here[group][member] = seat
+        self._members[seat.number] = member
+        self._announce(group, seat, joined=True)
 
     def leave(self, group: str, member: Member) -> None:
         """Remove a member from a channel. Harmless if it is none."""
+        here = self._here.get(group, {})
+        seat = here.pop(member, None)
+        if seat is None:
+            return
+        del self._members[seat.number]
+        self._rosters[group].leave(member)
+        self._announce(group, seat, joined=False)
+        if not here:
+            del self._here[group], self._rosters[group]
+
+    def _prepare(self, group: str) -> None:
+        """Do what a new roster needs."""
+
+    def _announce(self, group: str, seat: Seat, *, joined: bool) -> None:
+        self._apply(group, seat, joined)
+
+    def _apply(self, group: str, seat: Seat, joined: bool) -> None:
+        """Let a change count."""
         roster = self._rosters.get(group)
-        if roster is not None and roster.leave(member):
-            del self._rosters[group]
+        if roster is None:
+            return
+        if not joined:
+            roster.give_up(seat.id)
+            return
+        roster.take(seat)
+        member = self._members.get(seat.number) if seat.node_id == self._node_id else None
+        if member is not None:
+            roster.watch(member, seat.identity)
 
 
-def _change(event: _Event, identities: Iterable[Identity]) -> Message:
-    name = "joined" if event.joined else "left"
-    data = f'{{"member":{event.identity.json},"members":{_list(identities)}}}'
-    return Message(f'{{"event":"system:member_{name}","data":{data}}}')
+class RedisPresence(Presence):
+    """The same among nodes that share a Redis."""
+
+    def __init__(
+        self,
+        node_id: str,
+        max_backlog_bytes: int,
+        shares: RedisShares,
+        send: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        """
+        Args:
+            node_id: of this node.
+            max_backlog_bytes: for how much waiting a connection is given up; events wait before it comes to that.
+            shares: the Redis, and which nodes live.
+            send: sends an event to all nodes that are in a group.
+        """
+        super().__init__(node_id, max_backlog_bytes)
+        self._shares = shares
+        self._send = send
+        self._changes: list[_Change] = []
+        self._changed = asyncio.Event()
+        # Own events that have not come back yet, and until when they may.
+        self._unheard: dict[tuple[SeatId, bool], tuple[float, str, Seat]] = {}
+        # What arrives for a roster while what is noted for it is read.
+        self._held: dict[str, list[tuple[Seat, bool]]] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._seen: dict[str, float] = {}  # when a node was last known to live
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._note_changes()), asyncio.create_task(self._look_after())]
+
+    async def stop(self) -> None:
+        tasks = [*self._tasks, *self._reading.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._note()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take an event of a channel's group."""
+        seat = Seat(event["node"], event["number"], event["place"], Identity.known(event["uuid"], event["json"]))
+        self._unheard.pop((seat.id, event["joined"]), None)
+        self._seen[seat.node_id] = time.monotonic()
+        self._arrive(event["group"], seat, event["joined"])
+
+    def leave(self, group: str, member: Member) -> None:
+        super().leave(group, member)
+        if group not in self._rosters:
+            self._held.pop(group, None)
+
+    def _prepare(self, group: str) -> None:
+        self._held[group] = []
+
+    def _announce(self, group: str, seat: Seat, *, joined: bool) -> None:
+        self._changes.append(_Change(group, seat, joined))
+        self._changed.set()
+
+    def _arrive(self, group: str, seat: Seat, joined: bool) -> None:
+        held = self._held.get(group)
+        if held is None:
+            self._apply(group, seat, joined)
+            return
+        held.append((seat, joined))
+        if seat.node_id == self._node_id and group not in self._reading:
+            # From here on no event is missed, so that what is noted now is complete.
+            self._reading[group] = asyncio.create_task(self._read(group))
+
+    async def _read(self, group: str) -> None:
+        """Make a roster equal to what is noted, and then let count what has arrived meanwhile."""
+        noted = await self._shares.seats(group)
+        held, roster = self._held.pop(group, []), self._rosters.get(group)
+        del self._reading[group]
+        if roster is None:
+            return
+        if noted is not None:
+            seats = [_seat(fields) for fields in noted]
+            present = {seat.id for seat in seats}
+            for seat in roster.seats():
+                if seat.node_id != self._node_id and seat.id not in present:
+                    roster.give_up(seat.id)
+            for seat in sorted(seats, key=lambda seat: seat.place):
+                self._apply(group, seat, True)
+        for seat, joined in held:
+            self._apply(group, seat, joined)
+
+    async def _note_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._note()
+
+    async def _note(self) -> None:
+        """Note what has changed and then tell it, in order; if Redis is away, let it count here alone."""
+        changes, self._changes = self._changes, []
+        is_noted = await self._shares.note_seats(
+            [(group, seat.number, _fields(seat) if joined else None) for group, seat, joined in changes],
+            {change.group for change in changes if change.group not in self._here},
+        )
+        deadline = time.monotonic() + ECHO_SECONDS
+        for group, seat, joined in changes:
+            if is_noted:
+                self._unheard[seat.id, joined] = deadline, group, seat
+                self._send(group, _event(group, seat, joined))
+            else:
+                self._alone(group, seat, joined)
+
+    def _alone(self, group: str, seat: Seat, joined: bool) -> None:
+        """Let a change count that no other node can be told of now."""
+        for held_seat, held_joined in self._held.pop(group, []):
+            self._apply(group, held_seat, held_joined)
+        self._apply(group, seat, joined)
+
+    async def _look_after(self) -> None:
+        """Notice nodes that have died, own events that do not come back, and that Redis was away."""
+        told, compare_at = self._shares.times_told, time.monotonic() + COMPARE_SECONDS
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            now = time.monotonic()
+            for key, (deadline, group, seat) in list(self._unheard.items()):
+                if deadline < now:
+                    del self._unheard[key]
+                    self._alone(group, seat, key[1])
+            living = await self._shares.living()
+            if living is not None:
+                self._seen.update(dict.fromkeys(living, time.monotonic()))
+                self._bury()
+            if self._shares.times_told != told:
+                # Twice: others may have to note theirs first.
+                told, compare_at = self._shares.times_told, now + LEASE_SECONDS / 2
+                self._tell_all()
+                self._compare()
+            elif compare_at < now:
+                compare_at = now + COMPARE_SECONDS
+                self._compare()
+
+    def _bury(self) -> None:
+        """Remove the seats of nodes that live no longer."""
+        oldest = time.monotonic() - LEASE_SECONDS
+        dead = {node_id for node_id, seen in self._seen.items() if seen < oldest and node_id != self._node_id}
+        for node_id in dead:
+            del self._seen[node_id]
+        for roster in self._rosters.values() if dead else ():
+            for seat in roster.seats():
+                if seat.node_id in dead:
+                    roster.give_up(seat.id)
+
+    def _tell_all(self) -> None:
+        for group, here in self._here.items():
+            for seat in here.values():
+                self._announce(group, seat, joined=True)
+
+    def _compare(self) -> None:
+        for group in self._rosters:
+            if group not in self._held:
+                self._held[group] = []
+                self._reading[group] = asyncio.create_task(self._read(group))
 
 
-def _list(identities: Iterable[Identity]) -> str:
-    return f"[{','.join([identity.json for identity in identities])}]"
+class _Change(NamedTuple):
+    group: str
+    seat: Seat
+    joined: bool
 
 
-async def _in_turns(members: Iterable[Member], size: int) -> AsyncIterator[Member]:
-    """Members who are sent so many bytes each; between some and the next, others have their turn on the loop."""
-    together = max(MAX_TURN_BYTES // max(size, 1), 1)
-    for number, member in enumerate(list(members), 1):
-        yield member
-        if number % together == 0:
-            await asyncio.sleep(0)
+def _event(group: str, seat: Seat, joined: bool) -> dict[str, Any]:
+    node_id, number, place, uuid, json = _fields(seat)
+    return {
+        "type": EVENT,
+        "group": group,
+        "joined": joined,
+        "node": node_id,
+        "number": number,
+        "place": place,
+        "uuid": uuid,
+        "json": json,
+    }
+
+
+def _fields(seat: Seat) -> tuple[str, int, int, str, str]:
+    return seat.node_id, seat.number, seat.place, seat.identity.uuid, seat.identity.json
+
+
+def _seat(fields: list[Any]) -> Seat:
+    node_id, number, place, uuid, json = fields
+    return Seat(node_id, number, place, Identity.known(uuid, json))

@@ -8,13 +8,16 @@ it holds a lease: the share of a node whose lease has run out counts no longer, 
     piesocket:channels:NODE:CLUSTER   the connections to each channel of a cluster on this node, by the channel's path
     piesocket:clusters:NODE           the clusters for which there is such a hash
     piesocket:users:NODE              the connections of each account and key on this node
+    piesocket:seats:NODE:GROUP        who takes part in the presence of a channel on this node, by the seat's number
+    piesocket:groups:NODE             the groups for which there is such a hash
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -32,21 +35,28 @@ RENEW_SECONDS = 1.0
 # accepted all the same, in seconds.
 ANSWER_SECONDS = 2.0
 
-# What the other living nodes have: the hash at ARGV[2] behind the node's ID, all of it or the field ARGV[3].
+# What the other living nodes have: the hash ARGV[2]NODE ARGV[3], all of it or the field ARGV[4].
 _OTHERS = """
 local found = {}
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   if node ~= ARGV[1] and redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then
-    local hash = KEYS[1] .. string.gsub(ARGV[2], 'NODE', node)
-    if ARGV[3] then
-      table.insert(found, ARGV[3])
-      table.insert(found, redis.call('HGET', hash, ARGV[3]) or '0')
+    local hash = KEYS[1] .. ARGV[2] .. node .. ARGV[3]
+    if ARGV[4] then
+      table.insert(found, ARGV[4])
+      table.insert(found, redis.call('HGET', hash, ARGV[4]) or '0')
     else
       for _, item in ipairs(redis.call('HGETALL', hash)) do table.insert(found, item) end
     end
   end
 end
 return found
+"""
+_LIVING = """
+local living = {}
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
+  if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then table.insert(living, node) end
+end
+return living
 """
 # Remove what nodes have left behind whose lease has run out.
 _CLEAN = """
@@ -55,7 +65,10 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
     for _, cluster in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'clusters:' .. node)) do
       redis.call('DEL', KEYS[1] .. 'channels:' .. node .. ':' .. cluster)
     end
-    redis.call('DEL', KEYS[1] .. 'clusters:' .. node, KEYS[1] .. 'users:' .. node)
+    for _, group in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'groups:' .. node)) do
+      redis.call('DEL', KEYS[1] .. 'seats:' .. node .. ':' .. group)
+    end
+    for _, kind in ipairs({'clusters:', 'users:', 'groups:'}) do redis.call('DEL', KEYS[1] .. kind .. node) end
     redis.call('SREM', KEYS[1] .. 'nodes', node)
   end
 end
@@ -143,6 +156,8 @@ class RedisShares(Shares):
         self._asked: dict[Channel, list[Callable[[int], None]]] = {}
         self._asking: dict[Channel, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self.times_told = 0
+        """How often this node had to say again all that it has."""
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._live())]
@@ -180,7 +195,7 @@ class RedisShares(Shares):
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         total = Counter(self._channels.get(cluster_pk, {}))
-        for path, connections in await self._others(f"channels:NODE:{cluster_pk}"):
+        for path, connections in await self._numbers("channels:", f":{cluster_pk}"):
             total[path] += connections
         return total
 
@@ -189,20 +204,71 @@ class RedisShares(Shares):
         cluster_pk, path = channel
         try:
             while waiting := self._asked.pop(channel, []):
-                others = await self._others(f"channels:NODE:{cluster_pk}", path)
+                others = await self._numbers("channels:", f":{cluster_pk}", path)
                 total = self._here(channel) + sum(connections for _, connections in others)
                 for then in waiting:
                     then(total)
         finally:
             del self._asking[channel]
 
-    async def _others(self, key: str, *field: str) -> list[tuple[str, int]]:
+    async def _numbers(self, before: str, behind: str, *field: str) -> list[tuple[str, int]]:
+        found = await self._others(before, behind, *field) or []
+        return [(name, int(number)) for name, number in zip(found[::2], found[1::2], strict=True)]
+
+    async def _others(self, before: str, behind: str, *field: str) -> list[str] | None:
+        """Names and values of what the others have; None if Redis does not answer."""
         try:
-            found: list[str] = await self._redis.eval(_OTHERS, 1, PREFIX, self._node_id, key, *field)
+            found: list[str] = await self._redis.eval(_OTHERS, 1, PREFIX, self._node_id, before, behind, *field)
         except (RedisError, OSError) as error:
             self._lost(error)
-            return []
-        return [(name, int(number)) for name, number in zip(found[::2], found[1::2], strict=True)]
+            return None
+        return found
+
+    async def living(self) -> list[str] | None:
+        """The nodes that hold a lease; None if Redis does not answer."""
+        try:
+            found: list[str] = await self._redis.eval(_LIVING, 1, PREFIX)
+        except (RedisError, OSError) as error:
+            self._lost(error)
+            return None
+        return found
+
+    async def seats(self, group: str) -> list[list[Any]] | None:
+        """The seats that the other living nodes have noted of a group; None if Redis does not answer."""
+        found = await self._others("seats:", f":{group}")
+        return None if found is None else [json.loads(fields) for fields in found[1::2]]
+
+    async def note_seats(
+        self, changes: Sequence[tuple[str, int, Sequence[Any] | None]], left_groups: Iterable[str]
+    ) -> bool:
+        """Note which seats this node has.
+
+        Args:
+            changes: group, number and fields of a seat; None for the fields of one that was given up.
+            left_groups: in which it has none now.
+
+        Returns:
+            Whether Redis has taken it.
+        """
+        if not self.is_reachable:
+            return False
+        pipeline = self._redis.pipeline(transaction=False)
+        for group, number, fields in changes:
+            key = f"{PREFIX}seats:{self._node_id}:{group}"
+            if fields is None:
+                pipeline.hdel(key, str(number))
+            else:
+                pipeline.hset(key, str(number), json.dumps(fields))
+        for group in {group for group, _, _ in changes}:
+            pipeline.sadd(f"{PREFIX}groups:{self._node_id}", group)
+        for group in left_groups:
+            pipeline.srem(f"{PREFIX}groups:{self._node_id}", group)
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._lost(error)
+            return False
+        return True
 
     async def _write_changes(self) -> None:
         """Write what has changed as soon as it has; what changes meanwhile goes together with the next."""
@@ -252,7 +318,7 @@ class RedisShares(Shares):
                     self._say_all()
                 self.is_reachable = True
                 users: Counter[str] = Counter()
-                for user, connections in await self._others("users:NODE"):
+                for user, connections in await self._numbers("users:", ""):
                     users[user] += connections
                 self._users_elsewhere = users
             await asyncio.sleep(RENEW_SECONDS)
@@ -268,6 +334,7 @@ class RedisShares(Shares):
         return held is not None
 
     def _say_all(self) -> None:
+        self.times_told += 1
         self._changed_channels |= {(pk, path) for pk, paths in self._channels.items() for path in paths}
         self._changed_users |= set(self._users)
         self._changed.set()
@@ -282,7 +349,7 @@ class RedisShares(Shares):
 def of_user_everywhere(url: str, user: str) -> int:
     """How many connections an account or a key has on all nodes, asked from outside of any; 0 if nobody answers."""
     try:
-        found: Any = _client(url).eval(_OTHERS, 1, PREFIX, "", "users:NODE", user)
+        found: Any = _client(url).eval(_OTHERS, 1, PREFIX, "", "users:", "", user)
     except RedisError as error:
         logger.error("Connections cannot be counted, since Redis is out of reach: %s", error)
         return 0

@@ -1,6 +1,9 @@
 """Several workers on one port, with a real Redis between them."""
 
 import asyncio
+import contextlib
+import json
+import os
 import re
 import signal
 import subprocess
@@ -8,9 +11,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from realtime import closes
 from tests.clients import Client, channel_path, open_client
@@ -60,6 +65,110 @@ async def test_connections_are_counted_on_all_workers(
         assert (await http.get("/api/connections/sum")).json() == {"connections": SPREAD - 10}
         listed = (await http.get("/api/connections")).json()
         assert listed == {"channels": [{"channel": channel, "connections": SPREAD - 10}]}
+
+
+class Member:
+    """A client in presence, and what it has heard."""
+
+    def __init__(self, client: Client, uuid: str) -> None:
+        self.client = client
+        self.uuid = uuid
+        self.events: list[dict[str, Any]] = []
+        self.listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.events.append(json.loads(await self.client.socket.recv()))
+
+    @property
+    def members(self) -> list[str]:
+        """The uuids of the last list."""
+        return [member["uuid"] for member in self.events[-1]["data"]["members"]] if self.events else []
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def join(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[Callable[[str], Any]]:
+    """Join the channel's presence with a uuid, on whatever worker."""
+    async with AsyncExitStack() as stack:
+
+        async def one(uuid: str) -> Member:
+            path = channel_path(channel, keys["demo"], "presence", f"uuid={uuid}")
+            return Member(await stack.enter_async_context(open_client(server, path)), uuid)
+
+        yield one
+
+
+async def test_members_on_all_workers_have_one_list_in_one_order(
+    server: LiveServer, join: Callable[[str], Any]
+) -> None:
+    members: list[Member] = []
+    for number in range(SPREAD):
+        members.append(await join(f"m{number}"))
+        await until(lambda: bool(members[-1].events))
+    assert len(pids_with_connections(server)) == 2
+    everybody = [member.uuid for member in members]
+    await until(lambda: all(member.members == everybody for member in members))
+    for number, member in enumerate(members):
+        first, *rest = member.events
+        assert first["event"] == "system:member_list"
+        assert [m["uuid"] for m in first["data"]["members"]] == everybody[: number + 1]
+        assert [event["data"]["member"]["uuid"] for event in rest] == everybody[number + 1 :]
+    for member in members[::3]:
+        member.client.socket.transport.abort()
+    rest = [member for number, member in enumerate(members) if number % 3]
+    await until(lambda: all(member.members == [one.uuid for one in rest] for member in rest))
+
+
+async def test_members_who_come_at_once_on_all_workers_agree(server: LiveServer, join: Callable[[str], Any]) -> None:
+    first = await join("first")
+    await until(lambda: bool(first.events))
+    crowd = await asyncio.gather(*(join(f"m{number}") for number in range(100)))
+    await until(lambda: all(len(member.members) == 101 for member in (first, *crowd)))
+    assert all(member.members == first.members for member in crowd)
+    assert len({event["data"]["member"]["uuid"] for event in first.events[1:]}) == 100
+    for member in crowd:
+        assert member.events[0]["event"] == "system:member_list"
+        known = {m["uuid"] for m in member.events[0]["data"]["members"]}
+        assert member.uuid in known
+        assert not known & {event["data"]["member"]["uuid"] for event in member.events[1:]}
+
+
+async def test_a_uuid_that_is_used_again_on_another_worker_is_one_member(
+    server: LiveServer, join: Callable[[str], Any]
+) -> None:
+    watcher = await join("w")
+    again = [await join("x") for _ in range(10)]
+    await until(lambda: all(member.members == ["w", "x"] for member in (watcher, *again)))
+    for member in again[1:]:
+        member.client.socket.transport.abort()
+    await asyncio.sleep(0.5)
+    assert watcher.members == ["w", "x"]
+    again[0].client.socket.transport.abort()
+    await until(lambda: watcher.members == ["w"])
+
+
+async def test_the_members_of_a_worker_that_dies_leave_within_30_seconds(
+    server: LiveServer, join: Callable[[str], Any]
+) -> None:
+    members = [await join(f"m{number}") for number in range(SPREAD)]
+    await until(lambda: all(len(member.members) == SPREAD for member in members))
+    assert len(pids_with_connections(server)) == 2
+    victim = min(pids_with_connections(server))
+    os.kill(int(victim), signal.SIGKILL)
+    await until(lambda: any(member.listening.done() for member in members))
+    await asyncio.sleep(0.5)
+    left = [member for member in members if not member.listening.done()]
+    assert 0 < len(left) < SPREAD
+    await until(lambda: all(member.members == [one.uuid for one in left] for member in left), 30)
+    again = await join("again")
+    await until(lambda: all(member.members == [*(one.uuid for one in left), "again"] for member in (*left, again)))
 
 
 async def until_count(client: Client, expected: int) -> None:

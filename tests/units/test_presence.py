@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from realtime import presence
-from realtime.closes import OVER_CAPACITY, Close, Refusal
+from realtime import roster
+from realtime.closes import OVER_CAPACITY, TOO_MANY_MEMBERS, Close, Refusal
 from realtime.frames import Batch, Message
 from realtime.hub import Member
-from realtime.presence import Identity, Presence
+from realtime.presence import Presence
+from realtime.roster import Identity
 
 
 class Outlet:
@@ -43,8 +44,8 @@ class Outlet:
 class Channel:
     """A channel, its members by name, and what they have heard."""
 
-    def __init__(self) -> None:
-        self.presence = Presence(max_backlog_bytes=100_000)
+    def __init__(self, max_backlog_bytes: int = 400_000) -> None:
+        self.presence = Presence("node", max_backlog_bytes)
         self.members: dict[str, Member] = {}
         self.outlets: dict[str, Outlet] = {}
 
@@ -140,19 +141,47 @@ async def test_one_person_in_two_tabs_is_two_members() -> None:
     assert channel.heard("a") == ["list a b"]
 
 
-async def test_a_uuid_that_is_used_again_replaces_the_older_connection_in_its_place() -> None:
+async def test_a_uuid_that_is_used_again_replaces_the_older_connection() -> None:
     channel = Channel()
     old, other = channel.join("old", "x", user=1), channel.join("other")
     await told()
     new = channel.join("new", "x", user=2)
     await told()
-    assert [short(event) for event in old.heard[1:]] == ["joined x of x other"]
-    assert new.heard[0]["data"]["members"] == [{"uuid": "x", "user": 2}, {"uuid": "other", "user": "anonymous"}]
+    assert [short(event) for event in old.heard[1:]] == ["joined x of other x"]
+    assert new.heard[0]["data"]["members"] == [{"uuid": "other", "user": "anonymous"}, {"uuid": "x", "user": 2}]
     channel.leave("old")
     await told()
     channel.leave("new")
     await told()
-    assert [short(event) for event in other.heard[1:]] == ["joined x of x other", "left x of other"]
+    assert [short(event) for event in other.heard[1:]] == ["joined x of other x", "left x of other"]
+
+
+async def test_who_has_lost_its_place_to_a_uuid_gets_it_back_when_that_goes() -> None:
+    channel = Channel()
+    channel.join("alice", "x", user="alice")
+    watcher = channel.join("watcher")
+    channel.join("mallory", "x", user="mallory")
+    await told()
+    channel.leave("mallory")
+    await told()
+    last = watcher.heard[-1]
+    assert last["event"] == "system:member_joined"
+    assert last["data"]["member"] == {"uuid": "x", "user": "alice"}
+    assert [member["uuid"] for member in last["data"]["members"]] == ["x", "watcher"]
+    channel.leave("alice")
+    await told()
+    assert short(watcher.heard[-1]) == "left x of watcher"
+
+
+async def test_a_list_that_could_not_be_sent_takes_nobody_in() -> None:
+    channel = Channel(max_backlog_bytes=10_000)
+    for number in range(4):
+        channel.join(f"m{number}", user="😀" * 250)
+    with pytest.raises(Refusal) as raised:
+        channel.join("one too many", user="😀" * 250)
+    assert raised.value.close is TOO_MANY_MEMBERS
+    channel.leave("m0")
+    channel.join("in its place", user="😀" * 250)
 
 
 async def test_who_is_left_by_all_is_forgotten() -> None:
@@ -177,7 +206,7 @@ async def test_a_crowd_gets_its_lists_when_it_is_in_and_who_was_there_before_eac
         channel.join(name)
         await asyncio.sleep(0)
     assert channel.outlets["m99"].heard == []
-    await asyncio.sleep(presence.MOMENT_SECONDS * 5)
+    await asyncio.sleep(roster.MOMENT_SECONDS * 5)
     everybody = ["first", *names]
     assert channel.heard("m99") == [f"list {' '.join(everybody)}"]
     assert channel.heard("first") == [
@@ -212,7 +241,7 @@ async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_
         if number % 3 == 2:
             channel.leave(f"m{number - 1}")
         await asyncio.sleep(0.001 if number % 20 else 0.12)
-    await asyncio.sleep(presence.MAX_PAUSE_SECONDS)
+    await asyncio.sleep(roster.MAX_PAUSE_SECONDS)
     present = list(channel.members)
     for name in present:
         kind, *known = channel.outlets[name].heard
@@ -227,7 +256,7 @@ async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_
 
 
 async def test_events_wait_for_who_reads_slowly_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "MAX_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(roster, "MAX_PAUSE_SECONDS", 0.05)
     channel = Channel()
     slow, other = channel.join("slow"), channel.join("other")
     await told()
@@ -235,7 +264,7 @@ async def test_events_wait_for_who_reads_slowly_but_not_for_ever(monkeypatch: py
     for number in range(200):
         channel.join(f"m{number}", user="x" * 500)
     await asyncio.sleep(0.02)
-    assert 25_000 < slow.waiting < 25_000 + 2 * presence.MAX_BATCH_BYTES + 100_000
+    assert 100_000 < slow.waiting < 100_000 + 2 * roster.MAX_BATCH_BYTES + 100_000
     assert len(other.heard) < 201
     slow.waiting = 0
     await asyncio.sleep(0.02)
@@ -245,7 +274,7 @@ async def test_events_wait_for_who_reads_slowly_but_not_for_ever(monkeypatch: py
 
 
 async def test_a_channel_that_changes_faster_than_can_be_told_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "MAX_EVENTS", 10)
+    monkeypatch.setattr(roster, "MAX_EVENTS", 10)
     channel = Channel()
     for number in range(10):
         channel.join(f"m{number}")
