@@ -20,7 +20,8 @@ from .hub import Member
 CROWD_MEMBERS = 8
 CROWD_EVENTS = 5
 MOMENT_SECONDS = 0.1
-# How long a member at most waits for its list while a crowd comes in, in seconds: so long for each that is there.
+# How long a member at most waits for its list while a crowd comes in, in seconds: longer the more are there.
+WAIT_SECONDS = 1.0
 WAIT_SECONDS_EACH = 0.005
 MAX_WAIT_SECONDS = 5.0
 # How long events wait for a receiver that does not read, in seconds, and how often they look.
@@ -216,7 +217,7 @@ class Roster:
         if len(self._list) <= CROWD_MEMBERS or len(self._moments) <= CROWD_EVENTS:
             return False
         now = asyncio.get_running_loop().time()
-        longest = min(len(self._list) * WAIT_SECONDS_EACH, MAX_WAIT_SECONDS)
+        longest = min(WAIT_SECONDS + len(self._list) * WAIT_SECONDS_EACH, MAX_WAIT_SECONDS)
         since, _ = next(iter(self._waiting.values()))
         return now - self._moments[0] < MOMENT_SECONDS and now - since < longest
 
