@@ -26,6 +26,8 @@ WAIT_SECONDS_EACH = 0.005
 MAX_WAIT_SECONDS = 5.0
 # How long events wait for a receiver that does not read, in seconds, and how often they look.
 MAX_PAUSE_SECONDS = 1.0
+# How long a receiver for which they waited in vain is not waited for again, in seconds.
+SLOW_SECONDS = 60.0
 POLL_SECONDS = 0.01
 # How many bytes of events go to one receiver at once, and to all of them before others have their turn on the loop.
 MAX_BATCH_BYTES = 64 * 1024
@@ -120,7 +122,7 @@ class Roster:
         self._size = 0  # of all identities, in bytes
         self._waiting: dict[Member, tuple[float, Identity]] = {}  # for the list, since when and as whom
         self._watchers: dict[Member, int] = {}  # who have it, and after how many events they got it
-        self._slow: set[Member] = set()  # for whom events wait no longer
+        self._slow: dict[Member, float] = {}  # for whom events do not wait, until when
         self._happened = 0
         self._untold: deque[_Event] = deque()
         self._told = _List()  # as it was after the last event that was told
@@ -187,7 +189,7 @@ class Roster:
         """Tell a member nothing more."""
         self._watchers.pop(member, None)
         self._waiting.pop(member, None)
-        self._slow.discard(member)
+        self._slow.pop(member, None)
 
     def _note(self, event: _Event) -> None:
         self._happened += 1
@@ -228,13 +230,12 @@ class Roster:
         while behind := [
             member
             for member in self._watchers
-            if member.outlet.waiting_bytes() > self._max_waiting_bytes and member not in self._slow
+            if member.outlet.waiting_bytes() > self._max_waiting_bytes and self._slow.get(member, 0) < loop.time()
         ]:
             if loop.time() > deadline:
-                self._slow.update(behind)
+                self._slow.update(dict.fromkeys(behind, loop.time() + SLOW_SECONDS))
                 return
             await asyncio.sleep(POLL_SECONDS)
-        self._slow = {member for member in self._slow if member.outlet.waiting_bytes()}
 
     async def _tell_watchers(self) -> None:
         """Send the next events, as many as go together."""
