@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -60,15 +59,11 @@ async def open_client(
     server: LiveServer, path: str, *, host: str | None = None, **options: Any
 ) -> AsyncIterator[Client]:
     """Connect to a path of the server, as a client that was told to find `host` there."""
-    tls = None
-    if server.tls:
-        tls = ssl.create_default_context(cafile=server.directory / "certificate.pem")
-        tls.check_hostname = host is None
     async with connect(
         server.url(path, host=host or "127.0.0.1"),
         host="127.0.0.1",
         port=server.port,
-        ssl=tls,
+        ssl=server.tls_context(),
         proxy=None,
         compression=None,
         ping_interval=None,

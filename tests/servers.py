@@ -5,11 +5,14 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
@@ -38,6 +41,14 @@ print(json.dumps([keys, secrets]))
 """
 
 
+def need(*programs: str) -> None:
+    """Skip the test, or let it fail in CI, if a program is missing."""
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        reason = f"This needs {' and '.join(missing)} on PATH."
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -63,7 +74,7 @@ class LiveServer:
         self.directory = directory
         self.kind = kind
         self.port = port
-        self.tls = kind == "tls"
+        self.tls = kind in ("tls", "haproxy", "nginx")
         self.env = environment(directory, **env)
         self.log_path = directory / "server.log"
         self._command = command
@@ -82,6 +93,10 @@ class LiveServer:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What a client needs to trust the server's certificate; None if it has none."""
+        return ssl.create_default_context(cafile=self.directory / "certificate.pem") if self.tls else None
 
     def memory_kib(self) -> int:
         """The resident memory of the server's process."""
@@ -125,7 +140,7 @@ def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 def make_certificate(directory: Path) -> tuple[Path, Path]:
     """Make a certificate of its own authority for this machine; return the paths of key and certificate."""
     key, certificate = directory / "key.pem", directory / "certificate.pem"
-    names = ["localhost", "demo.localhost", "demo.piesocket.com", "www.piesocket.com"]
+    names = ["localhost", "demo.localhost", "demo.piesocket.com", "www.piesocket.com", "ws.test", "*.ws.test"]
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),

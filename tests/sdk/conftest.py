@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import LiveServer
+from tests.servers import LiveServer, need
 from tests.test_readme import blocks
 
 FOLDER = Path(__file__).parent
-
-
-def need(*programs: str) -> None:
-    """Skip the test, or let it fail in CI, if a program is missing."""
-    missing = [program for program in programs if not shutil.which(program)]
-    if missing:
-        reason = f"This needs {' and '.join(missing)} on PATH."
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="session")

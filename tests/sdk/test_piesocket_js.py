@@ -13,8 +13,7 @@ import jwt
 import pytest
 
 from realtime import closes
-from tests.sdk.conftest import need
-from tests.servers import LiveServer
+from tests.servers import LiveServer, need
 from tests.sockets.test_refusals import error
 
 Play = Callable[..., dict[str, Any]]

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,7 +20,7 @@ Publish = Callable[..., Any]
 
 @pytest.fixture
 async def http(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
-    verify = ssl.create_default_context(cafile=server.directory / "certificate.pem") if server.tls else True
+    verify = server.tls_context() or True
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, verify=verify) as client:
         yield client
 
