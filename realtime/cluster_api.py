@@ -242,9 +242,12 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _client_address(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> object:
     """Where a request comes from; behind proxies of ours, what they say of it."""
-    forwarded = headers.get(b"x-forwarded-for", b"").split(b",")
-    if conf().num_proxies and forwarded[0]:
-        return forwarded[-min(conf().num_proxies, len(forwarded))].strip()
+    proxies = conf().num_proxies
+    if proxies and headers.get(b"x-forwarded-for"):
+        # Some proxies add theirs to the line, others write a line of their own.
+        lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        forwarded = b",".join(lines).split(b",")
+        return forwarded[-min(proxies, len(forwarded))].strip()
     return scope["client"][0] if scope.get("client") else None
 
 
