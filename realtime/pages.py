@@ -1,5 +1,7 @@
 """Plain HTTP answers of realtime: the front page, and what a socket's URL says to who is no socket."""
 
+from urllib.parse import urlsplit
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
@@ -14,12 +16,14 @@ from .conf import conf
 def index(request: HttpRequest) -> HttpResponse:
     """What runs here, and a socket tester. It knows the demo key alone, which everybody does."""
     scheme = "wss" if request.is_secure() else "ws"
-    port = f":{request.get_port()}" if ":" in request.get_host() else ""
+    # The port by which the client came, which behind a proxy is not the one that this process listens on.
+    port = urlsplit(f"//{request.get_host()}").port
     context = {
         "cluster_domains": " ".join(conf().cluster_domains),
         "demo_cluster": DEMO_CLUSTER_ID,
         "demo_key": DEMO_PUBLIC_KEY,
-        "pattern": f"{scheme}://CLUSTER_ID.{conf().cluster_domains[0]}{port}/v3/CHANNEL_ID?api_key=API_KEY",
+        "pattern": f"{scheme}://CLUSTER_ID.{conf().cluster_domains[0]}{f':{port}' if port else ''}"
+        "/v3/CHANNEL_ID?api_key=API_KEY",
     }
     return render(request, "realtime/index.html", context)
 
