@@ -1,6 +1,7 @@
 """A running server for each way of serving, and clients for it."""
 
 import itertools
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -10,9 +11,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.clients import Client, channel_path, open_client
-from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
+from tests.proxies import BEHIND_PROXY, Balanced, behind_haproxy
+from tests.servers import LiveServer, Redis, environment, free_port, make_tenants, server_command
 
 Connect = Callable[..., Awaitable[Client]]
+
+# SERVERS=balanced runs the tests of sockets with their clients spread over two nodes.
+SERVERS = os.environ.get("SERVERS", "serve,daphne,tls,uvicorn").split(",")
 
 
 class Tenants(NamedTuple):
@@ -69,10 +74,32 @@ def serve(start: Callable[..., LiveServer]) -> LiveServer:
     return start("serve")
 
 
-@pytest.fixture(scope="session", params=["serve", "daphne", "tls", "uvicorn"])
-def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer], serve: LiveServer) -> LiveServer:
+@pytest.fixture(scope="session")
+def nodes(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveServer]]:
+    """Two nodes that share a Redis and a database, and expect a proxy before them. Who stops one starts it again."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        first = start("serve", REDIS_URL=redis.url, **BEHIND_PROXY)
+        nodes = [first, start("serve", REDIS_URL=redis.url, DATA_DIR=str(first.directory), **BEHIND_PROXY)]
+        yield nodes
+        for node in nodes:
+            node.stop()
+
+
+@pytest.fixture(scope="session")
+def balanced(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
+    """These nodes behind HAProxy, as one server."""
+    proxy = behind_haproxy(tmp_path_factory.mktemp("haproxy"), nodes)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     """The service, in each way of serving it."""
-    return serve if request.param == "serve" else start(request.param)
+    if request.param in ("serve", "balanced"):
+        return request.getfixturevalue(request.param)
+    return start(request.param)
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Whose address counts: that of who comes to the proxy, whatever a client says, and nobody's word without a proxy."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from realtime.cluster_api import MAX_GUESSES_AT_KEY
+from tests.nodes.conftest import Http
+from tests.proxies import Balanced
+from tests.servers import LiveServer
+
+# Every node counts for itself.
+GUESSES_AT_ALL_NODES = 2 * MAX_GUESSES_AT_KEY
+LOGINS_A_MINUTE = 10
+
+
+def spoofed(number: int) -> dict[str, str]:
+    """Headers by which a client pretends to be another one each time."""
+    address = f"198.51.100.{number}"
+    return {"X-Forwarded-For": address, "X_Forwarded_For": address, "X-Real-IP": address, "Forwarded": f"for={address}"}
+
+
+async def guess(client: httpx.AsyncClient, key: str, headers: dict[str, str] | list[tuple[str, str]]) -> int:
+    body = {"key": key, "secret": "wrong", "channelId": "1", "message": ""}
+    return (await client.post("/api/publish", json=body, headers=headers)).status_code
+
+
+async def test_who_guesses_secrets_is_slowed_down_whatever_address_they_give(
+    server: Balanced, http: Http, keys: dict[str, str]
+) -> None:
+    key = keys["second" if server.kind == "haproxy" else "silent"]
+    client = await http()
+    answers = [await guess(client, key, spoofed(number)) for number in range(GUESSES_AT_ALL_NODES + 1)]
+    assert answers[:MAX_GUESSES_AT_KEY] == [401] * MAX_GUESSES_AT_KEY
+    assert answers[-1] == 429
+    assert await guess(await http("127.0.0.2"), key, {}) == 401
+
+
+async def test_who_tries_passwords_is_slowed_down_whatever_address_they_give(server: Balanced, http: Http) -> None:
+    async def log_in(client: httpx.AsyncClient, number: int) -> int:
+        person = {"username": f"{server.kind}-{number}", "password": "wrong"}
+        return (await client.post("/api/v1/token/", json=person, headers=spoofed(number))).status_code
+
+    # Each proxy is asked from an address of its own, since both nodes count together.
+    client = await http("127.0.0.3" if server.kind == "haproxy" else "127.0.0.4")
+    answers = [await log_in(client, number) for number in range(LOGINS_A_MINUTE + 1)]
+    assert answers == [400] * LOGINS_A_MINUTE + [429]
+    assert await log_in(await http("127.0.0.5"), 99) == 400
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def service(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> tuple[int, LiveServer]:
+    """A server that is told how many proxies are before it; here there is none, so that tests say what proxies would."""
+    return request.param, start("serve", NUM_PROXIES=str(request.param))
+
+
+ONE_LINE = [["198.51.100.1, 203.0.113.1, 192.0.2.1"], ["198.51.100.2, 203.0.113.1, 192.0.2.1"]]
+A_LINE_A_PROXY = [["198.51.100.1", "203.0.113.2", "192.0.2.2"], ["198.51.100.2", "203.0.113.2", "192.0.2.2"]]
+OTHER_CLIENTS = [["203.0.113.3, 192.0.2.3"], ["203.0.113.4, 192.0.2.3"]]
+OTHER_CLIENTS_BY_LINES = [["203.0.113.6", "192.0.2.6"], ["203.0.113.7", "192.0.2.6"]]
+OTHER_PROXIES = [["203.0.113.5, 192.0.2.4"], ["203.0.113.5, 192.0.2.5"]]
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "is_same_for"),
+    [
+        pytest.param(ONE_LINE, {0, 1, 2}, id="what a client says before it"),
+        pytest.param(A_LINE_A_PROXY, {0, 1, 2}, id="what a client says in lines of its own"),
+        pytest.param(OTHER_CLIENTS, {0, 1}, id="other clients of one proxy"),
+        pytest.param(OTHER_CLIENTS_BY_LINES, {0, 1}, id="the same from proxies that write a line each"),
+        pytest.param(OTHER_PROXIES, {0, 2}, id="one client by other proxies"),
+    ],
+)
+async def test_the_last_but_so_many_addresses_count(
+    service: tuple[int, LiveServer], forwarded: list[list[str]], is_same_for: set[int], channel: str
+) -> None:
+    proxies, server = service
+    key = channel.ljust(60, "k")
+    first, second = ([("X-Forwarded-For", line) for line in lines] for lines in forwarded)
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as client:
+        for _ in range(MAX_GUESSES_AT_KEY):
+            assert await guess(client, key, first) == 401
+        assert await guess(client, key, second) == (429 if proxies in is_same_for else 401)

@@ -1,0 +1,181 @@
+"""What clients of two nodes see through the proxies whose configurations are shipped."""
+
+import asyncio
+import signal
+import time
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError
+
+from realtime import closes
+from tests.clients import Client, channel_path, open_client
+from tests.conftest import Connect
+from tests.nodes.conftest import Http
+from tests.nodes.spread import Pair, one_on_each
+from tests.proxies import Balanced
+from tests.sockets.test_refusals import error
+
+# Longer than any timeout of the proxies but the one for open sockets, which is longer than the service's own pings.
+IDLE_SECONDS = 25
+
+
+async def test_messages_cross_between_nodes_both_ways_in_order(pair: Pair) -> None:
+    messages: list[str | bytes] = [*(str(number) for number in range(500)), b"\x00\xff", "", b"", "😀", "x" * 1_000_000]
+    for sender, receiver in (pair, pair[::-1]):
+        for message in messages:
+            await sender.send(message)
+        assert [await receiver.receive() for _ in messages] == messages
+        await sender.settle()
+
+
+async def test_connections_are_counted_on_both_nodes(pair: Pair) -> None:
+    assert await pair[0].count() == await pair[1].count() >= 2
+
+
+async def test_the_first_label_of_the_host_names_the_cluster(connect: Connect, channel: str) -> None:
+    for client in (await connect(channel, host="demo.ws.test"), await connect(channel, key="other", host="ws.test")):
+        await client.settle()
+    stranger = await connect(channel, host="other.ws.test")
+    assert await stranger.ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+async def test_a_message_published_through_the_proxy_reaches_the_clients_of_both_nodes(
+    pair: Pair, http: Http, keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    client = await http()
+    for message in ("a", "b" * 1_000_000):
+        answer = await client.post("/api/publish", headers=headers, json={"channelId": channel, "message": message})
+        assert (answer.status_code, answer.text) == (200, '{"success":true}')
+        assert [await client.receive() for client in pair] == [message, message]
+
+
+async def test_idle_sockets_stay_open(balanced: Balanced, nginx: Balanced, keys: dict[str, str], channel: str) -> None:
+    path = channel_path(channel, keys["demo"])
+    async with open_client(balanced, path) as one, open_client(nginx, path) as two:
+        await asyncio.sleep(IDLE_SECONDS)
+        await one.send("still here")
+        assert await two.receive() == "still here"
+        await two.send("so am I")
+        assert await one.receive() == "so am I"
+
+
+async def test_a_client_that_is_slow_to_ask_is_not_waited_for(balanced: Balanced, nginx: Balanced) -> None:
+    async def seconds_to_the_end(server: Balanced) -> float:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=server.tls_context())
+        begun = time.monotonic()
+        writer.write(b"GET /v3/1 HTTP/1.1\r\nHost: ")
+        await reader.read()
+        writer.close()
+        return time.monotonic() - begun
+
+    assert max(await asyncio.gather(*map(seconds_to_the_end, (balanced, nginx)))) < 15
+
+
+async def test_plain_http_is_sent_to_https(server: Balanced) -> None:
+    async with httpx.AsyncClient(trust_env=False, headers={"host": "demo.ws.test"}) as client:
+        answer = await client.post(f"http://127.0.0.1:{server.http_port}/api/publish?a=b")
+    assert (answer.status_code, answer.headers["location"]) == (308, "https://demo.ws.test/api/publish?a=b")
+
+
+async def test_pages_know_that_they_are_reached_by_https(http: Http, server: Balanced) -> None:
+    page = await (await http()).get("/", headers={"X-Forwarded-Proto": "http"})
+    assert f"wss://CLUSTER_ID.localhost:{server.port}/v3/" in page.text
+    assert page.headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_people_log_into_the_admin(http: Http, server: Balanced) -> None:
+    server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
+    client = await http()
+    form = await client.get("/admin/login/")
+    cookie = form.cookies["csrftoken"]
+    origin = f"https://ws.test:{server.port}"
+    answer = await client.post(
+        "/admin/login/?next=/admin/",
+        data={"username": "operator", "password": "operator-password", "csrfmiddlewaretoken": cookie},
+        headers={"origin": origin, "referer": f"{origin}/admin/login/", "cookie": f"csrftoken={cookie}"},
+    )
+    assert (answer.status_code, answer.headers["location"]) == (302, "/admin/")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+MAKE_OPERATOR = """
+from django.contrib.auth import get_user_model
+users = get_user_model().objects
+users.filter(username="operator").exists() or users.create_superuser("operator", password="operator-password")
+"""
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/healthz", "/metrics", "/%72eadyz", "/metrics/"])
+async def test_what_nodes_tell_of_their_health_is_not_for_the_public(http: Http, path: str) -> None:
+    answer = await (await http()).get(path)
+    # The page is the proxy's own, and not Django's.
+    assert (answer.status_code, "x-content-type-options" in answer.headers) == (404, False)
+
+
+async def test_a_long_jwt_fits_and_endless_headers_do_not(http: Http) -> None:
+    client = await http()
+    assert (await client.get("/v3/1", headers={"jwt": "x" * 7_000})).status_code == 426
+    assert (await client.get("/v3/1", headers={"jwt": "x" * 20_000})).status_code == 400
+
+
+async def test_credentials_of_a_url_are_in_no_log(
+    connect: Connect, http: Http, server: Balanced, keys: dict[str, str], channel: str
+) -> None:
+    client = await connect(channel, "jwt=the.jwt.itself")
+    await client.ending()
+    await (await http()).get(channel_path(channel, keys["demo"], "jwt=the.jwt.itself"))
+    deadline = time.monotonic() + 5
+    while server.log.count(f"/v3/{channel}") < 2:
+        assert time.monotonic() < deadline, server.log
+        await asyncio.sleep(0.05)
+    for log in (server.log, *(node.log for node in server.nodes)):
+        assert keys["demo"] not in log
+        assert "the.jwt.itself" not in log
+
+
+async def test_clients_of_a_node_that_is_killed_find_the_other_one(
+    pair: Pair, connect: Connect, server: Balanced, channel: str
+) -> None:
+    doomed = server.nodes[0]
+    doomed.stop(signal.SIGKILL)
+    try:
+        assert (await pair[0].ending())[1] == 1006
+        returned = [await connect(channel, host="demo.ws.test") for _ in range(6)]
+        for client in returned:
+            await client.settle()
+        await pair[1].send("to all of you")
+        assert [await client.receive() for client in returned] == ["to all of you"] * 6
+    finally:
+        doomed.start()
+    await one_on_each(server.nodes, lambda: connect(channel, host="demo.ws.test"))
+
+
+async def test_clients_of_a_node_that_is_stopped_are_told_to_come_back(
+    pair: Pair, connect: Connect, server: Balanced, channel: str
+) -> None:
+    doomed = server.nodes[1]
+    doomed.process.send_signal(signal.SIGTERM)
+    try:
+        assert await pair[1].ending() == ([], 1012)
+        again = await until_admitted(connect, channel)
+        await again.send("back")
+        assert await pair[0].receive() == "back"
+        assert doomed.process.wait(20) == 0
+    finally:
+        doomed.start()
+    await one_on_each(server.nodes, lambda: until_admitted(connect, channel))
+
+
+async def until_admitted(connect: Connect, channel: str) -> Client:
+    """Connect as a client that comes back whenever it is told to."""
+    while True:
+        client = await connect(channel, host="demo.ws.test")
+        try:
+            await client.settle()
+            return client
+        except ConnectionClosedError as closed:
+            if closed.rcvd is None or closed.rcvd.code != 1012:
+                raise
+            await asyncio.sleep(0.1)

@@ -1,0 +1,86 @@
+"""Several nodes behind a proxy, with the configurations that are shipped, on loopback."""
+
+import os
+import pwd
+from pathlib import Path
+
+from tests.servers import PROJECT, LiveServer, free_port, make_certificate, need
+
+DEPLOY = PROJECT / "piesite" / "deploy"
+# What a node is told of its proxy.
+BEHIND_PROXY = {"CLUSTER_DOMAINS": "localhost,ws.test", "HTTPS": "1", "NUM_PROXIES": "1"}
+
+
+class Balanced(LiveServer):
+    """Nodes and the proxy before them, to clients one server. Its process, port and log are the proxy's."""
+
+    def __init__(self, directory: Path, command: list[str], nodes: list[LiveServer], kind: str, **env: str) -> None:
+        super().__init__(directory, command, int(env["PORT"]), kind=kind, **{**nodes[0].env, **env})
+        self.nodes = nodes
+        self.http_port = int(env["HTTP_PORT"])
+
+
+def behind_haproxy(directory: Path, nodes: list[LiveServer]) -> Balanced:
+    """Put HAProxy before two nodes; the configuration is used as it is."""
+    need("haproxy", "redis-server")
+    port, http_port, stats_port = free_port(), free_port(), free_port()
+    env = {
+        "BIND_HTTP": f"127.0.0.1:{http_port}",
+        "BIND_HTTPS": f"127.0.0.1:{port}",
+        "CERTIFICATE": str(_certificate_and_key(directory)),
+        "MAXCONN": "2000",
+        "NODE1": f"127.0.0.1:{nodes[0].port}",
+        "NODE2": f"127.0.0.1:{nodes[1].port}",
+        "STATS_PORT": str(stats_port),
+    }
+    if os.geteuid() != 0:
+        env["PROXY_USER"] = _me()
+    command = ["haproxy", "-db", "-f", str(_haproxy_configuration(directory))]
+    return Balanced(directory, command, nodes, "haproxy", PORT=str(port), HTTP_PORT=str(http_port), **env)
+
+
+def _haproxy_configuration(directory: Path) -> Path:
+    """The file that is shipped; until the service has /readyz, with a check whether a node takes connections."""
+    lines = (DEPLOY / "haproxy.cfg").read_text().splitlines(keepends=True)
+    path = directory / "haproxy.cfg"
+    path.write_text("".join(line for line in lines if "httpchk" not in line and "http-check" not in line))
+    return path
+
+
+def behind_nginx(directory: Path, nodes: list[LiveServer]) -> Balanced:
+    """Put nginx before two nodes, with the addresses and paths in its configuration changed for this machine."""
+    need("nginx", "redis-server")
+    port, http_port = free_port(), free_port()
+    text = (DEPLOY / "nginx.conf").read_text()
+    for shipped, here in {
+        "user www-data;": f"user {_me()};",
+        "http {": f"http {{ client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;",
+        "/run/nginx.pid": f"{directory}/nginx.pid",
+        "/var/log/nginx/error.log": f"{directory}/server.log",
+        "/var/log/nginx/access.log": f"{directory}/server.log",
+        "/etc/ws/certificate.pem": str(_certificate_and_key(directory)),
+        "worker_rlimit_nofile 200000;": "",
+        "worker_connections 100000;": "",
+        "listen 80 ": f"listen 127.0.0.1:{http_port} ",
+        "listen 443 ": f"listen 127.0.0.1:{port} ",
+        "ws.example.com": "ws.test",
+        "127.0.0.1:8001": f"127.0.0.1:{nodes[0].port}",
+        "127.0.0.1:8002": f"127.0.0.1:{nodes[1].port}",
+    }.items():
+        assert shipped in text
+        text = text.replace(shipped, here)
+    path = directory / "nginx.conf"
+    path.write_text(text)
+    command = ["nginx", "-c", str(path), "-g", "daemon off;"]
+    return Balanced(directory, command, nodes, "nginx", PORT=str(port), HTTP_PORT=str(http_port))
+
+
+def _certificate_and_key(directory: Path) -> Path:
+    key, certificate = make_certificate(directory)
+    path = directory / "certificate-and-key.pem"
+    path.write_text(certificate.read_text() + key.read_text())
+    return path
+
+
+def _me() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
