@@ -51,7 +51,7 @@ async def test_who_tries_passwords_is_slowed_down_whatever_address_they_give(ser
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def service(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> tuple[int, LiveServer]:
-    """A server that is told how many proxies are before it; here there is none, so that tests say what proxies would."""
+    """A server that is told how many proxies are before it; tests say what those would."""
     return request.param, start("serve", NUM_PROXIES=str(request.param))
 
 

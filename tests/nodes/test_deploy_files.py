@@ -1,0 +1,130 @@
+"""What the files in piesite/deploy name exists, and the README's commands for them do what it says."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import get_commands, load_command_class
+
+from realtime.node import DRAIN_SECONDS
+from tests.proxies import DEPLOY
+from tests.servers import PROJECT, make_certificate, need
+from tests.test_readme import blocks
+
+UNITS = ("ws.service", "ws-migrate.service")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def settings_variables() -> set[str]:
+    """The environment variables that the settings read, and those that name a file in their place."""
+    names = re.findall(r'env\.\w+\("(\w+)"', (PROJECT / "piesite" / "settings.py").read_text())
+    return {*names, *(f"{name}_FILE" for name in names)}
+
+
+def variables(assignments: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=(.*)$", assignments, re.MULTILINE))
+
+
+def check_command(words: list[str]) -> None:
+    """Have manage.py's own parser read a command; it exits at what it does not know."""
+    name, *arguments = words
+    application = get_commands()[name]
+    command = load_command_class(application, name) if isinstance(application, str) else application
+    command.create_parser("manage.py", name).parse_args(arguments)
+
+
+def unit(name: str) -> dict[str, str]:
+    return variables((DEPLOY / name).read_text())
+
+
+def test_every_variable_is_one_of_the_settings(compose: dict[str, Any]) -> None:
+    given = set(variables((DEPLOY / "ws.env").read_text()))
+    for service in ("node1", "node2", "migrate"):
+        given |= set(compose["services"][service]["environment"])
+    assert "CLUSTER_DOMAINS" in given
+    assert given <= settings_variables()
+
+
+def test_every_command_is_one_of_manage_py(compose: dict[str, Any]) -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["python", "manage.py"]' in dockerfile
+    check_command(yaml.safe_load(re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)[0]))
+    check_command(compose["services"]["migrate"]["command"])
+    environment = dict(word.split("=") for word in unit("ws.service")["Environment"].split())
+    for name in UNITS:
+        program, manage, *words = shlex.split(unit(name)["ExecStart"])
+        assert (program, manage) == ("/opt/ws/.venv/bin/python", "manage.py")
+        check_command([re.sub(r"\$\{(\w+)\}", lambda match: environment[match[1]], word) for word in words])
+
+
+def test_secrets_are_where_the_settings_look_for_them(compose: dict[str, Any]) -> None:
+    paths = {value for name, value in variables((DEPLOY / "ws.env").read_text()).items() if name.endswith("_FILE")}
+    for service in ("node1", "node2", "migrate"):
+        secrets = compose["services"][service]["secrets"]
+        mounted = {secret["target"]: compose["secrets"][secret["source"]] for secret in secrets}
+        assert mounted == {path: {"file": path} for path in paths}
+
+
+def test_who_is_stopped_has_time_to_drain(compose: dict[str, Any]) -> None:
+    graces = [unit("ws.service")["TimeoutStopSec"], compose["services"]["node1"]["stop_grace_period"]]
+    assert min(int(grace.removesuffix("s")) for grace in graces) > 2 * DRAIN_SECONDS
+
+
+def test_the_image_has_what_it_copies_and_no_packages_of_tests() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    allowed = set(re.findall(r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
+    copied = set(re.findall(r"^COPY (\S+) ", dockerfile, re.MULTILINE))
+    assert copied == allowed
+    assert all((PROJECT / name).exists() for name in copied)
+    (script,) = re.findall(r"sed ('.*?') requirements.txt", dockerfile)
+    lines = subprocess.run(
+        ["sed", shlex.split(script)[0], "requirements.txt"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "\nredis" in lines
+    assert "pytest" not in lines
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_the_units(name: str, tmp_path: Path) -> None:
+    need("systemd-analyze")
+    text = (DEPLOY / name).read_text().replace("/opt/ws/.venv/bin/python", sys.executable)
+    (tmp_path / name).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if name in line]) == (0, [])
+
+
+def test_the_files_that_the_readme_makes_are_what_a_node_needs(tmp_path: Path) -> None:
+    key, certificate = make_certificate(tmp_path)
+    key.rename(tmp_path / "privkey.pem")
+    certificate.rename(tmp_path / "fullchain.pem")
+    ws = tmp_path / "ws"
+    make, by_hand = (block for block in blocks("bash") if "/etc/ws/ws.env" in block)
+    make = make.replace("DOMAIN=ws.example.com", "DOMAIN=ws.test").replace("piesite/deploy", str(DEPLOY))
+    run(make.replace("/etc/ws", str(ws)), tmp_path)
+    assert sorted(path.name for path in ws.iterdir()) == [
+        *("certificate.pem", "database_password", "database_url", "encryption_keys", "secret_key", "ws.env"),
+    ]
+    assert "CLUSTER_DOMAINS=ws.test\n" in (ws / "ws.env").read_text()
+    (ws / "ws.env").write_text((ws / "ws.env").read_text().replace("/etc/ws", str(ws)))
+    (ws / "database_url").write_text(f"sqlite:///{tmp_path}/db.sqlite3\n")
+    by_hand = by_hand.replace("/etc/ws", str(ws)).replace(".venv/bin/python", sys.executable)
+    load, migrate, _serve = by_hand.splitlines()
+    run(f"{load}\n{migrate}\n{sys.executable} manage.py check --deploy --fail-level ERROR", PROJECT)
+    assert (tmp_path / "db.sqlite3").exists()
+
+
+def run(program: str, directory: Path) -> None:
+    env = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-eu", "-c", program], cwd=directory, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
