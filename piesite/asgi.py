@@ -9,6 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
 http_application = get_asgi_application()
 
 from realtime.cluster_api import ClusterApi  # noqa: E402  (needs the apps that the line above loads)
+from realtime.health import Health  # noqa: E402
 from realtime.routing import websocket_application  # noqa: E402
 
-application = ProtocolTypeRouter({"http": ClusterApi(http_application), "websocket": websocket_application})
+application = ProtocolTypeRouter({"http": Health(ClusterApi(http_application)), "websocket": websocket_application})

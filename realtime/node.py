@@ -99,7 +99,7 @@ class Node:
             self.presence = Presence(self.id, conf().max_backlog_bytes)
         self.limits = Limits(self.shares, database_sync_to_async(record_messages))
         self.connections: set[Connection] = set()
-        self._draining = False
+        self.is_draining = False
 
     def start(self) -> None:
         """Begin to listen to other nodes, and to the order to stop."""
@@ -114,7 +114,7 @@ class Node:
         Raises:
             Refusal: this node takes no further connection now.
         """
-        if self._draining:
+        if self.is_draining:
             raise Refusal(RESTARTING)
         if len(self.connections) >= conf().max_connections:
             raise Refusal(OVER_CAPACITY)
@@ -196,7 +196,7 @@ class Node:
 
     def drain(self) -> Awaitable[None]:
         """Close all connections (1012) at once; the result waits for their clients to hear of it, within reason."""
-        self._draining = True
+        self.is_draining = True
         connections = list(self.connections)
         for connection in connections:
             self.end(connection, RESTARTING)

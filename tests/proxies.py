@@ -35,16 +35,8 @@ def behind_haproxy(directory: Path, nodes: list[LiveServer]) -> Balanced:
     }
     if os.geteuid() != 0:
         env["PROXY_USER"] = _me()
-    command = ["haproxy", "-db", "-f", str(_haproxy_configuration(directory))]
+    command = ["haproxy", "-db", "-f", str(DEPLOY / "haproxy.cfg")]
     return Balanced(directory, command, nodes, "haproxy", PORT=str(port), HTTP_PORT=str(http_port), **env)
-
-
-def _haproxy_configuration(directory: Path) -> Path:
-    """The file that is shipped; until the service has /readyz, with a check whether a node takes connections."""
-    lines = (DEPLOY / "haproxy.cfg").read_text().splitlines(keepends=True)
-    path = directory / "haproxy.cfg"
-    path.write_text("".join(line for line in lines if "httpchk" not in line and "http-check" not in line))
-    return path
 
 
 def behind_nginx(directory: Path, nodes: list[LiveServer]) -> Balanced:
