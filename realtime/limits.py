@@ -239,7 +239,7 @@ def seconds_to_midnight() -> int:
 class Guesses:
     """Wrong secrets, counted by who tried them, so that trying costs time.
 
-    A right one is never refused, whoever else has tried: what keeps it from being guessed is its length (360 bits).
+    A right one is never refused, whoever else has tried: what keeps it from being guessed is its length (357 bits).
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
