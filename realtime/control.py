@@ -13,9 +13,9 @@ from django.db import Error as DatabaseError
 from accounts.access import find_many
 
 from .admission import why_not
-from .bus import CONTROL_GROUP
+from .bus import CONTROL_GROUP, INTERRUPTED
 from .limits import account_user, key_user
-from .node import Node, reactions, running_node
+from .node import Connection, Node, reactions, running_node
 from .shares import of_user_everywhere
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ async def _tell(layer: Any, event: dict[str, Any]) -> None:
         await layer.group_send(CONTROL_GROUP, event)
 
 
+_concerned: set[Connection] = set()  # to be checked anew
 _tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
 
 
@@ -61,37 +62,57 @@ def apply(node: Node, event: dict[str, Any]) -> None:
     """Forget what is known of the keys concerned, and check their open connections anew. Loop thread only."""
     scope = {name: event[name] for name in ("account_id", "cluster_pk", "public_key")}
     node.keys.forget(**scope)
-    task = asyncio.create_task(_recheck(node, **scope))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    _begin_recheck(
+        node,
+        [
+            connection
+            for connection in node.connections
+            if (access := connection.admission.access).public_key == scope["public_key"]
+            or access.account_id == scope["account_id"]
+            or access.cluster_pk == scope["cluster_pk"]
+        ],
+    )
+
+
+def make_good(node: Node, event: dict[str, Any]) -> None:
+    """Look at everything anew, since other nodes may have told of changes that were not heard. Loop thread only."""
+    node.presence.compare()
+    node.keys.forget_all()
+    _begin_recheck(node, list(node.connections))
 
 
 reactions[EVENT] = apply
+reactions[INTERRUPTED] = make_good
 
 
-async def _recheck(node: Node, account_id: int | None, cluster_pk: int | None, public_key: str | None) -> None:
-    concerned = [
-        connection
-        for connection in node.connections
-        if (access := connection.admission.access).public_key == public_key
-        or access.account_id == account_id
-        or access.cluster_pk == cluster_pk
-    ]
-    if not concerned:
-        return
-    keys = {connection.admission.access.public_key for connection in concerned}
-    while True:
+def _begin_recheck(node: Node, concerned: list[Connection]) -> None:
+    _concerned.update(concerned)
+    if _concerned and all(task.done() for task in _tasks):
+        task = asyncio.create_task(_recheck(node))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+
+async def _recheck(node: Node) -> None:
+    """Check the access of all connections concerned, until none is left; one task, however often access changes."""
+    reachable = True
+    while _concerned:
+        concerned = set(_concerned)
+        _concerned.clear()
         try:
-            known = await database_sync_to_async(find_many)(keys)
-            break
+            known = await database_sync_to_async(find_many)({one.admission.access.public_key for one in concerned})
         except DatabaseError as error:
-            logger.error("A change of access cannot be applied yet, since the database is out of reach: %s", error)
+            if reachable:
+                logger.error("A change of access cannot be applied yet, since the database is out of reach: %s", error)
+            reachable = False
+            _concerned.update(concerned)
             await asyncio.sleep(RETRY_SECONDS)
-    for connection in concerned:
-        admission = connection.admission
-        access = known.get(admission.access.public_key)
-        refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
-        if refusal is not None:
-            node.end(connection, refusal)
-        elif access is not None:
-            node.change(connection, access)
+            continue
+        for connection in concerned:
+            admission = connection.admission
+            access = known.get(admission.access.public_key)
+            refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
+            if refusal is not None:
+                node.end(connection, refusal)
+            elif access is not None:
+                node.change(connection, access)

@@ -98,6 +98,13 @@ class KeyCache:
             if access is not None and (access.account_id == account_id or access.cluster_pk == cluster_pk):
                 del self._known[key]
 
+    def forget_all(self) -> None:
+        """Ask again for every key, since changes may have been missed. What is known still serves if nobody answers."""
+        self.version += 1
+        self._unknown.clear()
+        for key, entry in self._known.items():
+            self._known[key] = entry._replace(good_until=0)
+
     async def _fetch(self, public_key: str) -> KeyAccess | None:
         version = self.version
         try:

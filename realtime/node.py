@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -192,7 +193,8 @@ class Node:
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function on the loop, soon. The only method for other threads."""
-        self.loop.call_soon_threadsafe(function, *args)
+        # The caller's context would bind what is awaited there to the caller's thread, which may end first.
+        self.loop.call_soon_threadsafe(function, *args, context=Context())
 
     def drain(self) -> Awaitable[None]:
         """Close all connections (1012) at once; the result waits for their clients to hear of it, within reason."""
@@ -224,10 +226,11 @@ class Node:
         self.limits.account(access)  # takes the account's quota over
         connection.take_settings(access)
 
-    def _deliver(self, group: str, data: str | bytes) -> None:
+    def _deliver(self, group: str, messages: list[str | bytes]) -> None:
         room = self.hub.rooms.get(group)
         if room is not None:
-            self.hub.publish(room, Message(data))
+            for data in messages:
+                self.hub.publish(room, Message(data))
 
 
 def _hear_of_presence(node: Node, event: dict[str, Any]) -> None:

@@ -77,6 +77,9 @@ class Presence:
         if not here:
             del self._here[group], self._rosters[group]
 
+    def compare(self) -> None:
+        """Compare all rosters with what other nodes have noted, since an event may have been lost."""
+
     def _prepare(self, group: str) -> None:
         """Do what a new roster needs."""
 
@@ -229,10 +232,10 @@ class RedisPresence(Presence):
                 # Twice: others may have to note theirs first.
                 told, compare_at = self._shares.times_told, now + LEASE_SECONDS / 2
                 self._tell_all()
-                self._compare()
+                self.compare()
             elif compare_at < now:
                 compare_at = now + COMPARE_SECONDS
-                self._compare()
+                self.compare()
 
     def _bury(self) -> None:
         """Remove the seats of nodes that live no longer."""
@@ -250,7 +253,7 @@ class RedisPresence(Presence):
             for seat in here.values():
                 self._announce(group, seat, joined=True)
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
         for group in self._rosters:
             if group not in self._held:
                 self._held[group] = []
