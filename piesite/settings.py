@@ -205,5 +205,6 @@ REALTIME = {
     "MAX_MESSAGE_BYTES": env.int("MAX_MESSAGE_BYTES", default=None),
     "MAX_BACKLOG_BYTES": env.int("MAX_BACKLOG_BYTES", default=None),
     "MAX_CONNECTIONS": env.int("MAX_CONNECTIONS", default=None),
+    "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
 }

@@ -22,7 +22,13 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         Error(f"REALTIME has no setting {name}.", hint=f"It has {', '.join(sorted(known))}.", id="realtime.E001")
         for name in sorted(set(given) - known)
     ]
-    lowest = {"MAX_MESSAGE_BYTES": 1, "MAX_BACKLOG_BYTES": 1, "MAX_CONNECTIONS": 0, "KEY_CACHE_SECONDS": 0}
+    lowest = {
+        "MAX_MESSAGE_BYTES": 1,
+        "MAX_BACKLOG_BYTES": 1,
+        "MAX_CONNECTIONS": 0,
+        "DRAIN_SECONDS": 0,
+        "KEY_CACHE_SECONDS": 0,
+    }
     for name, least in lowest.items():
         value = given.get(name)
         if value is not None and value < least:

@@ -25,6 +25,8 @@ class Conf:
     """How much may wait for a client that reads slowly, in bytes; one for which more waits is closed with 4100."""
     max_connections: int = 0
     """How many connections this node holds; further ones are told to come back later (1013). 0: as many as files."""
+    drain_seconds: float = 10.0
+    """Over how long a node that is told to stop spreads the closing of its connections, in seconds."""
     key_cache_seconds: float = 30.0
     """How long an API key is admitted by without asking the database, when nobody tells of a change, in seconds."""
     num_proxies: int = 0

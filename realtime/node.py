@@ -34,8 +34,10 @@ from .shares import RedisShares, Shares
 
 logger = logging.getLogger(__name__)
 
-# How long a stopping node waits for its clients to answer the close frame, in seconds.
-DRAIN_SECONDS = 3.0
+# How many connections a stopping node closes in a second at least: few do not take as long as many.
+DRAIN_RATE = 100
+# How long it waits then for clients to answer the close frame, in seconds.
+GOODBYE_SECONDS = 3.0
 
 
 class Connection(Member):
@@ -100,7 +102,7 @@ class Node:
             self.presence = Presence(self.id, conf().max_backlog_bytes)
         self.limits = Limits(self.shares, database_sync_to_async(record_messages))
         self.connections: set[Connection] = set()
-        self.is_draining = False
+        self.is_draining = self._is_hurried = False
 
     def start(self) -> None:
         """Begin to listen to other nodes, and to the order to stop."""
@@ -108,7 +110,7 @@ class Node:
         self.shares.start()
         self.limits.start()
         self.presence.start()
-        wire.before_shutdown(self.drain)
+        wire.before_stop(self.drain, self.hurry)
 
     def check_capacity(self) -> None:
         """
@@ -196,22 +198,39 @@ class Node:
         # The caller's context would bind what is awaited there to the caller's thread, which may end first.
         self.loop.call_soon_threadsafe(function, *args, context=Context())
 
-    def drain(self) -> Awaitable[None]:
-        """Close all connections (1012) at once; the result waits for their clients to hear of it, within reason."""
+    async def drain(self) -> None:
+        """Take no connection any more, close those that are open (1012) one after the other, and leave the others."""
         self.is_draining = True
+        wire.stop_listening()
         connections = list(self.connections)
-        for connection in connections:
-            self.end(connection, RESTARTING)
-        return self._drained([connection.outlet for connection in connections])
-
-    async def _drained(self, outlets: list[Outlet]) -> None:
-        deadline = self.loop.time() + DRAIN_SECONDS
+        seconds = min(conf().drain_seconds, len(connections) / DRAIN_RATE)
+        if connections:
+            logger.info("Closing %d connections within %.1f s.", len(connections), seconds)
+        begun = self.loop.time()
+        for number, connection in enumerate(connections):
+            due = begun + seconds * number / len(connections)
+            while self.loop.time() < due and not self._is_hurried:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            self._dismiss(connection)
+        deadline = self.loop.time() + GOODBYE_SECONDS
+        outlets = [connection.outlet for connection in connections]
         while self.loop.time() < deadline and not all(outlet.is_gone for outlet in outlets):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await self.limits.stop()
         await self.presence.stop()
         await self.shares.stop()
         await self._bus.stop()
+
+    def hurry(self) -> None:
+        """Close at once what is to be drained."""
+        self._is_hurried = True
+
+    def _dismiss(self, connection: Connection) -> None:
+        """Ask a client to come back elsewhere. What it has sent before it hears of that is distributed still."""
+        if connection.ended is None:
+            room = connection.room
+            self.end(connection, RESTARTING)
+            connection.room = room
 
     def react(self, event: dict[str, Any]) -> None:
         """Do what an event of other nodes asks for."""

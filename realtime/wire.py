@@ -9,8 +9,11 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import select
+import signal
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +22,7 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne import http_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import abstract, defer, reactor, tcp
+from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
@@ -339,6 +342,7 @@ class WireOutlet:
         if close.sentence is not None:
             self.write(error_message(close.sentence).wire)
         self._protocol.sendCloseFrame(code=close.code)
+        self.hold()  # nothing may follow
 
     def take_messages(self, sink: Callable[[str | bytes], None], before_close: Callable[[], None]) -> None:
         """Give what the client sends to `sink` from now on, in place of the application's `receive()`.
@@ -370,16 +374,53 @@ def outlet_for(send: Send, max_backlog_bytes: int) -> WireOutlet | None:
     return WireOutlet(protocol, max_backlog_bytes) if isinstance(protocol, ServerProtocol) else None
 
 
-def before_shutdown(drain: Callable[[], Awaitable[None]]) -> None:
-    """Have Daphne's reactor call `drain` when it is told to stop, and wait for what it returns.
+def before_stop(drain: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[[], None]) -> None:
+    """Have SIGINT and SIGTERM wait for `drain` before they stop Daphne, which would cancel all applications at once.
 
-    The call itself is made before Daphne's cancellation of all applications takes effect.
+    Args:
+        drain: called at the first signal.
+        hurry: called at each further one, but not within a second: some supervisors send the first one twice.
     """
+    twisted_reactor: Any = reactor
+    if not twisted_reactor.running or threading.current_thread() is not threading.main_thread():
+        return  # another server, or one without signals
+    loop = asyncio.get_running_loop()
+    draining: asyncio.Task[None] | None = None
+    hurry_from = 0.0
 
-    def start() -> defer.Deferred[None]:
-        return defer.Deferred.fromFuture(asyncio.ensure_future(drain()))
+    async def drain_and_stop(stop: Callable[[], object]) -> None:
+        try:
+            await drain()
+        finally:
+            stop()
 
-    reactor.addSystemEventTrigger("before", "shutdown", start)  # type: ignore[arg-type]
+    def hear(stop: Callable[[], object]) -> None:
+        nonlocal draining, hurry_from
+        if draining is None:
+            draining, hurry_from = loop.create_task(drain_and_stop(stop)), time.monotonic() + 1
+        elif time.monotonic() > hurry_from:
+            hurry()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            stop = partial(handler, number, None)
+            signal.signal(number, partial(_pass_to, loop, hear, stop))
+
+
+def _pass_to(loop: asyncio.AbstractEventLoop, hear: Callable[..., None], stop: Callable[[], object], *_: Any) -> None:
+    """Be a signal handler: it may run between any two instructions."""
+    loop.call_soon_threadsafe(hear, stop)
+
+
+def stop_listening() -> None:
+    """Accept who waits to be accepted, and nobody after them."""
+    twisted_reactor: Any = reactor
+    ports: list[Any] = [reader for reader in twisted_reactor.getReaders() if isinstance(reader, tcp.Port)]
+    for port in ports:
+        while select.select([port], [], [], 0)[0]:
+            port.doRead()
+        port.stopListening()
 
 
 def install() -> bool:

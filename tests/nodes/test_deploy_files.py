@@ -12,7 +12,8 @@ import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 
-from realtime.node import DRAIN_SECONDS
+from realtime.conf import Conf
+from realtime.node import GOODBYE_SECONDS
 from tests.proxies import DEPLOY
 from tests.servers import PROJECT, make_certificate, need
 from tests.test_readme import blocks
@@ -77,7 +78,7 @@ def test_secrets_are_where_the_settings_look_for_them(compose: dict[str, Any]) -
 
 def test_who_is_stopped_has_time_to_drain(compose: dict[str, Any]) -> None:
     graces = [unit("ws.service")["TimeoutStopSec"], compose["services"]["node1"]["stop_grace_period"]]
-    assert min(int(grace.removesuffix("s")) for grace in graces) > 2 * DRAIN_SECONDS
+    assert min(int(grace.removesuffix("s")) for grace in graces) > 2 * (Conf().drain_seconds + GOODBYE_SECONDS)
 
 
 def test_the_image_has_what_it_copies_and_no_packages_of_tests() -> None:

@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from argparse import ArgumentParser
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from channels.routing import get_default_application
@@ -83,26 +83,26 @@ class Command(BaseCommand):
 
     def _supervise(self, listeners: list[socket.socket]) -> None:
         """Run a worker for each listener; replace those that end, until told to stop."""
-        stopping = False
-
-        def stop(*_: Any) -> None:
-            nonlocal stopping
-            stopping = True
-            for worker in workers:
-                worker.terminate()
-
-        workers = [_start_worker(listener) for listener in listeners]
+        signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        while not stopping:
-            for index, worker in enumerate(workers):
-                if worker.poll() is not None and not stopping:
+            signal.signal(number, lambda number, _: signals.put(number))
+        workers = [_start_worker(listener) for listener in listeners]
+        stopping = False
+        while not stopping or any(worker.poll() is None for worker in workers):
+            try:
+                signals.get(timeout=0.1 if stopping else RESTART_SECONDS)
+            except Empty:
+                pass
+            else:
+                stopping = True
+                for listener in listeners:
+                    listener.close()  # or clients would wait here that nobody accepts
+                for worker in workers:
+                    worker.terminate()
+            for index, worker in enumerate(() if stopping else workers):
+                if worker.poll() is not None:
                     self.stderr.write(f"A worker ended with status {worker.returncode}; starting another.")
                     workers[index] = _start_worker(listeners[index])
-            time.sleep(RESTART_SECONDS)
-        for worker in workers:
-            worker.terminate()
-            worker.wait()
 
 
 def _allow_many_files() -> None:
@@ -141,7 +141,8 @@ def _listen(host: str, port: int, workers: int) -> list[socket.socket]:
 def _serve_here(listener: socket.socket) -> None:
     Server(
         get_default_application(),
-        endpoints=build_endpoint_description_strings(file_descriptor=listener.fileno()),
+        # Twisted makes a copy and closes what it is given.
+        endpoints=build_endpoint_description_strings(file_descriptor=listener.detach()),
         verbosity=0,
     ).run()
 
