@@ -93,16 +93,29 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
+    # By default a network that is gone is noticed after minutes, and keeps a thread waiting as long (seconds, but the
+    # last in milliseconds).
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        connect_timeout=5, keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=15_000
+    )
 
-REDIS_URL = env.str("REDIS_URL", default="")
-if REDIS_URL:
+# Messages go by all of them, each channel by one; the first holds the rest: counts, presence, the cache.
+REDIS_URLS: list[str] = env.list("REDIS_URL", default=[])
+if REDIS_URLS:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [REDIS_URL], "prefix": "piesocket"},
+            "CONFIG": {
+                # Timeouts in seconds; said explicitly, since redis-py's defaults have changed.
+                "hosts": [
+                    {"address": url, "socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}
+                    for url in REDIS_URLS
+                ],
+                "prefix": "piesocket",
+            },
         }
     }
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URLS[0]}}
 else:
     CHANNEL_LAYERS = {
         "default": {
@@ -190,6 +203,8 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.security": {"handlers": ["console_line"], "level": "WARNING", "propagate": False},
         "daphne": {"level": "WARNING"},
+        # It logs a traceback a second while Redis is away, of which realtime tells once.
+        "channels_redis": {"level": "CRITICAL"},
     },
 }
 

@@ -9,13 +9,17 @@ ordinary call, in every layer:
 What can go wrong in channels_redis' pub/sub layer, and what is done about it:
 
 - One call waits for the one before it, an answer of Redis each. So what waits for one group goes in one event, and each
-  Redis of several has a lane of its own, which waits for no other.
+  Redis of several has a lane of its own, which waits for no other. Messages cross as the frames that their receivers
+  get, so that no node encodes them again.
 - A call to a Redis that does not answer hangs, and one that failed may have been heard all the same. So calls have a
   time limit and are repeated, and events are numbered: nobody delivers one twice.
 - `group_add` returns before Redis has heard of it. So a group counts as joined when an event that this node has sent to
   it has come back.
 - The layer subscribes again by itself where a connection was lost, and what was published meanwhile is lost without a
   sign. So each lane sends itself a beat and notices when it is not heard, and has redis-py tell of a new connection.
+  A connection that has died without a sign, so that Redis takes what is sent and nothing arrives, is given up.
+- Who subscribes while the layer's own task connects anew disturbs it ("readuntil() called while another coroutine is
+  already waiting"), and both try again in step. So memberships are changed again when a beat has come back.
   What may have been missed is made good by those who know how (`INTERRUPTED`). After an outage messages wait until
   other nodes have subscribed too.
 - Its queues have no bound, and no capacity at which they drop. So what waits to be sent is bounded here, in bytes; what
@@ -25,6 +29,7 @@ What can go wrong in channels_redis' pub/sub layer, and what is done about it:
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -36,6 +41,7 @@ from typing import Any
 
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 
+from .frames import Frames, Message
 from .outgoing import Entry, Outgoing
 
 logger = logging.getLogger(__name__)
@@ -53,8 +59,8 @@ CALL_SECONDS = 3.0
 # How often a lane sends itself a beat, and how long none may come back until the layer counts as out of reach.
 BEAT_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
-# How long messages wait after an outage, in seconds: the layer begins to subscribe again within one.
-RESUBSCRIBE_SECONDS = 1.5
+# How long messages wait after an outage, in seconds: the layers of other nodes try each second to subscribe again.
+RESUBSCRIBE_SECONDS = 3.0
 # How much may wait for each Redis, and how much of it goes together, in bytes.
 MAX_OUTGOING_BYTES = 64 * 1024 * 1024
 MAX_BATCH_BYTES = 256 * 1024
@@ -103,7 +109,10 @@ class Lane:
         self.work = asyncio.Event()
         self.beat_group = ""
         self.beat_is_due = False
-        self.connection: object = None  # by which events arrive
+        self.pubsub: Any = None  # redis-py's, by whose connection events arrive
+        self.connection: Any = None
+        self.is_deaf = False  # since the way was lost, no beat has come back
+        self.unheard_beats = 0  # that Redis has taken since the last event was heard
         self.has_reconnected = False
         self.heard_at = time.monotonic()
         self.is_reachable = True
@@ -114,13 +123,31 @@ class Lane:
 
     def watch(self, shard: object) -> None:
         """Have redis-py tell when the connection by which events arrive was lost and is there again."""
-        connection: Any = getattr(getattr(shard, "_pubsub", None), "connection", None)
+        self.pubsub = getattr(shard, "_pubsub", None)
+        connection = getattr(self.pubsub, "connection", None)
         if connection is not None and connection is not self.connection:
             self.connection = connection
             connection.register_connect_callback(self._note_reconnect)
 
     def _note_reconnect(self, connection: object) -> None:
         self.has_reconnected = True
+
+    @property
+    def is_reconnecting(self) -> bool:
+        """Whether the layer connects its subscription anew, or should."""
+        return self.is_deaf and self.pubsub is not None and bool(self.pubsub.subscribed)
+
+    def hear(self) -> None:
+        """Note that an event has arrived."""
+        self.heard_at, self.unheard_beats = time.monotonic(), 0
+
+    async def renew(self) -> None:
+        """Give up a connection by which nothing arrives though Redis takes what is sent; redis-py makes a new one."""
+        if self.connection is not None and self.unheard_beats > SILENCE_SECONDS / BEAT_SECONDS:
+            self.unheard_beats = 0
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CALL_SECONDS):
+                    await self.connection.disconnect(nowait=True)
 
 
 class Bus:
@@ -130,7 +157,7 @@ class Bus:
         self,
         layer: BaseChannelLayer,
         node_id: str,
-        on_messages: Callable[[str, list[str | bytes]], None],
+        on_messages: Callable[[str, Message | Frames], None],
         on_event: Callable[[dict[str, Any]], None],
         on_round_trip: Callable[[float], None] = lambda seconds: None,
     ) -> None:
@@ -138,7 +165,7 @@ class Bus:
         Args:
             layer: the project's channel layer.
             node_id: marks what this node sends, so that it does not hear it again.
-            on_messages: called with group and data of messages from elsewhere.
+            on_messages: called with a group and with a message, or several, from elsewhere.
             on_event: called with every other event.
             on_round_trip: called with how long an event has taken from this node to itself, in seconds, now and then.
         """
@@ -151,6 +178,7 @@ class Bus:
         self._has_peers = not isinstance(layer, InMemoryChannelLayer)
         self._loop = asyncio.get_running_loop()
         self._mailbox: asyncio.Future[str] = self._loop.create_future()
+        self._opening = asyncio.Lock()
         # How many connections want a group, by its name.
         self._wanted: Counter[str] = Counter()
         self._joined: set[str] = set()
@@ -206,6 +234,8 @@ class Bus:
         if future is None:
             future = self._joining[group] = self._loop.create_future()
         self._note_change(group)
+        if not self._lane(group).is_reachable:
+            return
         try:
             await asyncio.wait_for(asyncio.shield(future), JOIN_SECONDS)
         except TimeoutError:
@@ -218,11 +248,11 @@ class Bus:
             del self._wanted[group]
             self._note_change(group)
 
-    def publish(self, group: str, data: str | bytes) -> None:
+    def publish(self, group: str, message: Message) -> None:
         """Pass a message to the other nodes. Never waits; in an outage of the layer the oldest are dropped."""
         if self._has_peers:
             lane = self._lane(group)
-            if dropped := lane.outgoing.put_message(group, data):
+            if dropped := lane.outgoing.put_frame(group, message.wire):
                 self._note_drop(lane, dropped)
             lane.work.set()
 
@@ -274,30 +304,36 @@ class Bus:
     async def _take_turn(self, lane: Lane) -> bool:
         """Change some memberships, then send something; return whether there is more to do."""
         if not self._mailbox.done():
-            async with asyncio.timeout(CALL_SECONDS):
-                self._mailbox.set_result(await self._layer.new_channel("node."))
-        joins = lane.joins
-        for _ in range(min(len(lane.changed), _CHANGES_A_TURN)):
-            await self._settle(lane, lane.changed[0])
-            lane.changed.popleft()
-        if lane.joins > joins:
-            await self._ask_for_confirmation(lane)
+            async with self._opening, asyncio.timeout(CALL_SECONDS):
+                if not self._mailbox.done():
+                    self._mailbox.set_result(await self._layer.new_channel("node."))
+        if not lane.is_reconnecting:
+            await self._settle_some(lane)
         if lane.beat_is_due:
             lane.beat_is_due = False
             await self._call(lane.beat_group, self._beat(lane))
+            lane.unheard_beats += 1
             await self._ask_for_confirmation(lane)
         if lane.is_reachable:
             if lane.sending is None and lane.outgoing:
                 lane.sending = lane.outgoing.take()
             if lane.sending is not None:
                 await self._call(lane.sending.group, self._event(lane, lane.sending))
-                self.messages_sent += len(lane.sending.messages)
+                self.messages_sent += len(lane.sending.frames)
                 lane.sending = None
                 if lane.dropped and not lane.outgoing:
                     logger.warning("Other nodes keep up again; %d messages to them were dropped.", lane.dropped)
                     lane.dropped = 0
             return bool(lane.outgoing or lane.changed or lane.beat_is_due)
-        return bool(lane.changed or lane.beat_is_due)
+        return bool((lane.changed and not lane.is_reconnecting) or lane.beat_is_due)
+
+    async def _settle_some(self, lane: Lane) -> None:
+        joins = lane.joins
+        for _ in range(min(len(lane.changed), _CHANGES_A_TURN)):
+            await self._settle(lane, lane.changed[0])
+            lane.changed.popleft()
+        if lane.joins > joins:
+            await self._ask_for_confirmation(lane)
 
     async def _call(self, group: str, event: dict[str, Any]) -> None:
         async with asyncio.timeout(CALL_SECONDS):
@@ -340,9 +376,10 @@ class Bus:
 
     def _event(self, lane: Lane, entry: Entry) -> dict[str, Any]:
         return entry.event or {
-            "type": "channel.messages",
+            "type": "channel.frames",
             "group": entry.group,
-            "data": entry.messages,
+            "frames": b"".join(entry.frames),
+            "messages": len(entry.frames),
             "origin": lane.origin,
             "number": entry.number,
         }
@@ -352,22 +389,27 @@ class Bus:
         while True:
             try:
                 event = await self._layer.receive(mailbox)
+            except Exception:
+                logger.exception("The mailbox of this node cannot be read.")
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            try:
                 self._handle(event)
             except Exception:
                 logger.exception("An event of the channel layer could not be handled.")
-                await asyncio.sleep(RETRY_SECONDS)
 
     def _handle(self, event: dict[str, Any]) -> None:
         match event.get("type"):
-            case "channel.messages":
-                origin, number, messages = event["origin"], event["number"], event["data"]
+            case "channel.frames":
+                group, origin, number = event["group"], event["origin"], event["number"]
+                self._lane(group).hear()
                 if number > self._heard.get(origin, 0):
                     self._heard[origin] = number
-                    self.messages_received += len(messages)
-                    self._on_messages(event["group"], messages)
+                    self.messages_received += event["messages"]
+                    self._on_messages(group, Frames(event["frames"]))
             case "channel.message":
                 self.messages_received += 1
-                self._on_messages(event["group"], [event["data"]])
+                self._on_messages(event["group"], Message(event["data"]))
             case "bus.beat":
                 self._hear_beat(event)
             case _:
@@ -382,7 +424,10 @@ class Bus:
                 break
             del lane.unconfirmed[group]
             self._confirm(group)
-        lane.heard_at = time.monotonic()
+        lane.hear()
+        if lane.is_deaf:
+            lane.is_deaf = False
+            lane.work.set()
         self._on_round_trip(lane.heard_at - event["sent"])
         if not lane.is_reachable:
             if lane.recovery is None:
@@ -396,6 +441,7 @@ class Bus:
         if lane.recovery is not None:
             lane.recovery.cancel()
             lane.recovery = None
+        lane.is_deaf = True
         if lane.is_reachable:
             lane.is_reachable, lane.lost_at = False, time.monotonic()
             logger.error("The channel layer is out of reach (%s); messages to other nodes wait.", reason)
@@ -433,5 +479,6 @@ class Bus:
                     lane.heard_at = time.monotonic()  # it was this process that was not there
                 elif time.monotonic() - lane.heard_at > SILENCE_SECONDS:
                     self._lose(lane, f"nothing has come back for {SILENCE_SECONDS} s")
+                    await lane.renew()
                 lane.beat_is_due = True
                 lane.work.set()

@@ -132,8 +132,7 @@ class ClusterApi:
         key, secret = (value if isinstance(value, str) else "" for value in (key, secret))
         try:
             access = await node.keys.find_current(key)
-        except DatabaseError as error:
-            logger.error("A request was turned away, since the database is out of reach: %s", error)
+        except DatabaseError:
             raise Problem(503, "The key cannot be looked up for now; try again.", (b"retry-after", b"1")) from None
         # Compared in any case, so that time does not tell a wrong key from a wrong secret.
         expected = (access and access.secret) or "-" * len(secret)

@@ -1,6 +1,5 @@
 """The life of one connection: admitted, joined, receives, left."""
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
@@ -16,8 +15,6 @@ from .events import is_forged
 from .frames import Message, system_message
 from .node import Connection, current_node
 from .outlets import AsgiOutlet, Outlet, Send
-
-logger = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -61,8 +58,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 admission = await admit(scope, conf().cluster_domains, keys.find)
                 if version == keys.version:  # else access was changed while it was looked at
                     return admission
-        except DatabaseError as error:
-            logger.error("A connection was turned away, since the database is out of reach: %s", error)
+        except DatabaseError:
             raise Refusal(OVER_CAPACITY) from None
 
     async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:

@@ -46,7 +46,7 @@ def count_connections(*, account_id: int | None = None, public_key: str | None =
     node = running_node()
     if node is not None:
         return node.shares.of_user(user)
-    return of_user_everywhere(settings.REDIS_URL, user) if settings.REDIS_URL else 0
+    return of_user_everywhere(settings.REDIS_URLS[0], user) if settings.REDIS_URLS else 0
 
 
 async def _tell(layer: Any, event: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Messages as bytes on the wire (RFC 6455), built once a message however many connections receive it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 TEXT = 0x1
@@ -62,14 +62,56 @@ class Message:
         return (self,)
 
 
+class Frames:
+    """Messages that another node has encoded: their frames, one behind the other, for every receiver as they are."""
+
+    __slots__ = ("_messages", "wire")
+
+    def __init__(self, wire: bytes) -> None:
+        """
+        Args:
+            wire: made by `encode_frame`.
+        """
+        self.wire = wire
+        self._messages: Sequence[Message] | None = None
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """One by one, for those who cannot send frames."""
+        if self._messages is None:
+            self._messages = list(_split(self.wire))
+        return self._messages
+
+
+def _split(wire: bytes) -> Iterator[Message]:
+    position = 0
+    while position < len(wire):
+        opcode, length, start = wire[position] & 0x0F, wire[position + 1], position + 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length, start = int.from_bytes(wire[start : start + size]), start + size
+        position = start + length
+        payload = wire[start:position]
+        yield Message(payload.decode() if opcode == TEXT else payload)
+
+
 class Batch:
-    """Messages that go to one or more connections together, in this order."""
+    """What goes to one or more connections together, in this order."""
 
-    __slots__ = ("messages", "wire")
+    __slots__ = ("parts", "wire")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.messages = messages
-        self.wire = b"".join([message.wire for message in messages])
+    def __init__(self, parts: "Sequence[Message | Frames]") -> None:
+        self.parts = parts
+        self.wire = b"".join([part.wire for part in parts])
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """One by one, for those who cannot send frames."""
+        return [message for part in self.parts for message in part.messages]
+
+
+Sendable = Message | Frames | Batch
+"""What an outlet delivers: it has the `wire`, and the `messages` one by one."""
 
 
 def error_message(sentence: str) -> Message:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .frames import Batch, Message
+from .frames import Batch, Frames, Message
 from .outlets import Outlet
 
 
@@ -30,7 +30,7 @@ class Room:
         self.name = name
         # In the order of joining, which is nearer to the order in memory than a set's: 5 to 10 per cent for a thousand.
         self.members: dict[Member, None] = {}
-        self.pending: list[tuple[Message, Member | None]] = []
+        self.pending: list[tuple[Message | Frames, Member | None]] = []
 
     def flush(self) -> None:
         """Deliver what waits: one write a member, however many messages came in this turn."""
@@ -78,8 +78,8 @@ class Hub:
         if not room.members:
             del self.rooms[room.name]
 
-    def publish(self, room: Room, message: Message, sender: Member | None = None) -> None:
-        """Send a message to all members, but to its sender only if that wants its own messages back.
+    def publish(self, room: Room, message: Message | Frames, sender: Member | None = None) -> None:
+        """Send a message, or several, to all members, but to its sender only if that wants its own messages back.
 
         Messages are delivered in the order of the calls, at the end of this turn of the loop, so that those of one turn
         share their writes.

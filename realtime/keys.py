@@ -5,10 +5,11 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
+from django.db import OperationalError
 
 from accounts.access import KeyAccess, can_be_a_key, find_access, touch
 
@@ -18,6 +19,10 @@ MAX_KEYS = 50_000
 MAX_UNKNOWN_KEYS = 10_000
 # How long a key is admitted by without asking again while the database is out of reach, in seconds.
 OUTAGE_SECONDS = 2.0
+# How long the database is waited for, in seconds; one that does not answer keeps nobody waiting any longer.
+ANSWER_SECONDS = 3.0
+# How many keys may be asked for at once.
+MAX_QUESTIONS = 1_000
 
 
 def load_key(public_key: str) -> KeyAccess | None:
@@ -55,6 +60,9 @@ class KeyCache:
         # Apart from the known ones, so that guessing does not push those out.
         self._unknown: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, asyncio.Task[KeyAccess | None]] = {}
+        self._answered_at = 0.0  # when the database last did, or had nothing to answer
+        self.is_reachable = True
+        """Whether the database has answered the last question."""
         # Grows with each change that was told of; what was read before it may be outdated.
         self.version = 0
 
@@ -64,18 +72,30 @@ class KeyCache:
         If `version` has changed meanwhile, the answer may be outdated: ask again.
 
         Raises:
-            django.db.Error: the database is out of reach, and the key was not known before.
+            django.db.Error: the database is out of reach or does not answer, and the key was not known before.
         """
         if not can_be_a_key(public_key):
             return None  # and nothing to remember: it may be of any length
         entry = self._known.get(public_key) or self._unknown.get(public_key)
         if entry is not None and entry.good_until > self._clock():
             return entry.access
+        if not self._loading:
+            self._answered_at = self._clock()
         task = self._loading.get(public_key)
-        if task is None:
-            # One query, however many connections wait for it.
-            task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
-        return await asyncio.shield(task)
+        if self._clock() - self._answered_at < ANSWER_SECONDS:
+            if task is None and len(self._loading) < MAX_QUESTIONS:
+                # One query, however many connections wait for it.
+                task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
+                task.add_done_callback(_look_at)
+            if task is not None:
+                await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        if task is not None and task.done():
+            return task.result()
+        error = OperationalError("it does not answer")
+        self._lost(error)
+        if entry is None:
+            raise error
+        return entry.access
 
     async def find_current(self, public_key: str) -> KeyAccess | None:
         """The same, asked again until no change was told of meanwhile."""
@@ -109,18 +129,27 @@ class KeyCache:
         version = self.version
         try:
             access: KeyAccess | None = await self._load(public_key)
+            if not self.is_reachable:
+                logger.warning("The database answers again.")
+                self.is_reachable = True
             if version == self.version:
                 self._keep(public_key, access, self._max_age_seconds)
             return access
-        except DatabaseError:
+        except DatabaseError as error:
+            self._lost(error)
             entry = self._known.get(public_key)
             if entry is None:
                 raise
-            logger.warning("The database is out of reach; a key is admitted by what was known of it.")
             self._keep(public_key, entry.access, OUTAGE_SECONDS)
             return entry.access
         finally:
+            self._answered_at = self._clock()
             del self._loading[public_key]
+
+    def _lost(self, error: DatabaseError) -> None:
+        if self.is_reachable:
+            logger.error("The database is out of reach (%s); only keys that were known before are admitted.", error)
+            self.is_reachable = False
 
     def _keep(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:
         entries, limit = (self._unknown, MAX_UNKNOWN_KEYS) if access is None else (self._known, MAX_KEYS)
@@ -130,3 +159,9 @@ class KeyCache:
         entries.move_to_end(public_key)
         if len(entries) > limit:
             entries.popitem(last=False)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Nobody may wait for it any longer, which is no reason to log what it has raised."""
+    if not task.cancelled():
+        task.exception()

@@ -158,6 +158,7 @@ class Limits:
         self._day = today()
         self._new = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._is_recorded = True
 
     def start(self) -> None:
         """Begin to write down what is sent."""
@@ -216,8 +217,13 @@ class Limits:
         try:
             totals = await self._record(sent, day) if sent else {}
         except DatabaseError as error:
-            logger.warning("What accounts send cannot be written down yet: %s", error)
+            if self._is_recorded:
+                logger.error("What accounts send cannot be written down yet, and is counted here: %s", error)
+            self._is_recorded = False
             return
+        if not self._is_recorded:
+            logger.warning("What accounts send is written down again.")
+            self._is_recorded = True
         self._day = self._today()
         if self._day != day:
             totals = {}  # a new day begins with nothing; what others have sent on it, the next time tells

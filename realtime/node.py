@@ -23,7 +23,7 @@ from .admission import Admission
 from .bus import Bus
 from .closes import OVER_CAPACITY, RESTARTING, Close, Refusal
 from .conf import conf
-from .frames import Message, frame_size
+from .frames import Frames, Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
 from .limits import Bucket, Limits, users_of
@@ -94,8 +94,8 @@ class Node:
         self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
         self.shares: Shares
         self.presence: Presence
-        if settings.REDIS_URL:
-            self.shares = shares = RedisShares(settings.REDIS_URL, self.id)
+        if settings.REDIS_URLS:
+            self.shares = shares = RedisShares(settings.REDIS_URLS[0], self.id)
             self.presence = RedisPresence(self.id, conf().max_backlog_bytes, shares, self._bus.send)
         else:
             self.shares = Shares()
@@ -184,14 +184,14 @@ class Node:
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel, here and on other nodes."""
         self.hub.publish(room, message, sender)
-        self._bus.publish(room.name, message.data)
+        self._bus.publish(room.name, message)
 
     def publish_to(self, group: str, message: Message) -> None:
         """Send a message that no client has sent to a channel, here and on other nodes."""
         room = self.hub.rooms.get(group)
         if room is not None:
             self.hub.publish(room, message)
-        self._bus.publish(group, message.data)
+        self._bus.publish(group, message)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function on the loop, soon. The only method for other threads."""
@@ -245,11 +245,10 @@ class Node:
         self.limits.account(access)  # takes the account's quota over
         connection.take_settings(access)
 
-    def _deliver(self, group: str, messages: list[str | bytes]) -> None:
+    def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)
         if room is not None:
-            for data in messages:
-                self.hub.publish(room, Message(data))
+            self.hub.publish(room, messages)
 
 
 def _hear_of_presence(node: Node, event: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What waits to be sent to other nodes: messages, joined by their group, and events. Pure, and bounded."""
+"""What waits to be sent to other nodes: frames of messages, joined by their group, and events. Pure, and bounded."""
 
 from collections import deque
 from typing import Any
@@ -8,14 +8,14 @@ _OVERHEAD = 100
 
 
 class Entry:
-    """One thing to send to one group: messages that go together, or an event."""
+    """One thing to send to one group: frames that go together, or an event."""
 
-    __slots__ = ("event", "group", "messages", "number", "size")
+    __slots__ = ("event", "frames", "group", "number", "size")
 
     def __init__(self, group: str, event: dict[str, Any] | None = None) -> None:
         self.group = group
         self.event = event
-        self.messages: list[str | bytes] = []
+        self.frames: list[bytes] = []
         self.size = _OVERHEAD
         self.number = 0
         """Counts what was taken, so that a receiver knows what it has heard before."""
@@ -28,26 +28,26 @@ class Outgoing:
         """
         Args:
             max_bytes: how much may wait.
-            max_batch_bytes: from what size on an entry takes no further messages.
+            max_batch_bytes: from what size on an entry takes no further frames.
         """
         self._max_bytes = max_bytes
         self._max_batch_bytes = max_batch_bytes
         self._entries: deque[Entry] = deque()
-        self._open: dict[str, Entry] = {}  # the last entry of a group, if it takes further messages
+        self._open: dict[str, Entry] = {}  # the last entry of a group, if it takes further frames
         self._bytes = self._taken = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def put_message(self, group: str, data: str | bytes) -> int:
+    def put_frame(self, group: str, frame: bytes) -> int:
         """Add a message, to an entry that waits if there is one; return how many messages were dropped for it."""
         entry = self._open.get(group)
         if entry is None:
             entry = self._open[group] = Entry(group)
             self._entries.append(entry)
             self._bytes += _OVERHEAD
-        entry.messages.append(data)
-        size = len(data)
+        entry.frames.append(frame)
+        size = len(frame)
         entry.size += size
         self._bytes += size
         if entry.size >= self._max_batch_bytes:
@@ -75,7 +75,7 @@ class Outgoing:
     def _make_room(self) -> int:
         dropped = 0
         while self._bytes > self._max_bytes and len(self._entries) > 1:
-            dropped += len(self._remove().messages)
+            dropped += len(self._remove().frames)
         return dropped
 
     def _remove(self) -> Entry:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .closes import TOO_SLOW, Close
-from .frames import Batch, Message, error_message
+from .frames import Message, Sendable, error_message
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Outlet(Protocol):
     """The way out to one accepted connection. Loop thread only; no method waits, raises, or calls back into the hub."""
 
-    def deliver(self, batch: Batch | Message) -> None:
+    def deliver(self, batch: Sendable) -> None:
         """Send messages, in order. Above the limit of what may wait, the connection is closed (4100) instead."""
 
     def waiting_bytes(self) -> int:
@@ -49,7 +49,7 @@ class AsgiOutlet:
         self._work = asyncio.Event()
         self._writer = asyncio.create_task(self._write())
 
-    def deliver(self, batch: Batch | Message) -> None:
+    def deliver(self, batch: Sendable) -> None:
         if self._close is not None:
             return
         if self._queued_bytes > self._max_backlog_bytes:
@@ -58,7 +58,7 @@ class AsgiOutlet:
             self.close(TOO_SLOW)
             return
         self._queue.extend(batch.messages)
-        self._queued_bytes += sum(len(message.wire) for message in batch.messages)
+        self._queued_bytes += len(batch.wire)
         self._work.set()
 
     def waiting_bytes(self) -> int:

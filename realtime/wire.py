@@ -27,7 +27,7 @@ from twisted.web import http
 
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
-from .frames import BINARY, TEXT, Batch, Message, error_message
+from .frames import BINARY, TEXT, Sendable, error_message
 from .outlets import Send
 
 logger = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ class WireOutlet:
         self._tcp = transport
         protocol.outlet = self
 
-    def deliver(self, batch: Batch | Message) -> None:
+    def deliver(self, batch: Sendable) -> None:
         send = self._send
         if send is None:
             self._deliver_behind(batch)
@@ -301,7 +301,7 @@ class WireOutlet:
             self.hold()
             self._transport.write(data[sent:])
 
-    def _deliver_behind(self, batch: Batch | Message) -> None:
+    def _deliver_behind(self, batch: Sendable) -> None:
         """Deliver when something may wait, or the connection may be closed."""
         if self._protocol.state != _OPEN:
             return

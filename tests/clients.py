@@ -1,8 +1,9 @@
 """WebSocket clients for tests."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -77,3 +78,34 @@ def channel_path(channel: str, key: str, *flags: str, **options: str) -> str:
     """The path and query that connect to a channel."""
     pairs = [f"{name}={quote(value)}" for name, value in options.items()]
     return f"/v3/{channel}?" + "&".join([f"api_key={key}", *flags, *pairs])
+
+
+class Member:
+    """A client in presence, and what it has heard."""
+
+    def __init__(self, client: Client, uuid: str) -> None:
+        self.client = client
+        self.uuid = uuid
+        self.events: list[dict[str, Any]] = []
+        self.listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.events.append(json.loads(await self.client.socket.recv()))
+
+    @property
+    def members(self) -> list[str]:
+        """The uuids of the last list."""
+        return [member["uuid"] for member in self.events[-1]["data"]["members"]] if self.events else []
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Return when a condition holds.
+
+    Raises:
+        TimeoutError: it does not within so many seconds.
+    """
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

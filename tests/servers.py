@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,49 @@ def server_command(kind: str, port: int, directory: Path, application: str = "pi
             options = ["--port", str(port), "--log-level", "warning", "--ws", "websockets-sansio"]
             return [*python, "-m", "uvicorn", *options, application]
     raise AssertionError(kind)
+
+
+class Postgres:
+    """A PostgreSQL of its own; it does not run as root, and so not in a folder that root alone can read."""
+
+    def __init__(self) -> None:
+        self._bin = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) or _folder_of("initdb")
+        self.directory = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+        self.port = free_port()
+
+    def url(self, port: int | None = None) -> str:
+        """Where to reach it, perhaps by another port that leads to it."""
+        return f"postgres://postgres@127.0.0.1:{port or self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "-s", "-w", "-l", str(self.directory / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """At once, as a crash would."""
+        self._run("pg_ctl", "-s", "-w", "-m", "immediate", "stop")
+
+    def __enter__(self) -> "Postgres":
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "postgres")
+        self._run("initdb", "-A", "trust", "-U", "postgres")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        command = [*drop, str(self._bin / program), "-D", str(self.directory / "data"), *arguments]
+        # Not a pipe: the server would hold it open.
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=60)
+
+
+def _folder_of(program: str) -> Path:
+    need(program)
+    return Path(str(shutil.which(program))).parent
 
 
 class Redis:

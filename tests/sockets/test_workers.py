@@ -1,8 +1,6 @@
 """Several workers on one port, with a real Redis between them."""
 
 import asyncio
-import contextlib
-import json
 import os
 import re
 import signal
@@ -15,10 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from realtime import closes
-from tests.clients import Client, channel_path, open_client
+from tests.clients import Client, Member, channel_path, open_client, until
 from tests.servers import LiveServer, Redis
 from tests.sockets.test_refusals import error
 
@@ -65,32 +62,6 @@ async def test_connections_are_counted_on_all_workers(
         assert (await http.get("/api/connections/sum")).json() == {"connections": SPREAD - 10}
         listed = (await http.get("/api/connections")).json()
         assert listed == {"channels": [{"channel": channel, "connections": SPREAD - 10}]}
-
-
-class Member:
-    """A client in presence, and what it has heard."""
-
-    def __init__(self, client: Client, uuid: str) -> None:
-        self.client = client
-        self.uuid = uuid
-        self.events: list[dict[str, Any]] = []
-        self.listening = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                self.events.append(json.loads(await self.client.socket.recv()))
-
-    @property
-    def members(self) -> list[str]:
-        """The uuids of the last list."""
-        return [member["uuid"] for member in self.events[-1]["data"]["members"]] if self.events else []
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

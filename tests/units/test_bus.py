@@ -8,6 +8,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 
 from realtime.bus import CONTROL_GROUP, Bus, group_name, message_event
+from realtime.frames import Frames, Message
 
 
 class Listener:
@@ -15,7 +16,10 @@ class Listener:
 
     def __init__(self, layer: InMemoryChannelLayer, node_id: str) -> None:
         self.told: asyncio.Queue[Any] = asyncio.Queue()
-        self.bus = Bus(layer, node_id, lambda *messages: self.told.put_nowait(messages), self.told.put_nowait)
+        self.bus = Bus(layer, node_id, self._hear, self.told.put_nowait)
+
+    def _hear(self, group: str, messages: Message | Frames) -> None:
+        self.told.put_nowait((group, [message.data for message in messages.messages]))
 
     async def hears(self) -> Any:
         async with asyncio.timeout(5):

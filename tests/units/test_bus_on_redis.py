@@ -11,6 +11,8 @@ import redis
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from realtime.bus import INTERRUPTED, Bus, message_event
+from realtime.frames import Frames, Message
+from tests.faults import Link
 from tests.servers import Redis
 
 
@@ -18,10 +20,16 @@ class Listener:
     """A bus with a connection to Redis of its own, and what it has told."""
 
     def __init__(self, url: str, node_id: str) -> None:
-        self.layer = RedisPubSubChannelLayer(hosts=[url])
+        self.layer = RedisPubSubChannelLayer(hosts=url.split(","))
         self.messages: list[str | bytes] = []
         self.events: list[dict[str, Any]] = []
-        self.bus = Bus(self.layer, node_id, lambda group, messages: self.messages.extend(messages), self.events.append)
+        self.bus = Bus(self.layer, node_id, self._hear, self.events.append)
+
+    def _hear(self, group: str, messages: Message | Frames) -> None:
+        self.messages += [message.data for message in messages.messages]
+
+    def publish(self, group: str, data: str | bytes) -> None:
+        self.bus.publish(group, Message(data))
 
     @property
     def interruptions(self) -> int:
@@ -62,8 +70,8 @@ async def test_messages_arrive_at_the_other_node_once_and_in_order(pair: tuple[L
     here, there = pair
     messages = [f"message {number}" for number in range(5_000)]
     for message in messages:
-        here.bus.publish("a", message)
-    here.bus.publish("a", b"\x00\xff")
+        here.publish("a", message)
+    here.publish("a", b"\x00\xff")
     await until(lambda: len(there.messages) > len(messages))
     assert there.messages == [*messages, b"\x00\xff"]
     assert here.messages == []
@@ -73,7 +81,7 @@ async def test_who_has_joined_hears_what_is_published_at_once(pair: tuple[Listen
     here, there = pair
     for number in range(100):
         await there.bus.join(f"group {number}")
-        here.bus.publish(f"group {number}", str(number))
+        here.publish(f"group {number}", str(number))
     await until(lambda: len(there.messages) == 100)
 
 
@@ -81,13 +89,21 @@ async def test_a_crowd_that_joins_waits_together(pair: tuple[Listener, Listener]
     here, there = pair
     await asyncio.gather(*(there.bus.join(f"group {number}") for number in range(1_000)))
     for number in range(1_000):
-        here.bus.publish(f"group {number}", str(number))
+        here.publish(f"group {number}", str(number))
     await until(lambda: len(there.messages) == 1_000)
 
 
 async def test_what_was_sent_again_is_heard_once(pair: tuple[Listener, Listener]) -> None:
-    event = {"type": "channel.messages", "group": "a", "data": ["1"], "origin": "elsewhere.0", "number": 7}
-    for again in (event, event, {**event, "number": 6}, {**event, "number": 8, "data": ["2"]}):
+    first, second = Message("1").wire, Message("2").wire
+    event = {
+        "type": "channel.frames",
+        "group": "a",
+        "frames": first,
+        "messages": 1,
+        "origin": "elsewhere.0",
+        "number": 7,
+    }
+    for again in (event, event, {**event, "number": 6}, {**event, "number": 8, "frames": second}):
         await pair[0].layer.group_send("a", again)
     await pair[0].layer.group_send("a", message_event("a", "end"))
     await until(lambda: "end" in pair[1].messages)
@@ -101,12 +117,12 @@ async def test_what_was_published_while_redis_was_away_arrives_when_it_is_back(
     caplog.set_level(logging.WARNING, "realtime")
     server.stop()
     for number in range(200):
-        here.bus.publish("a", str(number))
+        here.publish("a", str(number))
         await asyncio.sleep(0.01)
     await until(lambda: not here.bus.is_reachable and not there.bus.is_reachable)
     server.start()
     for number in range(200, 300):
-        here.bus.publish("a", str(number))
+        here.publish("a", str(number))
     await until(lambda: here.bus.is_reachable and there.bus.is_reachable)
     await until(lambda: len(there.messages) == 300)
     assert there.messages == [str(number) for number in range(300)]
@@ -124,7 +140,7 @@ async def test_in_a_long_outage_the_oldest_are_dropped_and_counted(
     server.stop()
     await until(lambda: not here.bus.is_reachable)
     for number in range(100):
-        here.bus.publish("a", f"{number} ".ljust(1024 * 1024))
+        here.publish("a", f"{number} ".ljust(1024 * 1024))
     server.start()
     await until(lambda: bool(there.messages) and str(there.messages[-1]).strip() == "99")
     assert 60 <= len(there.messages) == 100 - here.bus.messages_dropped
@@ -139,12 +155,69 @@ async def test_a_lost_subscription_is_noticed_though_sending_works(
     await until(lambda: all(lane.connection for one in pair for lane in one.bus._lanes.values()))
     redis.Redis.from_url(server.url).execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     await until(lambda: here.interruptions and there.interruptions)
-    here.bus.publish("a", "1")
+    here.publish("a", "1")
     await until(lambda: there.messages == ["1"])
+
+
+async def test_a_connection_that_has_died_without_a_sign_is_given_up(server: Redis) -> None:
+    async with AsyncExitStack() as stack:
+        link = stack.enter_context(Link(server.port))
+        here = await stack.enter_async_context(listening(f"redis://127.0.0.1:{link.port}", "here"))
+        there = await stack.enter_async_context(listening(server.url, "there"))
+        await here.bus.join("a")
+        await there.bus.join("a")
+        await until(lambda: all(lane.connection for lane in here.bus._lanes.values()))
+        link.mute()
+        await until(lambda: not here.bus.is_reachable)
+        await until(lambda: here.bus.is_reachable, 15)
+        there.publish("a", "1")
+        await until(lambda: here.messages == ["1"])
+        assert here.interruptions == 1
+
+
+async def test_while_redis_is_known_to_be_away_nobody_waits_to_join(
+    pair: tuple[Listener, Listener], server: Redis
+) -> None:
+    here, there = pair
+    server.stop()
+    await until(lambda: not here.bus.is_reachable and not there.bus.is_reachable)
+    async with asyncio.timeout(0.1):
+        await here.bus.join("b")
+    server.start()
+    await until(lambda: here.bus.is_reachable and there.bus.is_reachable)
+    await until(lambda: "b" in here.bus._joined)
+    there.publish("b", "1")
+    await until(lambda: here.messages == ["1"])
+
+
+async def test_each_of_several_redis_carries_some_channels_and_waits_for_no_other(
+    server: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    groups = [f"group {number}" for number in range(50)]
+    async with AsyncExitStack() as stack:
+        second = stack.enter_context(Redis(tmp_path_factory.mktemp("redis")))
+        urls = f"{server.url},{second.url}"
+        here, there = [await stack.enter_async_context(listening(urls, name)) for name in ("here", "there")]
+        await asyncio.gather(*(there.bus.join(group) for group in groups))
+        for group in groups:
+            here.publish(group, group)
+        await until(lambda: sorted(there.messages) == sorted(groups))
+        with redis.Redis.from_url(second.url) as client:
+            subscribed = client.execute_command("PUBSUB", "CHANNELS", "*group *")
+        carried = {name.decode().partition("__group__")[2] for name in subscribed}
+        assert 0 < len(carried) < len(groups)
+        second.stop()
+        await until(lambda: not here.bus.is_reachable and not there.bus.is_reachable)
+        there.messages.clear()
+        for group in groups:
+            here.publish(group, group)
+        await until(lambda: sorted(there.messages) == sorted(set(groups) - carried))
+        second.start()
+        await until(lambda: sorted(there.messages) == sorted(groups), 15)
 
 
 async def test_what_cannot_be_sent_stops_nothing(pair: tuple[Listener, Listener]) -> None:
     here, there = pair
-    here.bus.publish("b", "\ud800")
-    here.bus.publish("a", "1")
+    here.bus.send("a", {"type": "x", "what": object()})
+    here.publish("a", "1")
     await until(lambda: there.messages == ["1"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtime.frames import Batch, Message, compact_json, error_message, system_message
+from realtime.frames import Batch, Frames, Message, compact_json, error_message, system_message
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,16 @@ def test_a_batch_is_its_frames_in_order() -> None:
 def test_a_batch_of_one_does_not_copy() -> None:
     message = Message("a")
     assert Batch([message]).wire is message.wire
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
+def test_frames_of_another_node_are_what_it_has_sent(length: int) -> None:
+    sent = [Message("ü" * (length // 2)), Message(bytes(length)), Message("")]
+    frames = Frames(Batch(sent).wire)
+    assert [message.data for message in frames.messages] == [message.data for message in sent]
+    batch = Batch([frames, sent[0]])
+    assert batch.wire == frames.wire + sent[0].wire
+    assert [message.data for message in batch.messages] == [message.data for message in (*sent, sent[0])]
 
 
 def test_json_is_compact_and_keeps_characters() -> None:

@@ -141,6 +141,38 @@ async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Da
         await cache.find(UNKNOWN)
 
 
+async def test_a_database_that_does_not_answer_keeps_nobody_waiting(
+    cache: KeyCache, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "ANSWER_SECONDS", 0.2)
+    await cache.find(KEY)
+    clock.now += 31
+    database.may_answer.clear()
+    assert await cache.find(KEY) == ACCESS
+    clock.now += 0.2
+    async with asyncio.timeout(0.1):
+        assert await cache.find(KEY) == ACCESS
+        with pytest.raises(OperationalError):
+            await cache.find(UNKNOWN)
+    assert database.asked == [KEY, KEY]
+    database.known[KEY] = replace(ACCESS, revoked=True)
+    database.may_answer.set()
+    await asyncio.gather(*cache._loading.values())
+    assert await cache.find(UNKNOWN) is None
+
+
+async def test_so_many_keys_are_asked_for_at_once_and_no_more(
+    cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_QUESTIONS", 10)
+    database.may_answer.clear()
+    asking = [asyncio.create_task(cache.find(f"{number:060}")) for number in range(20)]
+    done, _ = await asyncio.wait(asking, timeout=0.1)
+    assert [type(one.exception()) for one in done] == [OperationalError] * 10
+    database.may_answer.set()
+    assert await asyncio.gather(*(set(asking) - done)) == [None] * 10
+
+
 async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
     cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

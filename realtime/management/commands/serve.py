@@ -44,7 +44,7 @@ class Command(BaseCommand):
         host, port, workers = options["host"], options["port"], options["workers"]
         if workers < 1:
             raise CommandError("--workers must be 1 or more.")
-        if workers > 1 and not settings.REDIS_URL:
+        if workers > 1 and not settings.REDIS_URLS:
             raise CommandError(
                 "More than one worker needs Redis to carry messages from one to the other. "
                 "Set REDIS_URL, as in REDIS_URL=redis://localhost:6379/0, or use one worker."
