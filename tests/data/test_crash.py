@@ -39,6 +39,8 @@ from accounts.models import Account
 if connection.vendor == "sqlite":
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        # FULL: what is committed is on disk, for the kill that no test can do, that of the machine.
+        assert cursor.execute("PRAGMA synchronous").fetchall() == [(2,)]
 connection.check_constraints()
 for model in apps.get_app_config("accounts").get_models():
     for row in model._default_manager.all():
