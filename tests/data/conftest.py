@@ -1,7 +1,8 @@
 """A database for a service of its own: SQLite, or PostgreSQL where the tests run with its DATABASE_URL."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tests.servers import environment
+from tests.servers import LiveServer, free_port, server_command
 
 # By which README.md calls the database and the role that owns it.
 NAME = "ws"
@@ -56,7 +57,19 @@ def postgres() -> Iterator[Postgres | None]:
 
 
 @pytest.fixture
-def env(postgres: Postgres | None, tmp_path: Path) -> dict[str, str]:
-    """The environment of a service with an empty database, whose management API has no throttle to speak of."""
-    unthrottled = {"API_USER_RATE": "1000000/min", "API_LOGIN_RATE": "1000/min"}
-    return environment(tmp_path, **unthrottled, **({"DATABASE_URL": postgres.url} if postgres else {}))
+def service(postgres: Postgres | None) -> Iterator[Callable[..., LiveServer]]:
+    """Set up a service with that database, or one in the directory that it is given. It is not started."""
+    # With no throttle to speak of.
+    env = {"API_USER_RATE": "1000000/min", **({"DATABASE_URL": postgres.url} if postgres else {})}
+    servers: list[LiveServer] = []
+
+    def set_up(directory: Path, **more: str) -> LiveServer:
+        port = free_port()
+        server = LiveServer(directory, server_command("serve", port, directory), port, **env, **more)
+        servers.append(server)
+        return server
+
+    yield set_up
+    for server in servers:
+        if hasattr(server, "process"):
+            server.stop(signal.SIGKILL)

@@ -1,0 +1,101 @@
+"""What the README says of backups: made of a service that is written to, they make the same service elsewhere."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
+
+import httpx
+import pytest
+
+from tests.clients import channel_path, open_client
+from tests.data.conftest import Postgres
+from tests.data.owners import AT_ONCE, LOOK, QUOTA, Owners
+from tests.servers import LiveServer, make_tenants, need
+from tests.test_readme import blocks
+
+BACK_UP_POSTGRES, RESTORE_POSTGRES, BACK_UP_SQLITE = [block for block in blocks("bash") if "backup/" in block]
+SECRETS = ("secret_key", "encryption_keys")
+
+
+class Machine:
+    """A directory in place of a machine: SQLite and what goes with it in `.data`, or what is otherwise in /etc/ws."""
+
+    def __init__(self, directory: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> None:
+        self._postgres = postgres
+        self.directory = directory
+        self.data = directory / ".data"
+        self.ws = directory / "ws"
+        files = {f"{name.upper()}_FILE": str(self.ws / name) for name in SECRETS} if postgres else {}
+        self.server = service(self.data, **files)
+        directory.mkdir()
+
+    def run(self, program: str) -> None:
+        """Run a block of the README, without the containers that it starts and looks into."""
+        program = re.sub(r"^docker compose .* up .*\n", "", program, flags=re.MULTILINE)
+        program = re.sub(r"^docker compose -f \S+ exec -T postgres ", "", program, flags=re.MULTILINE)
+        program = program.replace(".venv/bin/python", sys.executable).replace("/etc/ws", str(self.ws))
+        env = {"PATH": os.environ["PATH"], **(self._postgres.client_env if self._postgres else {})}
+        command = ["bash", "-eu", "-c", program]
+        done = subprocess.run(command, cwd=self.directory, env=env, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> Machine:
+    """The one that the service runs on."""
+    machine = Machine(tmp_path / "first", service, postgres)
+    machine.data.mkdir()
+    machine.ws.mkdir()
+    for name in SECRETS:
+        (machine.ws / name).write_text(token_hex(32))
+    return machine
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> Machine:
+    """Another one, with nothing."""
+    return Machine(tmp_path / "second", service, postgres)
+
+
+def restore(backup: Path, machine: Machine, postgres: Postgres | None) -> None:
+    if postgres is None:
+        shutil.copytree(backup, machine.data)
+        return
+    postgres.drop()
+    postgres.create()
+    shutil.copytree(backup, machine.directory / "backup")
+    machine.data.mkdir()
+    machine.run(RESTORE_POSTGRES)
+
+
+async def test_a_backup_of_a_service_at_work_makes_the_same_service_elsewhere(
+    machine: Machine, elsewhere: Machine, postgres: Postgres | None
+) -> None:
+    if postgres:
+        need("pg_dump", "pg_restore")
+    public_keys, secrets = make_tenants(machine.server.env)
+    machine.server.start()
+    with Owners(machine.server).at_work():
+        await asyncio.sleep(1)
+        machine.run(BACK_UP_POSTGRES if postgres else BACK_UP_SQLITE)
+    restore(machine.directory / "backup", elsewhere, postgres)
+
+    there = json.loads(elsewhere.server.manage("shell", "-v", "0", "-c", LOOK))
+    made_meanwhile = [picture for name, picture in there.items() if name.startswith("tenant-")]
+    assert len(made_meanwhile) >= AT_ONCE
+    assert all((picture["owners"], picture["quota"]) == (["ada"], QUOTA) for picture in made_meanwhile)
+
+    elsewhere.server.start()
+    async with open_client(elsewhere.server, channel_path("room", public_keys["demo"])) as client:
+        members = {"key": public_keys["demo"], "secret": secrets["demo"], "channelId": "room", "message": "back"}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            url = elsewhere.server.url("/api/publish", scheme="http")
+            assert (await http.post(url, json=members)).json() == {"success": True}
+        assert await client.receive() == "back"
