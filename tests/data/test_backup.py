@@ -16,7 +16,7 @@ import pytest
 
 from tests.clients import channel_path, open_client
 from tests.data.conftest import Postgres
-from tests.data.owners import AT_ONCE, LOOK, QUOTA, Owners
+from tests.data.owners import LOOK, QUOTA, Owners
 from tests.servers import LiveServer, make_tenants, need
 from tests.test_readme import blocks
 
@@ -90,7 +90,7 @@ async def test_a_backup_of_a_service_at_work_makes_the_same_service_elsewhere(
     restore(machine.directory / "backup", elsewhere, postgres)
 
     there = json.loads(elsewhere.server.manage("shell", "-v", "0", "-c", LOOK))
-    assert len(made) >= AT_ONCE
+    assert made
     assert {tenant.name for tenant in made if tenant.possible} <= set(there)
     pictures = [picture for name, picture in there.items() if name.startswith("tenant-")]
     assert all((picture["owners"], picture["quota"]) == (["ada"], QUOTA) for picture in pictures)
