@@ -7,11 +7,11 @@ import time
 import pytest
 
 from realtime import closes, tokens
+from tests import jwts
 from tests.clients import channel_path, open_client
 from tests.conftest import Connect
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import error
-from tests.units.test_tokens import BAD
 
 REFUSED = ([error(closes.BAD_JWT)], 4009)
 
@@ -47,33 +47,54 @@ async def test_the_jwt_says_who_a_member_is_whatever_the_url_says(connect: Conne
     assert json.loads(await client.receive())["data"]["members"] == [{"uuid": "a", "user": "Ann"}]
 
 
-async def test_no_bad_token_connects(server: LiveServer, keys: dict[str, str], secrets: dict[str, str]) -> None:
-    """Those of the unit test, another channel's and another key's; where one is needed, and where none is."""
-    name = "private-1"
-    now = int(time.time())
-    bad = {
-        **BAD,
-        "another key's": tokens.sign(secrets["second"], name, 60),
-        "another cluster's": tokens.sign(secrets["other"], name, 60),
-        "the public key as secret": tokens.sign(keys["demo"], name, 60),
-        "expired, else right": tokens.sign(secrets["demo"], name, -60),
-        "another channel's, else right": tokens.sign(secrets["demo"], f"{name}-{now}", 60),
-    }
-
-    async def ending(client_name: str, token: str) -> tuple[list[str | bytes], int]:
-        path = channel_path(client_name, keys["demo"], jwt=token.encode(errors="replace").decode())
-        async with open_client(server, path) as client:
-            return await client.ending()
-
-    for channel_name in (name, "1"):
-        endings = await asyncio.gather(*(ending(channel_name, token) for token in bad.values() if len(token) < 8000))
-        assert len(endings) >= 40
-        assert all(found == REFUSED for found in endings)
-
-
-async def test_10_kilobytes_of_garbage_get_the_same_sentence(
-    server: LiveServer, connect: Connect, channel: str
+async def test_no_bad_token_connects(
+    server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
-    if server.kind == "uvicorn":
-        pytest.skip("Uvicorn takes no line of more than 8 kB.")
-    assert await (await connect(f"private-{channel}", f"jwt={'x' * 10_000}")).ending() == REFUSED
+    """Where one is needed, and where none is: the one sentence and code, and who is there notices nothing."""
+    private = f"private-{channel}"
+    for name in (private, channel):
+        watcher = await connect(name, "presence", "uuid=w", f"jwt={jwts.sign(secrets['demo'], jwts.claims(name))}")
+        assert "system:member_list" in str(await watcher.receive())
+        bad = {
+            **jwts.bad_jwts(secrets["demo"], name),
+            "another key's": jwts.sign(secrets["second"], jwts.claims(name)),
+            "another cluster's": jwts.sign(secrets["other"], jwts.claims(name)),
+            "the public key as secret": jwts.sign(keys["demo"], jwts.claims(name)),
+        }
+        if server.kind == "uvicorn":  # it takes no line of more than 8 kB
+            bad = {wrong: token for wrong, token in bad.items() if len(token) < 8000}
+
+        async def ending(name: str, token: str) -> tuple[list[str | bytes], int]:
+            async with open_client(server, channel_path(name, keys["demo"], "presence", jwt=token)) as client:
+                return await client.ending()
+
+        endings = await asyncio.gather(*(ending(name, token) for token in bad.values()))
+        assert len(endings) >= 40
+        assert dict(zip(bad, endings, strict=True)) == dict.fromkeys(bad, REFUSED)
+        assert await watcher.count() == 1
+
+
+@pytest.mark.parametrize("name", ["an empty secret", "expired", "garbage", "empty"])
+async def test_no_bad_token_connects_by_a_header(connect: Connect, channel: str, secret: str, name: str) -> None:
+    token = jwts.bad_jwts(secret, channel)[name]
+    assert await (await connect(channel, additional_headers={"jwt": token})).ending() == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("time_claim", "inside", "outside"), [("exp", -5, -12), ("nbf", 8, 60), ("iat", 8, 60)], ids=["exp", "nbf", "iat"]
+)
+async def test_clocks_may_be_ten_seconds_apart(
+    connect: Connect, channel: str, secret: str, time_claim: str, inside: int, outside: int
+) -> None:
+    def token(seconds_from_now: int) -> str:
+        return jwts.sign(secret, jwts.claims(channel, **{time_claim: int(time.time()) + seconds_from_now}))
+
+    await (await connect(channel, f"jwt={token(inside)}")).settle()
+    assert await (await connect(channel, f"jwt={token(outside)}")).ending() == REFUSED
+
+
+async def test_a_number_is_a_channel_as_its_decimal_string(connect: Connect, channel: str, secret: str) -> None:
+    number = channel.replace("channel-", "77")
+    jwt = jwts.sign(secret, jwts.claims("", sub=int(number)))
+    await (await connect(number, f"jwt={jwt}")).settle()
+    assert await (await connect(f"0{number}", f"jwt={jwt}")).ending() == REFUSED
