@@ -32,6 +32,9 @@ from .outlets import Send
 
 logger = logging.getLogger(__name__)
 
+# How long a client may take to answer a close frame before TCP is reset, which can lose that frame and the error before
+# it on their way. Autobahn rounds down when this is due to a whole second: its own 1 would leave some no time at all.
+CLOSE_SECONDS = 5
 # How long a client that was given up for reading too slowly may take to read what waits and the close frame behind it.
 SLOW_CLOSE_SECONDS = 10
 _FIN = _MASKED = 0x80
@@ -71,7 +74,9 @@ def missing_insides() -> list[str]:
         "autobahn: sendCloseFrame(code)": _takes(WebSocketProtocol, "sendCloseFrame", "code"),
         "autobahn: _fail_connection(code, reason)": _takes(WebSocketProtocol, "_fail_connection", "code", "reason"),
         "autobahn: _closeConnection(abort)": _takes(WebSocketProtocol, "_closeConnection", "abort"),
-        "autobahn: CONFIG_ATTRS": {"failByDrop", "maxMessagePayloadSize", "maxFramePayloadSize", "autoPingTimeout"}
+        "autobahn: CONFIG_ATTRS": {
+            *("failByDrop", "maxMessagePayloadSize", "maxFramePayloadSize", "autoPingTimeout", "closeHandshakeTimeout")
+        }
         <= set(getattr(WebSocketProtocol, "CONFIG_ATTRS", ())),
         "autobahn: _connectionMade()": _takes(WebSocketProtocol, "_connectionMade", "self"),
         "autobahn: _dataReceived(data)": _takes(WebSocketProtocol, "_dataReceived", "data"),
@@ -108,6 +113,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     failByDrop = False  # 1007 and 1009 are told with a close frame, not by cutting TCP
     maxMessagePayloadSize = 0
     maxFramePayloadSize = 0
+    closeHandshakeTimeout = CLOSE_SECONDS
 
     request: Any
     sink: Callable[[str | bytes], None] | None = None

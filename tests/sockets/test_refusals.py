@@ -200,6 +200,17 @@ class TestOnDaphne:
         writer.close()
         await receiver.settle()
 
+    async def test_a_client_far_away_has_time_to_hear_why_and_to_answer(self, channel: str, serve: LiveServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", serve.port)
+        writer.write(handshake(f"/v3/{channel}?api_key=unknown", *GOOD_HANDSHAKE))
+        await reader.readuntil(error(closes.BAD_KEY).encode())
+        close_frame = struct.pack("!BBH", 0x88, 2, 4001)
+        assert await reader.readexactly(4) == close_frame
+        await asyncio.sleep(2)
+        writer.write(struct.pack("!BB4xH", 0x88, 0x80 | 2, 4001))
+        assert await reader.read() == b"", "TCP ends in order and is not reset"
+        writer.close()
+
     @pytest.mark.parametrize(
         ("path", "status"),
         [("/v3/x", 426), ("/v3/x?api_key=secret", 426), ("/v3/a/b", 426), ("/v3/", 404), ("/v3", 404)],
