@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from accounts.access import KeyAccess
 
@@ -29,6 +29,8 @@ _NAME = "[A-Za-z0-9_-]{1,128}"
 CHANNEL_PATH = re.compile(f"(?:{_NAME}/)?({_NAME})")
 """`CHANNEL_ID`, which is the group of the match, or `NAMESPACE/CHANNEL_ID`."""
 _SOCKET_PATH = re.compile(f"/v3/({CHANNEL_PATH.pattern})/?")
+# As browsers write it (RFC 6454, section 6.2): no user, no path. Of anything else, parsers see different hosts.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>(?P<host>[a-z0-9._-]+)(:[0-9]{1,5})?)")
 _ON = frozenset(("", "1", "true", "yes", "on"))
 _OFF = frozenset(("0", "false", "no", "off"))
 MAX_UUID_LENGTH = 64
@@ -205,12 +207,10 @@ def cluster_of(host: str, cluster_domains: Sequence[str]) -> str | None:
 
 def origin_matches(origin: str, allowed: Container[str]) -> bool:
     """Whether a web page's origin is one of those allowed: an exact host, or `*.` and a domain above it."""
-    try:
-        page = urlsplit(origin.lower())
-        host, full_host = page.hostname or "", page.netloc
-    except ValueError:
+    page = _ORIGIN.fullmatch(origin.lower())
+    if page is None:
         return False
-    for name in {host, full_host}:
+    for name in {page["host"], page["authority"]}:
         labels = name.split(".")
         if name in allowed or any("*." + ".".join(labels[start:]) in allowed for start in range(1, len(labels))):
             return True

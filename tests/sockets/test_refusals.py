@@ -53,11 +53,26 @@ async def test_a_bad_option_is_refused_with_4000_and_named(connect: Connect, cha
     assert await client.ending() == (['{"error":"The option notify_self must be 1 or 0."}'], 4000)
 
 
-async def test_an_origin_that_the_key_does_not_allow_is_refused_with_4003(connect: Connect, channel: str) -> None:
-    evil = await connect(channel, key="browser", origin="https://evil.org")
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://evil.org", "https://app.example.com", "https://example.com.evil.org", "https://evilexample.com"),
+        *("https://evil.org@example.com", "https://example.com@evil.org", "https://evil.org/example.com", "null"),
+        *("https://evil.org#@example.com", r"https://evil.org\@example.com", "https://example.com."),
+    ],
+)
+async def test_an_origin_that_the_key_does_not_allow_is_refused_with_4003(
+    connect: Connect, channel: str, origin: str
+) -> None:
+    evil = await connect(channel, key="browser", additional_headers={"Origin": origin})
     assert await evil.ending() == ([error(closes.BAD_ORIGIN)], 4003)
-    await (await connect(channel, key="browser", origin="https://example.com")).settle()
-    await (await connect(channel, key="browser")).settle()
+
+
+@pytest.mark.parametrize("origin", ["https://example.com", "http://example.com:8080", "HTTPS://Example.COM", None])
+async def test_an_origin_that_the_key_allows_and_who_is_no_browser_are_let_in(
+    connect: Connect, channel: str, origin: str | None
+) -> None:
+    await (await connect(channel, key="browser", origin=origin)).settle()
 
 
 @pytest.mark.parametrize(("name", "key"), [("private-chat", "demo"), ("chat", "protected")])

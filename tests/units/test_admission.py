@@ -296,13 +296,34 @@ async def test_a_member_without_uuid_gets_one_of_its_own() -> None:
         ("https://app.example.com", False),
         ("https://evilexample.org", False),
         ("https://example.com.evil.net", False),
+        ("https://example.com:65535", True),
+        ("https://a.example.net:8443", True),
+        ("https://a.example.net:8444", False),
+        ("https://a.example.net", False),
+        ("https://example.com.", False),
+        ("https://example.com@evil.net", False),
+        ("https://evil.net@example.com", False),
+        ("https://evil.net:x@example.com", False),
+        (r"https://evil.net\@example.com", False),
+        ("https://evil.net/https://example.com", False),
+        ("https://evil.net?example.com", False),
+        ("https://evil.net#example.com", False),
+        ("https://evil.net https://example.com", False),
+        ("https://example.com/", False),
+        ("https://example.com:x", False),
+        ("//example.com", False),
+        ("example.com", False),
         ("null", False),
+        ("NULL", False),
         ("", False),
+        ("http://", False),
         ("http://[", False),
+        ("http://*.example.org", False),
+        ("file://", False),
     ],
 )
 async def test_origins_are_matched_by_host_and_wildcard(origin: str, allowed: bool) -> None:
-    access = replace(ACCESS, allowed_origins=("example.com", "*.example.org", "localhost:3000"))
+    access = replace(ACCESS, allowed_origins=("example.com", "*.example.org", "localhost:3000", "*.example.net:8443"))
     request = scope(origin=origin)
     if allowed:
         assert (await admitted(request, access)).access is access
