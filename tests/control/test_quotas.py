@@ -13,7 +13,7 @@ from accounts import services, usage
 from accounts.access import any_allowed_origins, find_access
 from accounts.checks import check_quotas
 from accounts.models import Account, ApiKey, DailyUsage
-from accounts.quotas import Quotas
+from accounts.quotas import QUOTA_FIELDS, Quotas
 from accounts.usage import record_messages, today
 from tests.control.conftest import As
 
@@ -144,6 +144,38 @@ def test_the_admin_sets_quotas_and_shows_what_is_used(admin_client: Client, key:
     assert admin_client.get("/admin/accounts/account/").status_code == 200
     assert admin_client.get(f"/admin/accounts/apikey/{key.pk}/change/").status_code == 200
     assert admin_client.get("/admin/accounts/apikey/").status_code == 200
+
+
+def test_each_quota_of_a_key_is_set_in_the_admin_and_its_use_is_shown(
+    admin_client: Client, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_id=None, public_key=None: 1234567)
+    path = f"/admin/accounts/apikey/{key.pk}/change/"
+    form = {"label": "x", "allowed_origins": "", **{name: str(value) for value, name in enumerate(QUOTA_FIELDS, 5)}}
+    assert admin_client.post(path, form).status_code == 302
+    key.refresh_from_db()
+    assert [getattr(key, name) for name in QUOTA_FIELDS] == list(range(5, 5 + len(QUOTA_FIELDS)))
+    for page in (path, "/admin/accounts/apikey/"):
+        assert "1234567" in admin_client.get(page).content.decode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_quota_of_an_account_is_set_in_the_admin(admin_client: Client, account: Account, name: str) -> None:
+    forms = {f"{prefix}-{kind}_FORMS": "0" for prefix in ("memberships", "clusters") for kind in ("TOTAL", "INITIAL")}
+    form = {"name": "Acme", name: "7", **forms}
+    assert admin_client.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
+    account.refresh_from_db()
+    assert {name: getattr(account, name) for name in NAMES} == {**dict.fromkeys(NAMES), name: 7}
+
+
+@pytest.mark.parametrize("name", QUOTA_FIELDS)
+def test_each_quota_of_a_key_is_set_by_rest(as_: As, owner: User, key: ApiKey, name: str) -> None:
+    path = f"/api/v1/keys/{key.public_key}/"
+    assert as_(owner).patch(path, {name: 7}).json()[name] == 7
+    key.refresh_from_db()
+    assert getattr(key, name) == 7
+    issued = as_(owner).post("/api/v1/keys/", {"cluster": key.cluster.cluster_id, "label": "x", name: 8})
+    assert (issued.status_code, issued.json()[name]) == (201, 8)
 
 
 def test_an_account_is_added_with_quotas_in_the_admin(admin_client: Client) -> None:

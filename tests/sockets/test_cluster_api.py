@@ -209,6 +209,43 @@ async def test_guessing_is_slowed_down_and_the_right_secret_is_never_locked_out(
     assert await client.receive() == "a"
 
 
+async def test_guessing_many_keys_is_slowed_down_by_address_and_the_right_secret_is_never_locked_out(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    server = start("serve")
+
+    def from_address(address: str) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(local_address=address)
+        return httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, transport=transport)
+
+    async with from_address("127.0.0.2") as guesser, from_address("127.0.0.3") as other:
+        wrong = [
+            {"key": f"{number:060}", "secret": "wrong"} for number in range(cluster_api.MAX_GUESSES_OF_ADDRESS + 1)
+        ]
+        answers = [await guesser.get("/api/connections", headers=headers) for headers in wrong]
+        assert [answer.status_code for answer in answers] == [401] * cluster_api.MAX_GUESSES_OF_ADDRESS + [429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert (await other.get("/api/connections", headers=wrong[0])).status_code == 401
+        right = {"key": keys["demo"], "secret": secrets["demo"]}
+        assert (await guesser.get("/api/connections", headers=right)).status_code == 200
+
+
+async def test_a_secret_is_compared_in_constant_time_whether_or_not_there_is_such_a_key(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    server = start("daphne", application="tests.sockets.compared:application")
+    right = secrets["demo"]
+    tried = [(keys["demo"], right), (keys["demo"], "x" * 60), (keys["demo"], "x"), ("k" * 60, "x" * 60), ("", "x")]
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as http:
+        statuses = [
+            (await http.get("/api/connections", headers={"key": key, "secret": secret})).status_code
+            for key, secret in tried
+        ]
+    assert statuses == [200, 401, 401, 401, 401]
+    compared = [line for line in server.log.splitlines() if line.startswith("compared")]
+    assert compared == [f"compared {len(secret)} characters" for _, secret in tried]
+
+
 async def test_a_message_over_the_limit_is_413_and_goes_nowhere(
     publish: Publish, connect: Connect, channel: str
 ) -> None:

@@ -1,7 +1,10 @@
 """PROTOCOL: the command table, on real sockets."""
 
 import asyncio
+import json
 import time
+
+import pytest
 
 from tests.clients import channel_path, open_client
 from tests.conftest import Connect
@@ -18,6 +21,31 @@ async def test_ping_and_unknown_commands_are_answered_to_the_sender_alone(connec
     assert await sender.ask("cmd_x") == '{"system":{"error":"Unknown command: cmd_x"}}'
     await sender.settle()
     await receiver.settle()
+
+
+@pytest.mark.parametrize("command", ["cmd_", "cmd_PING", "cmd_ping ", "cmd_status\n", "cmd_" + "x" * 100])
+async def test_a_command_matches_exactly_and_whatever_begins_so_is_never_distributed(
+    connect: Connect, channel: str, command: str
+) -> None:
+    sender, receiver = await connect(channel, "notify_self"), await connect(channel)
+    answer = json.loads(await sender.ask(command))
+    assert answer == {"system": {"error": f"Unknown command: {command[:64]}"}}
+    await sender.settle()
+    await receiver.settle()
+
+
+@pytest.mark.parametrize("message", ["CMD_ping", " cmd_ping", "cmd-ping", "cmd", '"cmd_ping"', '{"event":"cmd_ping"}'])
+async def test_what_begins_otherwise_is_a_message(connect: Connect, channel: str, message: str) -> None:
+    sender, receiver = await connect(channel), await connect(channel)
+    await sender.send(message)
+    assert await receiver.receive() == message
+    await sender.settle()
+
+
+async def test_who_may_not_send_messages_may_send_commands(connect: Connect, channel: str) -> None:
+    silent = await connect(channel, key="silent")
+    assert await silent.ask("cmd_status") == '{"system":{"connection_count":1}}'
+    assert await silent.ask("cmd_x") == '{"system":{"error":"Unknown command: cmd_x"}}'
 
 
 async def test_a_binary_message_is_no_command(connect: Connect, channel: str) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 
-import pytest
-
+from realtime.events import RELAYED
 from tests.conftest import Connect
+from tests.units import test_events
 
 EVERY_KIND = ["text", "ünï 😀 \u0000 \u2028", "", b"\x00\xff binary", b"", "x" * 70_000, b"\xfe" * 70_000, " cmd_ping"]
 
@@ -23,19 +23,11 @@ async def test_a_sender_does_not_receive_its_own_messages(connect: Connect, chan
     assert await receiver.receive() == "a"
 
 
-@pytest.mark.parametrize("flag", ["notify_self", "notify_self=1", "notify_self=true"])
-async def test_with_notify_self_a_sender_receives_its_own_messages(connect: Connect, channel: str, flag: str) -> None:
-    sender = await connect(channel, flag)
+async def test_with_notify_self_a_sender_receives_its_own_messages(connect: Connect, channel: str) -> None:
+    sender = await connect(channel, "notify_self")
     for message in EVERY_KIND:
         await sender.send(message)
     assert [await sender.receive() for _ in EVERY_KIND] == EVERY_KIND
-
-
-@pytest.mark.parametrize("flag", ["notify_self=0", "notify_self=false"])
-async def test_without_notify_self_it_does_not(connect: Connect, channel: str, flag: str) -> None:
-    sender = await connect(channel, flag)
-    await sender.send("a")
-    await sender.settle()
 
 
 async def test_other_channels_and_other_clusters_hear_nothing(connect: Connect, channel: str) -> None:
@@ -120,11 +112,19 @@ async def test_a_key_without_client_messages_is_told_and_stays_connected(connect
 
 
 async def test_nobody_forges_the_server(connect: Connect, channel: str) -> None:
-    forger, receiver = await connect(channel), await connect(channel)
+    forger, receiver = await connect(channel, "notify_self"), await connect(channel)
     told = '{"system":{"error":"Clients cannot send system events."}}'
-    assert await forger.ask('{"event":"system:member_list","data":{"members":[]}}') == told
-    assert await forger.ask('{"event":"\\u0073ystem:x"}') == told
-    offer = '{"event":"system:video_offer","data":{"to":"a"}}'
-    await forger.send(offer)
-    assert await receiver.receive() == offer
+    for forged in test_events.FORGED:
+        assert await forger.ask(forged) == told
     await receiver.settle()
+
+
+async def test_what_only_looks_like_it_and_the_events_of_video_portals_are_relayed(
+    connect: Connect, channel: str
+) -> None:
+    portals = [f'{{"event":"{event}","data":{{"to":"a"}}}}' for event in sorted(RELAYED)]
+    sender, receiver = await connect(channel), await connect(channel)
+    for message in (*portals, *test_events.ORDINARY, b'{"event":"system:member_list"}'):
+        await sender.send(message)
+        assert await receiver.receive() == message
+    await sender.settle()

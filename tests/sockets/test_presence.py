@@ -72,6 +72,16 @@ async def test_a_lost_connection_is_a_leave(connect: Connect, channel: str) -> N
     assert await members(ann) == ["a"]
 
 
+async def test_one_user_with_two_uuids_is_two_members(connect: Connect, channel: str) -> None:
+    ann = await connect(channel, "presence", "uuid=a", "user=Ann")
+    too = await connect(channel, "presence", "uuid=b", "user=Ann")
+    both = [{"uuid": "a", "user": "Ann"}, {"uuid": "b", "user": "Ann"}]
+    assert [(await event(ann))["data"]["members"] for _ in "ab"] == [both[:1], both]
+    assert (await event(too))["data"]["members"] == both
+    await too.socket.close()
+    assert (await event(ann))["data"] == {"member": both[1], "members": both[:1]}
+
+
 async def test_a_uuid_that_is_used_again_replaces_the_older_connection(connect: Connect, channel: str) -> None:
     watcher = await connect(channel, "presence", "uuid=w")
     old = await connect(channel, "presence", "uuid=x")

@@ -189,6 +189,24 @@ async def test_an_account_that_has_used_up_its_day_is_told_and_stays_connected(
     assert await receiver.receive() == "allowed"
 
 
+async def test_a_batch_that_is_more_than_the_day_allows_is_sent_not_at_all(
+    connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
+) -> None:
+    key, secret = await issue()
+    await change(operator, f"accounts/{account['id']}", max_messages_per_day=5)
+    client = await connect(channel, key=key)
+
+    async def publish(count: int) -> int:
+        messages = [{"channelId": channel, "message": "x"}] * count
+        answer = await operator.post("/api/publish/batch", json={"key": key, "secret": secret, "messages": messages})
+        return answer.status_code
+
+    assert await publish(6) == 429
+    await client.settle()
+    assert await publish(5) == 200
+    assert [await client.receive() for _ in range(5)] == ["x"] * 5
+
+
 async def test_what_is_sent_is_written_down_and_shown(
     connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
 ) -> None:

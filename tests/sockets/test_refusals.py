@@ -38,19 +38,9 @@ async def test_a_bad_key_is_refused_with_a_frame_and_4001(connect: Connect, chan
     assert await (await connect(channel, key=key)).ending() == ([error(closes.BAD_KEY)], 4001)
 
 
-async def test_a_key_of_another_cluster_is_refused_with_4001(connect: Connect, channel: str) -> None:
-    client = await connect(channel, key="other", host="demo.localhost")
-    assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
-
-
 @pytest.mark.parametrize("bad", ["", "a/b/c", "a%20b", "a%2Fb%2Fc", "%E2%82%AC", "a" * 129, "%00"])
 async def test_a_path_that_is_no_channel_is_refused_with_4000(connect: Connect, bad: str) -> None:
     assert await (await connect(bad)).ending() == ([error(closes.BAD_REQUEST)], 4000)
-
-
-async def test_a_bad_option_is_refused_with_4000_and_named(connect: Connect, channel: str) -> None:
-    client = await connect(channel, "notify_self=maybe")
-    assert await client.ending() == (['{"error":"The option notify_self must be 1 or 0."}'], 4000)
 
 
 @pytest.mark.parametrize(

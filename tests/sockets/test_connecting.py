@@ -1,0 +1,90 @@
+"""PROTOCOL: Connecting. Which URLs lead to which channel, in each way of serving."""
+
+import json
+
+import pytest
+
+from realtime import closes
+from tests.clients import open_client
+from tests.conftest import Connect
+from tests.servers import LiveServer
+from tests.sockets.test_refusals import error
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "demo.localhost", "DEMO.LocalHost", "ws.test"])
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("{}", "api_key={}"),
+        ("{}/", "apiKey={}"),
+        ("{}", "source=jssdk&v=3&%ff=%zz&x=%&=&&;&api_key={}&y"),
+        ("{}", "api_key={}&api_key=second&notify_self=0&presence=0&uuid=a%20b&user=%ff"),
+    ],
+)
+async def test_all_these_lead_to_the_same_channel(
+    server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], host: str, path: str, query: str
+) -> None:
+    receiver = await connect(channel)
+    url = f"/v3/{path.format(channel)}?{query.format(keys['demo'])}"
+    async with open_client(server, url, host=host) as client:
+        await client.send("a")
+        assert await receiver.receive() == "a"
+
+
+async def test_a_cluster_that_is_named_and_is_not_the_key_s_is_refused(connect: Connect, channel: str) -> None:
+    client = await connect(channel, "presence", key="other", host="demo.localhost")
+    assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+async def test_a_channel_its_namesakes_in_namespaces_and_their_long_names_are_all_apart(
+    connect: Connect, channel: str
+) -> None:
+    long = channel.ljust(128, "x")
+    names = [channel, f"1/{channel}", f"2/{channel}", f"{channel}/1", f"{long}/{long}", f"{long}/{long[:-1]}-", long]
+    senders = [await connect(name) for name in names]
+    receivers = [await connect(name) for name in names]
+    for sender, name in zip(senders, names, strict=True):
+        await sender.send(name)
+    assert [await receiver.receive() for receiver in receivers] == names
+    for client in senders + receivers:
+        await client.settle()
+
+
+@pytest.mark.parametrize("flag", ["notify_self", *(f"notify_self={on}" for on in ("", "1", "TRUE", "Yes", "on"))])
+async def test_a_flag_is_on(connect: Connect, channel: str, flag: str) -> None:
+    assert await (await connect(channel, flag)).ask("a") == "a"
+
+
+@pytest.mark.parametrize("flag", ["x", *(f"notify_self={off}" for off in ("0", "FALSE", "No", "off"))])
+async def test_a_flag_is_off(connect: Connect, channel: str, flag: str) -> None:
+    client = await connect(channel, flag)
+    await client.send("a")
+    await client.settle()
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("notify_self=maybe", "The option notify_self must be 1 or 0."),
+        ("presence=2", "The option presence must be 1 or 0."),
+        ("uuid=", "The option uuid must have 1 to 64 characters."),
+        (f"uuid={'u' * 65}", "The option uuid must have 1 to 64 characters."),
+        (f"user={'u' * 257}", "The option user must have 0 to 256 characters."),
+    ],
+)
+async def test_an_option_without_meaning_is_refused_with_4000_and_named(
+    connect: Connect, channel: str, option: str, sentence: str
+) -> None:
+    assert await (await connect(channel, option)).ending() == ([f'{{"error":"{sentence}"}}'], 4000)
+
+
+async def test_a_member_is_known_by_the_longest_uuid_and_user_and_gets_a_uuid_if_it_has_none(
+    connect: Connect, channel: str
+) -> None:
+    uuid, user = "u" * 64, "é" * 256
+    first = json.loads(await (await connect(channel, "presence", f"uuid={uuid}", f"user={user}")).receive())
+    assert first["data"]["members"] == [{"uuid": uuid, "user": user}]
+    second, third = [json.loads(await (await connect(channel, "presence")).receive()) for _ in "ab"]
+    uuids = [member["uuid"] for member in third["data"]["members"]]
+    assert uuids[:2] == [member["uuid"] for member in second["data"]["members"]]
+    assert (len(set(uuids)), all(uuids)) == (3, True)
