@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -41,6 +42,14 @@ async def test_a_bad_key_is_refused_with_a_frame_and_4001(connect: Connect, chan
 @pytest.mark.parametrize("bad", ["", "a/b/c", "a%20b", "a%2Fb%2Fc", "%E2%82%AC", "a" * 129, "%00"])
 async def test_a_path_that_is_no_channel_is_refused_with_4000(connect: Connect, bad: str) -> None:
     assert await (await connect(bad)).ending() == ([error(closes.BAD_REQUEST)], 4000)
+
+
+@pytest.mark.parametrize("path", ["/", "/v3", "/v3/", "/v2/1", "/v3/1/2/3", "/admin/", "/api/publish", "//v3/1", "/é"])
+async def test_a_handshake_anywhere_else_is_refused_with_4000(
+    server: LiveServer, keys: dict[str, str], path: str
+) -> None:
+    async with open_client(server, f"{quote(path)}?api_key={keys['demo']}") as client:
+        assert await client.ending() == ([error(closes.BAD_REQUEST)], 4000)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +227,10 @@ class TestOnDaphne:
 
     @pytest.mark.parametrize(
         ("path", "status"),
-        [("/v3/x", 426), ("/v3/x?api_key=secret", 426), ("/v3/a/b", 426), ("/v3/", 404), ("/v3", 404)],
+        [
+            *((path, 426) for path in ("/v3/x", "/v3/x/", "/v3/x?api_key=secret", "/v3/a/b", "/v3/a/b/c", "/v3/%FF")),
+            *((path, 404) for path in ("/v3", "/v3/")),
+        ],
     )
     @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
     def test_a_request_that_is_no_handshake_gets_an_http_error_with_a_sentence(
