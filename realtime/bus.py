@@ -41,6 +41,7 @@ from typing import Any
 
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 
+from . import tasks
 from .frames import Frames, Message
 from .outgoing import Entry, Outgoing
 
@@ -210,12 +211,10 @@ class Bus:
         deadline = time.monotonic() + CALL_SECONDS
         while any(lane.outgoing or lane.sending for lane in with_work) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
         for lane in self._lanes.values():
             if lane.recovery is not None:
                 lane.recovery.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
 
     @property
     def is_reachable(self) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from . import tasks
 from .hub import Member
 from .roster import Identity, Roster, Seat, SeatId
 from .shares import LEASE_SECONDS, RENEW_SECONDS, RedisShares
@@ -20,6 +21,9 @@ from .shares import LEASE_SECONDS, RENEW_SECONDS, RedisShares
 EVENT = "presence.change"
 # How often rosters are compared with what is noted, in case an event was lost, in seconds.
 COMPARE_SECONDS = 30.0
+# How long a node whose lease has run out, or was lost with Redis, may take to renew it before its members leave, in
+# seconds.
+GRACE_SECONDS = 5.0
 # How long an event of this node may take to come back to it before it counts all the same, in seconds.
 ECHO_SECONDS = 2.0
 
@@ -134,10 +138,7 @@ class RedisPresence(Presence):
         self._tasks = [asyncio.create_task(self._note_changes()), asyncio.create_task(self._look_after())]
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *self._reading.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end([*self._tasks, *self._reading.values()])
         await self._note()
 
     def hear(self, event: dict[str, Any]) -> None:
@@ -216,7 +217,7 @@ class RedisPresence(Presence):
 
     async def _look_after(self) -> None:
         """Notice nodes that have died, own events that do not come back, and that Redis was away."""
-        told, compare_at = self._shares.times_told, time.monotonic() + COMPARE_SECONDS
+        told, compare_at, could_see = self._shares.times_told, time.monotonic() + COMPARE_SECONDS, True
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             now = time.monotonic()
@@ -225,8 +226,13 @@ class RedisPresence(Presence):
                     del self._unheard[key]
                     self._alone(group, seat, key[1])
             living = await self._shares.living()
-            if living is not None:
-                self._seen.update(dict.fromkeys(living, time.monotonic()))
+            if living is None:
+                could_see = False
+            else:
+                # After an outage others may be back a moment later than this node.
+                seen = living if could_see else [*self._seen, *living]
+                self._seen.update(dict.fromkeys(seen, time.monotonic()))
+                could_see = True
                 self._bury()
             if self._shares.times_told != told:
                 # Twice: others may have to note theirs first.
@@ -239,7 +245,7 @@ class RedisPresence(Presence):
 
     def _bury(self) -> None:
         """Remove the seats of nodes that live no longer."""
-        oldest = time.monotonic() - LEASE_SECONDS
+        oldest = time.monotonic() - GRACE_SECONDS
         dead = {node_id for node_id, seen in self._seen.items() if seen < oldest and node_id != self._node_id}
         for node_id in dead:
             del self._seen[node_id]

@@ -25,7 +25,10 @@ import redis
 from redis import asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+
+from . import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +153,8 @@ class RedisShares(Shares):
         super().__init__()
         self._node_id = node_id
         # Tried twice: a connection that Redis has closed meanwhile is no outage.
-        self._redis = redis_asyncio.from_url(url, retry=Retry(NoBackoff(), 1), **_options())
+        retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+        self._redis = redis_asyncio.from_url(url, retry=retry, **_options())
         self._users_elsewhere: Mapping[str, int] = {}
         self._changed_channels: set[Channel] = set()
         self._changed_users: set[str] = set()
@@ -168,9 +172,7 @@ class RedisShares(Shares):
         self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._live())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.delete(f"{PREFIX}lease:{self._node_id}")
             await self._redis.eval(_CLEAN, 1, PREFIX)
