@@ -19,7 +19,9 @@ MAX_KEYS = 50_000
 MAX_UNKNOWN_KEYS = 10_000
 # How long a key is admitted by without asking again while the database is out of reach, in seconds.
 OUTAGE_SECONDS = 2.0
-# How long the database is waited for, in seconds; one that does not answer keeps nobody waiting any longer.
+# How long the database is waited for, in seconds: where there is an older answer, and where there is none. One that
+# does not answer keeps nobody waiting any longer.
+OLDER_SECONDS = 0.5
 ANSWER_SECONDS = 3.0
 # How many keys may be asked for at once.
 MAX_QUESTIONS = 1_000
@@ -88,14 +90,14 @@ class KeyCache:
                 task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
                 task.add_done_callback(_look_at)
             if task is not None:
-                await asyncio.wait([task], timeout=ANSWER_SECONDS)
+                await asyncio.wait([task], timeout=ANSWER_SECONDS if entry is None else OLDER_SECONDS)
         if task is not None and task.done():
             return task.result()
+        if entry is not None:
+            return entry.access
         error = OperationalError("it does not answer")
         self._lost(error)
-        if entry is None:
-            raise error
-        return entry.access
+        raise error
 
     async def find_current(self, public_key: str) -> KeyAccess | None:
         """The same, asked again until no change was told of meanwhile."""
@@ -148,7 +150,8 @@ class KeyCache:
 
     def _lost(self, error: DatabaseError) -> None:
         if self.is_reachable:
-            logger.error("The database is out of reach (%s); only keys that were known before are admitted.", error)
+            reason = str(error).partition("\n")[0]
+            logger.error("The database is out of reach (%s); only keys that were known before are admitted.", reason)
             self.is_reachable = False
 
     def _keep(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:

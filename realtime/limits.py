@@ -218,7 +218,8 @@ class Limits:
             totals = await self._record(sent, day) if sent else {}
         except DatabaseError as error:
             if self._is_recorded:
-                logger.error("What accounts send cannot be written down yet, and is counted here: %s", error)
+                reason = str(error).partition("\n")[0]
+                logger.error("What accounts send cannot be written down yet, and is counted here: %s", reason)
             self._is_recorded = False
             return
         if not self._is_recorded:

@@ -145,6 +145,7 @@ async def test_a_database_that_does_not_answer_keeps_nobody_waiting(
     cache: KeyCache, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(keys_module, "OLDER_SECONDS", 0.1)
     await cache.find(KEY)
     clock.now += 31
     database.may_answer.clear()
