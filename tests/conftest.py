@@ -12,7 +12,16 @@ import pytest
 
 from tests.clients import Client, channel_path, open_client
 from tests.proxies import BEHIND_PROXY, Balanced, behind_haproxy
-from tests.servers import LiveServer, Redis, environment, free_port, make_tenants, server_command
+from tests.servers import (
+    LiveServer,
+    Postgres,
+    Redis,
+    copy_tenants,
+    environment,
+    free_port,
+    make_tenants,
+    server_command,
+)
 
 Connect = Callable[..., Awaitable[Client]]
 
@@ -75,11 +84,14 @@ def serve(start: Callable[..., LiveServer]) -> LiveServer:
 
 
 @pytest.fixture(scope="session")
-def nodes(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveServer]]:
-    """Two nodes that share a Redis and a database, and expect a proxy before them. Who stops one starts it again."""
-    with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        first = start("serve", REDIS_URL=redis.url, **BEHIND_PROXY)
-        nodes = [first, start("serve", REDIS_URL=redis.url, DATA_DIR=str(first.directory), **BEHIND_PROXY)]
+def nodes(
+    start: Callable[..., LiveServer], tenants: Tenants, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[LiveServer]]:
+    """Two nodes on a Redis and a PostgreSQL, which expect a proxy before them. Who stops one starts it again."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis, Postgres() as postgres:
+        env = {"DATA_DIR": str(tenants.directory), "DATABASE_URL": postgres.url(), "REDIS_URL": redis.url}
+        copy_tenants(environment(tenants.directory), environment(tenants.directory, **env))
+        nodes = [start("serve", **env, **BEHIND_PROXY) for _ in range(2)]
         yield nodes
         for node in nodes:
             node.stop()

@@ -104,6 +104,11 @@ class LiveServer:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
+    def cpu_seconds(self) -> float:
+        """How much of a core the server's process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def manage(self, *arguments: str) -> str:
         return manage(self.env, *arguments)
 
@@ -136,6 +141,14 @@ def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     manage(env, "demo")
     keys, secrets = json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS))
     return keys, secrets
+
+
+def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
+    """Copy the tenants of one environment's database to another's, which is empty and decrypts with the same key."""
+    rows = Path(target["DATA_DIR"]) / "tenants.json"
+    rows.write_text(manage(source, "dumpdata", "auth.user", "accounts"))
+    manage(target, "migrate", "-v", "0")
+    manage(target, "loaddata", "-v", "0", str(rows))
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:

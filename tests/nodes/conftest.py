@@ -1,12 +1,13 @@
-"""Two nodes behind each of the proxies that configurations are shipped for."""
+"""Two nodes behind each of the proxies that configurations are shipped for, and three nodes without one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import httpx
 import pytest
 
 from tests.conftest import Connect
+from tests.nodes.service import Service
 from tests.nodes.spread import Pair, one_on_each
 from tests.proxies import Balanced, behind_nginx
 from tests.servers import LiveServer
@@ -54,3 +55,14 @@ async def http(server: Balanced) -> AsyncIterator[Http]:
             return await stack.enter_async_context(client)
 
         yield open_http
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with ExitStack() as stack:
+        service = Service(tmp_path_factory.mktemp("service"), stack)
+        yield service
+        for node in service.nodes:
+            node.stop()
+        for node in service.nodes:
+            assert "Traceback" not in node.log, node.log

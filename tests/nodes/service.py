@@ -1,0 +1,72 @@
+"""A service of three nodes on a Redis and a PostgreSQL of its own, whose networks can be cut."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.faults import Link
+from tests.servers import LiveServer, Postgres, Redis, environment, free_port, manage, server_command
+
+NODES = (0, 1, 2)
+
+
+class Service:
+    """Three nodes, and the network that each has of its own to Redis and to PostgreSQL."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.redis = stack.enter_context(Redis(directory))
+        self.postgres = stack.enter_context(Postgres())
+        # Of commands, which come by other ways than the nodes.
+        self.env = environment(directory, DATABASE_URL=self.postgres.url(), REDIS_URL=self.redis.url)
+        manage(self.env, "migrate", "-v", "0")
+        self.to_redis = [stack.enter_context(Link(self.redis.port)) for _ in NODES]
+        self.to_postgres = [stack.enter_context(Link(self.postgres.port)) for _ in NODES]
+        self.nodes = [self._start(directory, number) for number in NODES]
+
+    def _start(self, directory: Path, number: int) -> LiveServer:
+        own, port = directory / f"node{number}", free_port()
+        own.mkdir()
+        env = {
+            "DATA_DIR": str(directory),
+            "DATABASE_URL": self.postgres.url(self.to_postgres[number].port),
+            "REDIS_URL": f"redis://127.0.0.1:{self.to_redis[number].port}/0",
+            "KEY_CACHE_SECONDS": "1",  # so that keys are asked for again while the database is away
+        }
+        node = LiveServer(own, server_command("serve", port, own), port, **env)
+        node.start()
+        return node
+
+    def issue_key(self, cluster_id: str) -> tuple[str, str]:
+        """A new key and its secret, in a cluster that is made if there is none, as is its account."""
+        key, secret = self.shell(ISSUE.format(cluster_id=cluster_id)).split()
+        return key, secret
+
+    def revoke(self, key: str) -> None:
+        self.shell(REVOKE.format(key=key))
+
+    def recorded(self, cluster_id: str) -> int:
+        """How many messages of the cluster's account are written down."""
+        return int(self.shell(RECORDED.format(cluster_id=cluster_id)))
+
+    def shell(self, program: str) -> str:
+        """Run a program in a process of the project, and return what it prints."""
+        return manage(self.env, "shell", "-v", "0", "-c", program)
+
+
+ISSUE = """
+from accounts import services
+from accounts.models import Cluster
+cluster = Cluster.objects.filter(cluster_id="{cluster_id}").first()
+cluster = cluster or services.create_cluster(services.create_account("{cluster_id}"), "{cluster_id}")
+issued = services.issue_key(cluster, "key")
+print(issued.key.public_key, issued.secret)
+"""
+REVOKE = """
+from accounts import services
+from accounts.models import ApiKey
+services.revoke_key(ApiKey.objects.get(public_key="{key}"))
+"""
+RECORDED = """
+from accounts.models import DailyUsage
+usage = DailyUsage.objects.filter(account__clusters__cluster_id="{cluster_id}")
+print(sum(usage.values_list("messages", flat=True)))
+"""

@@ -1,0 +1,169 @@
+"""Three nodes are one service: counts, control, and publishing from processes that serve no sockets."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from realtime import closes
+from realtime.shares import LEASE_SECONDS
+from tests.clients import Client, channel_path, open_client
+from tests.conftest import Connect
+from tests.nodes.service import NODES, Service
+from tests.servers import LiveServer
+from tests.sockets.test_presence_crowd import Listener
+from tests.sockets.test_refusals import error
+
+ROUNDS, CONNECTS = 20, 500
+MESSAGES = 100_000
+
+
+@pytest.fixture
+def credentials(service: Service, channel: str) -> tuple[str, str]:
+    """Key and secret of a cluster that bears the channel's name."""
+    return service.issue_key(channel)
+
+
+@pytest.fixture
+async def connect(service: Service, credentials: tuple[str, str]) -> AsyncIterator[Connect]:
+    """Connect to a channel on a node: `await connect(0, "room")`."""
+    async with AsyncExitStack() as stack:
+
+        async def connect_one(number: int, channel: str, **options: str) -> Client:
+            path = channel_path(channel, credentials[0])
+            return await stack.enter_async_context(open_client(service.nodes[number], path, **options))
+
+        yield connect_one
+
+
+async def visit(node: LiveServer, path: str) -> None:
+    """Connect, and vanish as soon as the server has opened the connection, or before."""
+    listener = Listener(path)
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: listener, "127.0.0.1", node.port)
+    except OSError:
+        return  # the node is not there
+    await asyncio.sleep(0.05)
+    listener.transport.abort()
+
+
+async def test_counts_are_exact_after_thousands_have_come_and_vanished_and_a_node_with_them(
+    service: Service, connect: Connect, credentials: tuple[str, str]
+) -> None:
+    path = channel_path("busy", credentials[0])
+    stays = [await connect(number, "busy") for number in NODES[:2]]
+    killed = service.nodes[2]
+    guests = [await connect(2, "busy") for _ in range(3)]
+    assert await stays[0].count() == 5
+    for number in range(ROUNDS):
+        await asyncio.gather(*(visit(service.nodes[visitor % 3], path) for visitor in range(CONNECTS)))
+        if number == ROUNDS // 2:
+            killed.stop(signal.SIGKILL)
+            killed.start()
+    assert [(await guest.ending())[1] for guest in guests] == [1006] * 3
+    deadline = time.monotonic() + LEASE_SECONDS + 5
+    while (counts := [await stay.count() for stay in stays]) != [2, 2]:
+        assert time.monotonic() < deadline, counts
+        await asyncio.sleep(0.1)
+    returned = await connect(2, "busy")
+    assert [await client.count() for client in (*stays, returned)] == [3, 3, 3]
+
+
+async def test_a_process_that_serves_no_sockets_publishes_to_the_clients_of_every_node(
+    service: Service, connect: Connect, channel: str
+) -> None:
+    clients = [await connect(number, "news") for number in NODES]
+    service.shell(PUBLISH.format(cluster_id=channel))
+    for client in clients:
+        assert [await client.receive() for _ in range(3)] == ["text", b"\x00\xff", ""]
+        await client.settle()
+
+
+PUBLISH = """
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from realtime.bus import group_name, message_event
+group = group_name("{cluster_id}", "news")
+for data in ("text", bytes([0, 255]), ""):
+    async_to_sync(get_channel_layer().group_send)(group, message_event(group, data))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "close"),
+    [
+        pytest.param("services.revoke_key(key)", closes.KEY_REVOKED, id="a key is revoked"),
+        pytest.param(
+            "services.suspend_account(key.cluster.account)", closes.ACCOUNT_SUSPENDED, id="an account is suspended"
+        ),
+        pytest.param("services.update_cluster(key.cluster, enabled=False)", closes.CLUSTER_OFF, id="a cluster is off"),
+        pytest.param(
+            "services.update_key(key, allowed_origins=['other.example'])", closes.BAD_ORIGIN, id="an origin is out"
+        ),
+    ],
+)
+async def test_what_is_withdrawn_anywhere_closes_connections_on_every_node_within_a_second(
+    service: Service, connect: Connect, credentials: tuple[str, str], change: str, close: closes.Close
+) -> None:
+    clients = [await connect(number, "room", origin="https://example.com") for number in NODES]
+    for client in clients:
+        await client.settle()
+    changed_at = float(service.shell(CHANGE.format(key=credentials[0], change=change)))
+    endings = await asyncio.gather(*(ending(client) for client in clients))
+    assert [(frames, code) for frames, code, _ in endings] == [([error(close)], close.code)] * 3
+    assert max(moment for *_, moment in endings) - changed_at < 1
+    refused = [await connect(number, "room", origin="https://example.com") for number in NODES]
+    assert [(await client.ending())[1] for client in refused] == [close.code] * 3
+
+
+async def ending(client: Client) -> tuple[list[str | bytes], int, float]:
+    frames, code = await client.ending()
+    return frames, code, time.time()
+
+
+CHANGE = """
+import time
+from accounts import services
+from accounts.models import ApiKey
+key = ApiKey.objects.select_related("cluster__account").get(public_key="{key}")
+print(time.time())
+{change}
+"""
+
+
+async def test_a_changed_quota_is_in_force_on_every_node_within_a_second(
+    service: Service, connect: Connect, credentials: tuple[str, str]
+) -> None:
+    clients = [await connect(number, f"room{number}") for number in NODES]
+    for client in clients:
+        await client.settle()
+    service.shell(CHANGE.format(key=credentials[0], change="services.update_key(key, max_message_bytes=5)"))
+    await asyncio.sleep(1)
+    for client in clients:
+        await client.send("123456")
+        assert (await client.ending())[1] == closes.TOO_BIG.code
+
+
+async def test_a_channel_that_nobody_here_listens_to_costs_this_node_nothing(
+    service: Service, connect: Connect
+) -> None:
+    sender, listener = await connect(0, "busy"), await connect(1, "busy")
+    idle = service.nodes[2]
+    before = idle.cpu_seconds()
+    await asyncio.sleep(3)
+    quiet = (idle.cpu_seconds() - before) / 3
+    before, begun = idle.cpu_seconds(), time.monotonic()
+    for number in range(MESSAGES):
+        await sender.send(str(number))
+        if number % 100 == 99:
+            for _ in range(100):
+                await listener.receive()
+    seconds = time.monotonic() - begun
+    busy = (idle.cpu_seconds() - before) / seconds
+    print(
+        f"{quiet:.1%} of a core when all is quiet, {busy:.1%} while {MESSAGES / seconds:.0f} messages a second pass by"
+    )
+    assert busy < quiet + 0.05
