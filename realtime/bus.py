@@ -405,7 +405,7 @@ class Bus:
                 if number > self._heard.get(origin, 0):
                     self._heard[origin] = number
                     self.messages_received += event["messages"]
-                    self._on_messages(group, Frames(event["frames"]))
+                    self._on_messages(group, Frames(event["frames"], event["messages"]))
             case "channel.message":
                 self.messages_received += 1
                 self._on_messages(event["group"], Message(event["data"]))

@@ -12,6 +12,8 @@ class Close:
     """
 
     code: int
+    reason: str
+    """Names it among few, as metrics do."""
     sentence: str | None = None
 
     def saying(self, sentence: str) -> "Close":
@@ -27,22 +29,35 @@ class Refusal(Exception):
         self.close = close
 
 
-NOT_UTF8 = Close(1007, "A text message must be UTF-8; send other bytes as a binary message.")
-TOO_BIG = Close(1009, "The message is larger than this server accepts; send less at a time.")
-RESTARTING = Close(1012)
-OVER_CAPACITY = Close(1013)
-BAD_REQUEST = Close(4000, "Connect to /v3/CHANNEL_ID with 1 to 128 letters, digits, _ or - as the channel ID.")
-BAD_KEY = Close(4001, "Provide a valid API key of this cluster as api_key in the URL.")
+NOT_UTF8 = Close(1007, "not_utf8", "A text message must be UTF-8; send other bytes as a binary message.")
+TOO_BIG = Close(1009, "too_big", "The message is larger than this server accepts; send less at a time.")
+RESTARTING = Close(1012, "restarting")
+OVER_CAPACITY = Close(1013, "over_capacity")
+NO_DATABASE = Close(1013, "no_database")
+BAD_REQUEST = Close(
+    4000, "bad_request", "Connect to /v3/CHANNEL_ID with 1 to 128 letters, digits, _ or - as the channel ID."
+)
+BAD_KEY = Close(4001, "bad_key", "Provide a valid API key of this cluster as api_key in the URL.")
 KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid; provide another one.")
-ACCOUNT_SUSPENDED = Close(4003, "The account is suspended; its owner can find out why from the operator.")
-CLUSTER_OFF = Close(4003, "The cluster is switched off; its owner can switch it on.")
-BAD_ORIGIN = Close(4003, "This API key does not allow connections from this origin; its owner can allow it.")
+ACCOUNT_SUSPENDED = Close(
+    4003, "account_suspended", "The account is suspended; its owner can find out why from the operator."
+)
+CLUSTER_OFF = Close(4003, "cluster_off", "The cluster is switched off; its owner can switch it on.")
+BAD_ORIGIN = Close(
+    4003, "bad_origin", "This API key does not allow connections from this origin; its owner can allow it."
+)
 QUOTA_USED_UP = Close(
-    4004, "The account or API key has as many connections as its quota allows; close some, or have it raised."
+    4004,
+    "quota_used_up",
+    "The account or API key has as many connections as its quota allows; close some, or have it raised.",
 )
-TOO_MANY_MEMBERS = QUOTA_USED_UP.saying(
-    "The channel has as many members in presence as can be told of; connect without presence, or to another channel."
+TOO_MANY_MEMBERS = Close(
+    4004,
+    "too_many_members",
+    "The channel has as many members in presence as can be told of; connect without presence, or to another channel.",
 )
-BAD_JWT = Close(4009, "Authentication failed, provide valid jwt token.")
-TOO_SLOW = Close(4100)
-TOO_FAST = Close(4301, "Far more messages a second than the quota allows, in spite of notices; send less often.")
+BAD_JWT = Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.")
+TOO_SLOW = Close(4100, "too_slow")
+TOO_FAST = Close(
+    4301, "too_fast", "Far more messages a second than the quota allows, in spite of notices; send less often."
+)

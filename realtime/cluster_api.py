@@ -93,8 +93,11 @@ class ClusterApi:
         cors: tuple[Header, ...] = ()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = headers.get(b"origin")
+        node = current_node()
+        begun = node.loop.time()
         try:
             if scope["method"] == "OPTIONS":
+                node.tally.api_answers[204] += 1
                 await _answer(send, 204, b"", *await self._preflights.headers(origin))
                 return
             if scope["method"] != operation.method:
@@ -102,9 +105,10 @@ class ClusterApi:
             values: Values = {
                 name: headers[name.encode()].decode("latin-1") for name in CREDENTIALS if name.encode() in headers
             }
-            node, address = current_node(), _client_address(scope, headers)
+            address = _client_address(scope, headers)
             if operation.method == "POST":
                 body = await _read(receive, headers, operation.max_body_bytes())
+                begun = node.loop.time()
                 if len(body) > MAX_UNKNOWN_BYTES:
                     await self._authenticate(node, address, {**values, **_peek(body)})
                 values = {**values, **_parse(body)}
@@ -116,9 +120,13 @@ class ClusterApi:
             content = await operation.run(node, access, values)
         except Problem as problem:
             body = compact_json({"error": str(problem)}).encode()
+            node.tally.api_answers[problem.status] += 1
             await _answer(send, problem.status, body, *problem.headers, *cors)
         else:
+            node.tally.api_answers[200] += 1
             await _answer(send, 200, content, *cors)
+            if operation.method == "POST":
+                node.tally.publish_seconds.observe(node.loop.time() - begun)
 
     async def _authenticate(self, node: Node, address: object, values: Values) -> KeyAccess:
         """The key that a request is sent with.

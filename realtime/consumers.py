@@ -1,15 +1,16 @@
 """The life of one connection: admitted, joined, receives, left."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
 from . import commands, wire
 from .admission import Admission, admit
-from .closes import OVER_CAPACITY, TOO_BIG, TOO_FAST, Refusal
+from .closes import NO_DATABASE, TOO_BIG, TOO_FAST, Refusal
 from .conf import conf
 from .events import is_forged
 from .frames import Message, system_message
@@ -18,10 +19,24 @@ from .outlets import AsgiOutlet, Outlet, Send
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
-NOT_ALLOWED = system_message({"error": "This API key does not allow clients to send messages."})
-FORGED = system_message({"error": "Clients cannot send system events."})
-TOO_OFTEN = system_message({"error": "That is more messages a second than the quota allows; it was not distributed."})
-USED_UP = system_message({"error": "The account has sent as many messages as its quota allows a day (UTC)."})
+
+class Notice(NamedTuple):
+    """Why a message is not distributed."""
+
+    reason: str
+    """Names it in metrics."""
+    message: Message
+    """Tells its sender."""
+
+    @classmethod
+    def of(cls, reason: str, sentence: str) -> "Notice":
+        return cls(reason, system_message({"error": sentence}))
+
+
+NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
+FORGED = Notice.of("forged", "Clients cannot send system events.")
+TOO_OFTEN = Notice.of("too_often", "That is more messages a second than the quota allows; it was not distributed.")
+USED_UP = Notice.of("used_up", "The account has sent as many messages as its quota allows a day (UTC).")
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -34,11 +49,12 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self.node = current_node()
-        outlet = _outlet(send)
+        outlet = _outlet(send, self.node.tally.closes)
         try:
             try:
                 connection = self.node.open(await self._admit(scope), outlet)
             except Refusal as refusal:
+                self.node.tally.refusals[refusal.close.reason] += 1
                 await send({"type": "websocket.accept"})
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
@@ -59,7 +75,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 if version == keys.version:  # else access was changed while it was looked at
                     return admission
         except DatabaseError:
-            raise Refusal(OVER_CAPACITY) from None
+            raise Refusal(NO_DATABASE) from None
 
     async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:
         try:
@@ -85,13 +101,13 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             if bucket.is_flooded:
                 self.node.end(connection, TOO_FAST)
             else:
-                connection.send(TOO_OFTEN)
+                self._turn_down(connection, TOO_OFTEN)
         elif text is not None and text.startswith(commands.PREFIX):
             commands.answer(text, partial(self.node.shares.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
-            connection.send(NOT_ALLOWED)
+            self._turn_down(connection, NOT_ALLOWED)
         elif text is not None and is_forged(text):
-            connection.send(FORGED)
+            self._turn_down(connection, FORGED)
         else:
             message = Message(data)
             # Daphne has refused larger ones by their header already; other servers have limits of their own.
@@ -100,12 +116,16 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             elif connection.use.take():
                 self.node.publish(room, message, connection)
             else:
-                connection.send(USED_UP)
+                self._turn_down(connection, USED_UP)
+
+    def _turn_down(self, connection: Connection, notice: Notice) -> None:
+        self.node.tally.refused_messages[notice.reason] += 1
+        connection.send(notice.message)
 
 
-def _outlet(send: Send) -> Outlet:
+def _outlet(send: Send, closes: Counter[int]) -> Outlet:
     limit = conf().max_backlog_bytes
-    return wire.outlet_for(send, limit) or AsgiOutlet(send, limit)
+    return wire.outlet_for(send, limit, closes) or AsgiOutlet(send, limit, closes)
 
 
 async def _until_disconnected(receive: Receive) -> None:

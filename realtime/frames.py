@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 TEXT = 0x1
@@ -44,6 +45,7 @@ class Message:
     """One message: a text or bytes, and the frame that carries it to every receiver."""
 
     __slots__ = ("data", "wire")
+    count = 1
 
     def __init__(self, data: str | bytes) -> None:
         """
@@ -65,14 +67,16 @@ class Message:
 class Frames:
     """Messages that another node has encoded: their frames, one behind the other, for every receiver as they are."""
 
-    __slots__ = ("_messages", "wire")
+    __slots__ = ("_messages", "count", "wire")
 
-    def __init__(self, wire: bytes) -> None:
+    def __init__(self, wire: bytes, count: int) -> None:
         """
         Args:
             wire: made by `encode_frame`.
+            count: how many messages they are.
         """
         self.wire = wire
+        self.count = count
         self._messages: Sequence[Message] | None = None
 
     @property
@@ -95,6 +99,9 @@ def _split(wire: bytes) -> Iterator[Message]:
         yield Message(payload.decode() if opcode == TEXT else payload)
 
 
+_COUNT = attrgetter("count")
+
+
 class Batch:
     """What goes to one or more connections together, in this order."""
 
@@ -105,13 +112,18 @@ class Batch:
         self.wire = b"".join([part.wire for part in parts])
 
     @property
+    def count(self) -> int:
+        """How many messages they are."""
+        return sum(map(_COUNT, self.parts))
+
+    @property
     def messages(self) -> Sequence[Message]:
         """One by one, for those who cannot send frames."""
         return [message for part in self.parts for message in part.messages]
 
 
 Sendable = Message | Frames | Batch
-"""What an outlet delivers: it has the `wire`, and the `messages` one by one."""
+"""What an outlet delivers: it has the `wire`, the `messages` one by one, and their `count`."""
 
 
 def error_message(sentence: str) -> Message:

@@ -154,6 +154,7 @@ class Limits:
         self._shares = shares
         self._record = record
         self._accounts: dict[int, AccountUse] = {}
+        self._written = 0
         self._today = today
         self._day = today()
         self._new = asyncio.Event()
@@ -197,6 +198,11 @@ class Limits:
         """Say that a connection counts no more."""
         self._accounts[access.account_id].senders -= 1
 
+    @property
+    def messages(self) -> int:
+        """How many messages all accounts have sent on this node since it began, clients and servers together."""
+        return self._written + sum(use.sent for use in self._accounts.values())
+
     async def _run(self) -> None:
         """Write down what is sent: every few seconds, at midnight, at once for an account of which nothing is known."""
         while self._running is not None:
@@ -232,6 +238,7 @@ class Limits:
         for pk, count in sent.items():
             use = self._accounts[pk]
             use.written(count, totals.get(pk, 0))
+            self._written += count
             if not (use.senders or use.sent or count or use.is_used_up):
                 del self._accounts[pk]
 

@@ -26,11 +26,13 @@ from .conf import conf
 from .frames import Frames, Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
+from .lag import Lag
 from .limits import Bucket, Limits, users_of
 from .outlets import Outlet
 from .presence import EVENT as PRESENCE_EVENT
 from .presence import Presence, RedisPresence
 from .shares import RedisShares, Shares
+from .tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +91,17 @@ class Node:
     def __init__(self) -> None:
         self.id = uuid.uuid4().hex
         self.loop = asyncio.get_running_loop()
-        self.hub = Hub(self.loop.call_soon)
+        self.lag = Lag()
+        self.tally = Tally()
+        self.hub = Hub(self.loop.call_soon, self.tally)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
-        self._bus = Bus(get_channel_layer(), self.id, self._deliver, self.react)
+        on_round_trip = self.tally.round_trip_seconds.observe
+        self.bus = Bus(get_channel_layer(), self.id, self._deliver, self.react, on_round_trip)
         self.shares: Shares
         self.presence: Presence
         if settings.REDIS_URLS:
             self.shares = shares = RedisShares(settings.REDIS_URLS[0], self.id)
-            self.presence = RedisPresence(self.id, conf().max_backlog_bytes, shares, self._bus.send)
+            self.presence = RedisPresence(self.id, conf().max_backlog_bytes, shares, self.bus.send)
         else:
             self.shares = Shares()
             self.presence = Presence(self.id, conf().max_backlog_bytes)
@@ -106,11 +111,17 @@ class Node:
 
     def start(self) -> None:
         """Begin to listen to other nodes, and to the order to stop."""
-        self._bus.start()
+        self.lag.start()
+        self.bus.start()
         self.shares.start()
         self.limits.start()
         self.presence.start()
         wire.before_stop(self.drain, self.hurry)
+
+    @property
+    def redis_is_reachable(self) -> bool | None:
+        """Whether this node and others hear each other and count together, as far as it knows; None without Redis."""
+        return self.shares.is_reachable and self.bus.is_reachable if settings.REDIS_URLS else None
 
     def check_capacity(self) -> None:
         """
@@ -131,6 +142,7 @@ class Node:
         self.check_capacity()
         connection = Connection(admission, outlet, self.limits)
         self.connections.add(connection)
+        self.tally.opened += 1
         self.shares.add(admission.channel, *users_of(admission.access))
         return connection
 
@@ -144,7 +156,7 @@ class Node:
             accept: tells the client that it is open.
         """
         admission = connection.admission
-        await self._bus.join(admission.group)
+        await self.bus.join(admission.group)
         await self.shares.written()
         await accept()
         if connection.ended is not None:  # its access was withdrawn while it waited
@@ -156,6 +168,7 @@ class Node:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
             except Refusal as refusal:
+                self.tally.refusals[refusal.close.reason] += 1
                 self.end(connection, refusal.close)
 
     def leave(self, connection: Connection) -> None:
@@ -171,7 +184,7 @@ class Node:
             self.hub.leave(room, connection)
             if admission.identity is not None:
                 self.presence.leave(admission.group, connection)
-        self._bus.leave(admission.group)
+        self.bus.leave(admission.group)
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from this side. It counts no longer, sends nothing and receives nothing any more."""
@@ -184,14 +197,15 @@ class Node:
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel, here and on other nodes."""
         self.hub.publish(room, message, sender)
-        self._bus.publish(room.name, message)
+        self.bus.publish(room.name, message)
 
     def publish_to(self, group: str, message: Message) -> None:
-        """Send a message that no client has sent to a channel, here and on other nodes."""
+        """Send a server's message to a channel, here and on other nodes."""
+        self.tally.published += 1
         room = self.hub.rooms.get(group)
         if room is not None:
             self.hub.publish(room, message)
-        self._bus.publish(group, message)
+        self.bus.publish(group, message)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Run a function on the loop, soon. The only method for other threads."""
@@ -219,7 +233,8 @@ class Node:
         await self.limits.stop()
         await self.presence.stop()
         await self.shares.stop()
-        await self._bus.stop()
+        await self.bus.stop()
+        await self.lag.stop()
 
     def hurry(self) -> None:
         """Close at once what is to be drained."""
@@ -259,6 +274,9 @@ def _hear_of_presence(node: Node, event: dict[str, Any]) -> None:
 # What a node does at an event of other nodes, by the event's type.
 reactions: dict[str, Callable[[Node, dict[str, Any]], None]] = {PRESENCE_EVENT: _hear_of_presence}
 
+# Called with a node when it has started.
+beginnings: list[Callable[[Node], None]] = []
+
 _node: Node | None = None
 
 
@@ -268,6 +286,8 @@ def current_node() -> Node:
     if _node is None or _node.loop is not asyncio.get_running_loop():
         _node = Node()
         _node.start()
+        for begin in beginnings:
+            begin(_node)
     return _node
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -40,7 +40,14 @@ class Outlet(Protocol):
 class AsgiOutlet:
     """The ordinary way, for any ASGI server: a queue, and a task that awaits the server's `send`."""
 
-    def __init__(self, send: Send, max_backlog_bytes: int) -> None:
+    def __init__(self, send: Send, max_backlog_bytes: int, closes: Counter[int]) -> None:
+        """
+        Args:
+            send: of the ASGI application.
+            max_backlog_bytes: how much may wait.
+            closes: where the close is counted, by its code.
+        """
+        self._closes = closes
         self._send = send
         self._max_backlog_bytes = max_backlog_bytes
         self._queue: deque[Message] = deque()
@@ -70,6 +77,7 @@ class AsgiOutlet:
         if close.sentence is not None:
             self._queue.append(error_message(close.sentence))
         self._close = close
+        self._closes[close.code] += 1
         self._work.set()
 
     async def _write(self) -> None:

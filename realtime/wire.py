@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -240,6 +241,8 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         if self.before_close is not None:
             self.before_close()
+        if self.outlet is not None and code is not None and not isReply and self._state == _OPEN:
+            self.outlet.closes[code] += 1
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def _closeConnection(self, abort: bool = False) -> None:
@@ -275,9 +278,16 @@ class WireOutlet:
     way of buffering and polling costs several times as much. TLS has no socket to write to and goes to Twisted always.
     """
 
-    __slots__ = ("_direct", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport")
+    __slots__ = ("_direct", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport", "closes")
 
-    def __init__(self, protocol: ServerProtocol, max_backlog_bytes: int) -> None:
+    def __init__(self, protocol: ServerProtocol, max_backlog_bytes: int, closes: Counter[int]) -> None:
+        """
+        Args:
+            protocol: the connection.
+            max_backlog_bytes: how much may wait.
+            closes: where the close is counted, by its code.
+        """
+        self.closes = closes
         self._protocol = protocol
         self._max_backlog_bytes = max_backlog_bytes
         self._transport = transport = protocol.transport
@@ -374,10 +384,10 @@ class WireOutlet:
         return bool(self._protocol.state == _CLOSED)
 
 
-def outlet_for(send: Send, max_backlog_bytes: int) -> WireOutlet | None:
+def outlet_for(send: Send, max_backlog_bytes: int, closes: Counter[int]) -> WireOutlet | None:
     """The outlet to the Daphne connection behind an ASGI `send`; None if there is none, or not one of ours."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
-    return WireOutlet(protocol, max_backlog_bytes) if isinstance(protocol, ServerProtocol) else None
+    return WireOutlet(protocol, max_backlog_bytes, closes) if isinstance(protocol, ServerProtocol) else None
 
 
 def before_stop(drain: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[[], None]) -> None:

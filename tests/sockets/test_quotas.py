@@ -24,7 +24,7 @@ from accounts.models import Account
 operator = get_user_model().objects.create_superuser("operator", password="operator-password")
 services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
 """
-TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.data, consumers.USED_UP.data
+TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.message.data, consumers.USED_UP.message.data
 Issue = Callable[..., Awaitable[tuple[str, str]]]
 
 

@@ -202,7 +202,7 @@ async def test_a_good_key_may_have_no_access(change: dict[str, Any], close: Clos
 @pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat"])
 async def test_a_private_channel_needs_a_jwt(path: str) -> None:
     assert await refused(scope(path)) == closes.BAD_JWT
-    assert Close(4009, "Authentication failed, provide valid jwt token.") == closes.BAD_JWT
+    assert Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.") == closes.BAD_JWT
 
 
 async def test_private_names_a_channel_and_no_namespace() -> None:

@@ -41,7 +41,7 @@ def test_a_batch_of_one_does_not_copy() -> None:
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
 def test_frames_of_another_node_are_what_it_has_sent(length: int) -> None:
     sent = [Message("ü" * (length // 2)), Message(bytes(length)), Message("")]
-    frames = Frames(Batch(sent).wire)
+    frames = Frames(Batch(sent).wire, len(sent))
     assert [message.data for message in frames.messages] == [message.data for message in sent]
     batch = Batch([frames, sent[0]])
     assert batch.wire == frames.wire + sent[0].wire

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from realtime.closes import Close
-from realtime.frames import Batch, Message
+from realtime.frames import Batch, Frames, Message
 from realtime.hub import Hub, Member, Room
+from realtime.tally import Tally
 
 
 class Record:
@@ -46,8 +47,13 @@ def turns() -> Turns:
 
 
 @pytest.fixture
-def hub(turns: Turns) -> Hub:
-    return Hub(turns)
+def tally() -> Tally:
+    return Tally()
+
+
+@pytest.fixture
+def hub(turns: Turns, tally: Tally) -> Hub:
+    return Hub(turns, tally)
 
 
 def join(hub: Hub, name: str = "room", *, echo: bool = False) -> tuple[Member, Record, Room]:
@@ -129,3 +135,38 @@ def test_a_room_lives_from_its_first_member_to_its_last(hub: Hub, turns: Turns) 
     hub.leave(room, second)
     assert hub.rooms == {}
     turns.turn()
+
+
+def test_what_is_delivered_is_counted_for_each_receiver(hub: Hub, turns: Turns, tally: Tally) -> None:
+    sender, _, room = join(hub)
+    join(hub)
+    join(hub)
+    hub.publish(room, Message("abc"), sender)
+    turns.turn()
+    assert (tally.deliveries, tally.delivered_bytes) == (2, 2 * 5)
+    hub.publish(room, Message("abc"))
+    turns.turn()
+    assert (tally.deliveries, tally.delivered_bytes) == (5, 5 * 5)
+
+
+def test_of_messages_that_share_a_write_those_to_their_senders_are_not_counted(
+    hub: Hub, turns: Turns, tally: Tally
+) -> None:
+    quiet, _, room = join(hub)
+    silent, _, _ = join(hub)
+    loud, _, _ = join(hub, echo=True)
+    for sender in (quiet, quiet, silent, loud):
+        hub.publish(room, Message("abc"), sender)
+    hub.publish(room, Frames(Message("d").wire + Message("e").wire, 2))
+    turns.turn()
+    assert tally.deliveries == 6 * 3 - 3
+    assert tally.delivered_bytes == (4 * 5 + 2 * 3) * 3 - 3 * 5
+
+
+def test_what_a_sender_that_has_left_sent_is_counted_for_those_who_got_it(hub: Hub, turns: Turns, tally: Tally) -> None:
+    sender, _, room = join(hub)
+    join(hub)
+    hub.publish(room, Message("a"), sender)
+    hub.leave(room, sender)
+    turns.turn()
+    assert tally.deliveries == 1

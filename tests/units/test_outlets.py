@@ -1,6 +1,7 @@
 """The ordinary way out, by ASGI."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from realtime.closes import BAD_KEY, RESTARTING
@@ -33,7 +34,7 @@ async def written(outlet: AsgiOutlet) -> None:
 
 async def test_messages_are_sent_in_order_before_the_close() -> None:
     server = Server()
-    outlet = AsgiOutlet(server.send, 1000)
+    outlet = AsgiOutlet(server.send, 1000, Counter())
     outlet.deliver(batch("a", b""))
     outlet.deliver(batch(""))
     outlet.close(RESTARTING)
@@ -49,7 +50,7 @@ async def test_messages_are_sent_in_order_before_the_close() -> None:
 
 async def test_a_final_close_is_told_first_and_only_once() -> None:
     server = Server()
-    outlet = AsgiOutlet(server.send, 1000)
+    outlet = AsgiOutlet(server.send, 1000, Counter())
     outlet.close(BAD_KEY)
     outlet.close(RESTARTING)
     await written(outlet)
@@ -62,7 +63,7 @@ async def test_a_final_close_is_told_first_and_only_once() -> None:
 async def test_a_client_that_does_not_read_is_given_up_and_frees_its_memory() -> None:
     server = Server()
     server.reading.clear()
-    outlet = AsgiOutlet(server.send, 1000)
+    outlet = AsgiOutlet(server.send, 1000, Counter())
     await asyncio.sleep(0)
     for _ in range(100):
         outlet.deliver(batch("x" * 100))
@@ -76,6 +77,6 @@ async def test_a_server_that_fails_ends_the_outlet_quietly() -> None:
     async def send(event: dict[str, Any]) -> None:
         raise OSError("gone")
 
-    outlet = AsgiOutlet(send, 1000)
+    outlet = AsgiOutlet(send, 1000, Counter())
     outlet.deliver(batch("a"))
     await written(outlet)
