@@ -79,6 +79,14 @@ def any_allowed_origins() -> frozenset[str]:
     return frozenset(origin for origins in allowed.values_list("allowed_origins", flat=True) for origin in origins)
 
 
+def check_reachable() -> None:
+    """
+    Raises:
+        django.db.Error: keys cannot be looked up now.
+    """
+    ApiKey.objects.exists()
+
+
 def can_be_a_key(text: str) -> bool:
     """Whether a text looks like the public part of a key."""
     return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None

@@ -224,4 +224,6 @@ REALTIME = {
     "MAX_CONNECTIONS": env.int("MAX_CONNECTIONS", default=None),
     "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
+    "METRICS_ALLOWED": env.list("METRICS_ALLOWED", default=None),
+    "METRICS_TOKEN": env.str("METRICS_TOKEN", default=None),
 }

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
@@ -37,6 +38,24 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
                     f"{name} is {value}, less than {least}.",
                     hint="Leave the environment variable out to have the default.",
                     id="realtime.E002",
+                )
+            )
+    return errors
+
+
+@register
+def check_metrics_allowed(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Every network that may read the metrics is one."""
+    errors: list[CheckMessage] = []
+    for network in getattr(settings, "REALTIME", {}).get("METRICS_ALLOWED") or ():
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            errors.append(
+                Error(
+                    f"{network!r} in METRICS_ALLOWED is no address and no network.",
+                    hint="Write it as in `10.0.0.5` or `10.0.0.0/8`.",
+                    id="realtime.E004",
                 )
             )
     return errors

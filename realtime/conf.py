@@ -1,8 +1,9 @@
 """The settings of realtime: `REALTIME` in the Django settings, with the default and the unit beside each name."""
 
 import resource
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from django.conf import settings
@@ -29,6 +30,10 @@ class Conf:
     """Over how long a node that is told to stop spreads the closing of its connections, in seconds."""
     key_cache_seconds: float = 30.0
     """How long an API key is admitted by without asking the database, when nobody tells of a change, in seconds."""
+    metrics_allowed: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1"))
+    """The networks that may read the metrics."""
+    metrics_token: str = field(default="", repr=False)
+    """Who sends it may read them too, from everywhere; empty: nobody."""
     num_proxies: int = 0
     """How many proxies of ours a client's address comes through, as the management API counts them."""
     cluster_domains: tuple[str, ...] = ("localhost",)
@@ -39,10 +44,12 @@ class Conf:
 def conf() -> Conf:
     """The settings in force, read once."""
     given: dict[str, Any] = {
-        field.name: value
-        for field in fields(Conf)
-        if (value := getattr(settings, "REALTIME", {}).get(field.name.upper())) is not None
+        one.name: value
+        for one in fields(Conf)
+        if (value := getattr(settings, "REALTIME", {}).get(one.name.upper())) is not None
     }
+    if "metrics_allowed" in given:
+        given["metrics_allowed"] = tuple(ip_network(network, strict=False) for network in given["metrics_allowed"])
     given["cluster_domains"] = tuple(settings.CLUSTER_DOMAINS)
     given["num_proxies"] = settings.REST_FRAMEWORK["NUM_PROXIES"]
     given["max_connections"] = given.get("max_connections") or _connections_that_fit()

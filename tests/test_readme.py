@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.clients import open_client
+from tests.metrics import scrape
 from tests.servers import PROJECT, LiveServer
 
 README = (PROJECT / "README.md").read_text()
@@ -82,4 +83,11 @@ def test_every_setting_is_in_its_table() -> None:
     names = set(re.findall(r'env\.\w+\("(\w+)"', settings))
     missing = sorted(name for name in names if f"`{name}`" not in README)
     assert "DATABASE_URL" in names
+    assert missing == []
+
+
+def test_every_metric_is_in_its_table(server: LiveServer) -> None:
+    names = re.findall(r"^# TYPE piesocket_(\w+)", scrape(server).text, re.MULTILINE)
+    missing = [name for name in names if f"`{name}`" not in README]
+    assert "connections" in names
     assert missing == []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from realtime.checks import check_cluster_domains, check_numbers
+from realtime.checks import check_cluster_domains, check_metrics_allowed, check_numbers
 from realtime.conf import conf
 
 
@@ -31,6 +31,22 @@ def test_no_domain(settings: Settings, domain: str) -> None:
     (error,) = check_cluster_domains(None)
     assert error.id == "realtime.E003"
     assert repr(domain) in error.msg
+
+
+def test_networks(settings: Settings) -> None:
+    settings.REALTIME = {"METRICS_ALLOWED": ["10.0.0.5/8", "::1", "fe80::/10", "monitor", "10.0.0.256"]}
+    assert [error.msg for error in check_metrics_allowed(None)] == [
+        "'monitor' in METRICS_ALLOWED is no address and no network.",
+        "'10.0.0.256' in METRICS_ALLOWED is no address and no network.",
+    ]
+    settings.REALTIME = {"METRICS_ALLOWED": None}
+    assert check_metrics_allowed(None) == []
+
+
+def test_a_token_is_in_no_representation(settings: Settings) -> None:
+    settings.REALTIME = {"METRICS_TOKEN": "hidden"}
+    assert conf().metrics_token == "hidden"
+    assert "hidden" not in repr(conf())
 
 
 def test_settings_are_read_when_they_are_needed(settings: Settings) -> None:

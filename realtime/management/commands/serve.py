@@ -1,12 +1,15 @@
 """`manage.py serve`: the whole service on one port, in one process or several."""
 
 import contextlib
+import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from argparse import ArgumentParser
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,12 +21,16 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from realtime.workers import FILE_VARIABLE, SUFFIX
+
 from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 
 # How many connections may wait to be accepted: a burst of clients waits a second or more for TCP otherwise.
 BACKLOG = 4096
 DEFAULT_PORT = 8000
 RESTART_SECONDS = 1.0
+# Where files are in memory, so that no worker waits for a disk.
+MEMORY = "/dev/shm"  # noqa: S108  (a directory of a random name is made in it)
 
 
 class Command(BaseCommand):
@@ -61,7 +68,10 @@ class Command(BaseCommand):
         if workers == 1:
             _serve_here(listeners[0])
         else:
-            self._supervise(listeners)
+            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+            with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
+                files = [Path(directory, f"{index}{SUFFIX}") for index in range(workers)]
+                self._supervise(list(zip(listeners, files, strict=True)))
         self.stdout.write("Stopped.")
 
     def _say_where(self, host: str, port: int, demo: bool) -> None:
@@ -81,12 +91,12 @@ class Command(BaseCommand):
             self.stdout.write(f"  The admin and the pages answer to this address only with ALLOWED_HOSTS={host}.")
         self.stdout.flush()
 
-    def _supervise(self, listeners: list[socket.socket]) -> None:
-        """Run a worker for each listener; replace those that end, until told to stop."""
+    def _supervise(self, places: list[tuple[socket.socket, Path]]) -> None:
+        """Run a worker for each listener and file of numbers; replace those that end, until told to stop."""
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: signals.put(number))
-        workers = [_start_worker(listener) for listener in listeners]
+        workers = [_start_worker(*place) for place in places]
         stopping = False
         while not stopping or any(worker.poll() is None for worker in workers):
             try:
@@ -95,14 +105,14 @@ class Command(BaseCommand):
                 pass
             else:
                 stopping = True
-                for listener in listeners:
+                for listener, _ in places:
                     listener.close()  # or clients would wait here that nobody accepts
                 for worker in workers:
                     worker.terminate()
             for index, worker in enumerate(() if stopping else workers):
                 if worker.poll() is not None:
                     self.stderr.write(f"A worker ended with status {worker.returncode}; starting another.")
-                    workers[index] = _start_worker(listeners[index])
+                    workers[index] = _start_worker(*places[index])
 
 
 def _allow_many_files() -> None:
@@ -147,12 +157,18 @@ def _serve_here(listener: socket.socket) -> None:
     ).run()
 
 
-def _start_worker(listener: socket.socket) -> subprocess.Popen[bytes]:
-    """Start plain daphne on a listener, in a session of its own: signals of the terminal are for the supervisor."""
+def _start_worker(listener: socket.socket, file: Path) -> subprocess.Popen[bytes]:
+    """Start plain daphne on a listener, in a session of its own: signals of the terminal are for the supervisor.
+
+    Args:
+        listener: where it takes clients.
+        file: where it tells the other workers its numbers.
+    """
     module, _, name = settings.ASGI_APPLICATION.rpartition(".")
     return subprocess.Popen(
         [sys.executable, "-m", "daphne", "-v", "0", "--fd", str(listener.fileno()), f"{module}:{name}"],
         cwd=settings.BASE_DIR,
+        env={**os.environ, FILE_VARIABLE: str(file)},
         pass_fds=[listener.fileno()],
         start_new_session=True,
     )

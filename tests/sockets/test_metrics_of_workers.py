@@ -1,0 +1,105 @@
+"""Whichever worker on a port is asked, it tells what all of them count."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from realtime.workers import FILE_VARIABLE
+from tests.clients import Client, channel_path, open_client
+from tests.metrics import scrape, until
+from tests.servers import LiveServer, Redis
+from tests.sockets.test_workers import SPREAD, pids_with_connections, worker_pids
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def server(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
+    server = start("serve", "--workers", "2", REDIS_URL=redis.url)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[list[Client]]:
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["demo"])
+        yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+
+
+async def talk(clients: list[Client]) -> None:
+    for client in clients:
+        await client.send("hello")
+    for client in clients:
+        for _ in range(SPREAD - 1):
+            await client.receive()
+
+
+async def test_the_whole_is_told_by_each(server: LiveServer, clients: list[Client]) -> None:
+    assert len(pids_with_connections(server)) == 2
+    await talk(clients)
+    await until(lambda numbers: numbers["deliveries_total"] == SPREAD * (SPREAD - 1), server)
+    for numbers in [scrape(server) for _ in range(20)]:
+        assert (numbers["processes"], numbers["connections"], numbers["channels"]) == (2, SPREAD, 2)
+        assert numbers.some("messages_received_total") == {"client": SPREAD}
+        assert numbers["delivered_bytes_total"] == 7 * SPREAD * (SPREAD - 1)
+        assert numbers["bus_messages_sent_total"] == numbers["bus_messages_received_total"] == SPREAD
+        assert numbers["bus_round_trip_seconds_count"] > 0
+        assert numbers["redis_up"] == 1
+
+
+async def test_no_counter_goes_back_when_a_worker_dies_and_is_replaced(
+    server: LiveServer, clients: list[Client], keys: dict[str, str], channel: str
+) -> None:
+    await talk(clients)
+    before = await until(lambda numbers: numbers["deliveries_total"] == SPREAD * (SPREAD - 1), server)
+    victim = min(worker_pids(server))
+    os.kill(victim, signal.SIGKILL)
+    last = before.counters()
+    while victim in (now := worker_pids(server)) or len(now) < 2:
+        last = grown(last, server)
+        await asyncio.sleep(0.02)
+    async with AsyncExitStack() as stack, asyncio.timeout(20):
+        path = channel_path(channel, keys["demo"])
+        while len(pids_with_connections(server)) < 2:  # until the new worker has a client
+            await stack.enter_async_context(open_client(server, path))
+            last = grown(last, server)
+    left = [client for client in clients if client.socket.close_code is None]
+    assert 0 < len(left) < SPREAD
+    numbers = await until(lambda numbers: numbers["connections"] == len(left), server)
+    for _ in range(20):
+        last = grown(last, server)
+    assert numbers["processes"] == 2
+    assert numbers["connections_opened_total"] > SPREAD
+    assert numbers.some("messages_received_total") == {"client": SPREAD}
+    assert numbers["deliveries_total"] == before["deliveries_total"]
+
+
+def test_their_files_are_for_nobody_else_and_gone_when_they_have_stopped(server: LiveServer) -> None:
+    scrape(server)
+    environment = Path(f"/proc/{min(worker_pids(server))}/environ").read_text()
+    directory = Path(environment.partition(f"{FILE_VARIABLE}=")[2].partition("\0")[0]).parent
+    assert list(directory.glob("*.json")) != []
+    assert directory.stat().st_mode & 0o077 == 0
+    assert server.stop() == 0
+    assert not directory.exists()
+
+
+def grown(before: dict[tuple[str, ...], float], server: LiveServer) -> dict[tuple[str, ...], float]:
+    """Scrape, and see that no counter has become less."""
+    try:
+        now = scrape(server).counters()
+    except httpx.TransportError:
+        return before  # the worker has died that was asked
+    assert {name: value for name, value in before.items() if now[name] < value} == {}
+    return now
