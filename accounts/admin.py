@@ -16,7 +16,7 @@ from django.utils.html import format_html
 
 from . import services
 from .forms import ApiKeyForm, ClusterForm, MembershipForm
-from .models import Account, ApiKey, Cluster, Membership, Role
+from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .services import IssuedKey
 from .usage import connections, messages_today
@@ -337,3 +337,23 @@ class ApiKeyAdmin(ServiceAdmin):
             self.message_user(request, "A revoked key has no use for a new secret; issue another key.", messages.ERROR)
             return None
         return secrets_page(self, request, rotated, request.get_full_path())
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(admin.ModelAdmin):
+    """Who changed what, to be read and nothing else."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    list_display = ["at", "source", "username", "verb", "kind", "label", "account_name", "changes"]
+    list_filter = ["at", "source", "verb", "kind"]
+    search_fields = ["username", "name", "label", "account_name"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

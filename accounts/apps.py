@@ -17,17 +17,33 @@ class AccountsConfig(AppConfig):
         # By signal, since rows are also deleted by cascades and in bulk, which no service sees. One receiver a model:
         # a receiver for all would have every other table's bulk deletes load their rows first.
         post_delete.connect(_account_deleted, sender=self.get_model("Account"))
+        post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
         post_delete.connect(_key_deleted, sender=self.get_model("ApiKey"))
 
 
 def _account_deleted(instance: Any, **_: Any) -> None:
+    _record_deletion(instance)
     announce(account_id=instance.pk)
 
 
+def _membership_deleted(instance: Any, **_: Any) -> None:
+    _record_deletion(instance)
+
+
 def _cluster_deleted(instance: Any, **_: Any) -> None:
+    _record_deletion(instance)
     announce(cluster_pk=instance.pk)
 
 
 def _key_deleted(instance: Any, **_: Any) -> None:
+    _record_deletion(instance)
     announce(public_key=instance.public_key)
+
+
+def _record_deletion(thing: Any) -> None:
+    # What a thing belongs to goes after it, so that it can still be read; in the transaction that deletes both.
+    from .audit import record
+    from .models import Verb
+
+    record(Verb.DELETED, thing)

@@ -237,3 +237,69 @@ class ApiKey(Quotas):
     @property
     def revoked(self) -> bool:
         return self.revoked_at is not None
+
+
+def account_of(thing: Account | Membership | Cluster | ApiKey) -> Account:
+    """The account that a thing belongs to."""
+    match thing:
+        case Account():
+            return thing
+        case ApiKey():
+            return thing.cluster.account
+        case _:
+            return thing.account
+
+
+class Source(models.TextChoices):
+    """By which door a change came."""
+
+    ADMIN = "admin"
+    REST = "rest", "REST API"
+    COMMAND = "command"
+
+
+class Verb(models.TextChoices):
+    """What was done to a thing."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    ROTATED = "rotated"
+    REVOKED = "revoked"
+    DELETED = "deleted"
+
+
+class Kind(models.TextChoices):
+    """What a thing is."""
+
+    ACCOUNT = "account"
+    MEMBER = "member"
+    CLUSTER = "cluster"
+    KEY = "key"
+
+
+class AuditEntry(models.Model):
+    """Who changed what. Plain values and no foreign keys: an entry outlives what it tells of, and is never changed."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    account_pk = models.BigIntegerField("account ID")
+    account_name = models.CharField("account", max_length=100)
+    user_pk = models.BigIntegerField("user ID", null=True)
+    username = models.CharField("user", max_length=150, blank=True)
+    source = models.CharField(max_length=10, choices=Source.choices)
+    verb = models.CharField(max_length=10, choices=Verb.choices)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    name = models.CharField(
+        max_length=150, help_text="The account's ID, the username, the cluster ID or the public key."
+    )
+    label = models.CharField(max_length=200, help_text="The thing, for people, as it was called then.")
+    changes = models.JSONField(default=dict, help_text="Of each field that was changed: [old, new].")
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["account_pk", "-id"], name="audit_of_an_account")]
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.verb}"

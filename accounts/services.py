@@ -1,7 +1,7 @@
 """The verbs of accounts. REST API, admin and commands call these and add no rule of their own.
 
-Each validates, writes in one transaction, and has the data plane told after commit. Deleting is told by signals (see
-`apps.py`), so that cascades and the admin's bulk deletes are told too.
+Each validates, writes in one transaction together with its audit entry, and has the data plane told after commit.
+Deleting is recorded and told by signals (see `apps.py`), so that cascades and the admin's bulk deletes are too.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +12,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from . import crypto
+from .audit import record
 from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
-from .models import Account, ApiKey, Cluster, Membership, Role, new_key
+from .models import Account, ApiKey, Cluster, Membership, Role, Verb, new_key
 from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
 
@@ -36,8 +37,16 @@ class DemoTaken(Exception):
     """The name of the demo tenant's cluster belongs to somebody."""
 
 
-def _insert(thing: Account | Membership | Cluster | ApiKey) -> None:
-    """
+Thing = Account | Membership | Cluster | ApiKey
+
+
+def _insert(thing: Thing, *fields: str) -> None:
+    """Save a new thing.
+
+    Args:
+        thing: what is saved.
+        fields: those whose values are recorded.
+
     Raises:
         ValidationError: a value is not valid, or taken.
     """
@@ -48,6 +57,25 @@ def _insert(thing: Account | Membership | Cluster | ApiKey) -> None:
     except IntegrityError:
         thing.full_clean()  # somebody took the value since: now this says which
         raise
+    record(Verb.CREATED, thing, {name: (None, getattr(thing, name)) for name in fields})
+
+
+def _update(thing: Thing, values: dict[str, Any]) -> None:
+    """Change some fields of a thing.
+
+    Raises:
+        ValidationError: a value is not valid.
+    """
+    # Not those of the object, into which a form may have put the new ones; and locked, so that these are the old ones.
+    rows: Any = type(thing)._default_manager.select_for_update().filter(pk=thing.pk)
+    before = rows.values(*values).get()
+    for name, value in values.items():
+        setattr(thing, name, value)
+    thing.full_clean()
+    thing.save(update_fields=list(values))
+    changes = {name: (before[name], value) for name in values if before[name] != (value := getattr(thing, name))}
+    if changes:
+        record(Verb.CHANGED, thing, changes)
 
 
 # Accounts
@@ -61,20 +89,19 @@ def create_account(name: str, owner: User | None = None) -> Account:
         ValidationError: the name is empty or too long.
     """
     account = Account(name=name)
-    _insert(account)
+    _insert(account, "name")
     if owner is not None:
         add_member(account, owner, Role.OWNER)
     return account
 
 
+@transaction.atomic
 def rename_account(account: Account, name: str) -> None:
     """
     Raises:
         ValidationError: the name is empty or too long.
     """
-    account.name = name
-    account.full_clean()
-    account.save(update_fields=["name"])
+    _update(account, {"name": name})
 
 
 @transaction.atomic
@@ -88,10 +115,7 @@ def set_quotas(account: Account, **quotas: int | None) -> None:
         raise TypeError(f"An account has no quota {', '.join(sorted(unknown))}.")
     if not quotas:
         return
-    for name, value in quotas.items():
-        setattr(account, name, value)
-    account.full_clean()
-    account.save(update_fields=list(quotas))
+    _update(account, quotas)
     announce(account_id=account.pk)
 
 
@@ -99,6 +123,7 @@ def set_quotas(account: Account, **quotas: int | None) -> None:
 def suspend_account(account: Account) -> None:
     """Close all connections of an account and admit no more. A second time changes nothing."""
     if Account.objects.filter(pk=account.pk, suspended_at=None).update(suspended_at=timezone.now()):
+        record(Verb.SUSPENDED, account)
         announce(account_id=account.pk)
     account.refresh_from_db(fields=["suspended_at"])
 
@@ -107,6 +132,7 @@ def suspend_account(account: Account) -> None:
 def resume_account(account: Account) -> None:
     """Undo a suspension. A second time changes nothing."""
     if Account.objects.filter(pk=account.pk, suspended_at__isnull=False).update(suspended_at=None):
+        record(Verb.RESUMED, account)
         announce(account_id=account.pk)
     account.refresh_from_db(fields=["suspended_at"])
 
@@ -126,7 +152,7 @@ def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Members
         ValidationError: the person belongs to the account already, or there is no such role.
     """
     membership = Membership(account=account, user=user, role=role)
-    _insert(membership)
+    _insert(membership, "role")
     return membership
 
 
@@ -137,9 +163,7 @@ def set_role(membership: Membership, role: str) -> None:
         ValidationError: there is no such role, or the account would be left without an owner.
     """
     _keep_an_owner(membership, role)
-    membership.role = role
-    membership.full_clean()
-    membership.save(update_fields=["role"])
+    _update(membership, {"role": role})
 
 
 @transaction.atomic
@@ -169,15 +193,14 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
         ValidationError: the cluster ID is no DNS label, or taken.
     """
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
-    _insert(cluster)
+    _insert(cluster, "enabled")
     return cluster
 
 
 @transaction.atomic
 def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
     """Switch a cluster on or off."""
-    cluster.enabled = enabled
-    cluster.save(update_fields=["enabled"])
+    _update(cluster, {"enabled": enabled})
     announce(cluster_pk=cluster.pk)
 
 
@@ -209,7 +232,7 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
     if public_key is not None:
         key.public_key = public_key
     _check_quotas(key, settings)
-    _insert(key)
+    _insert(key, *KEY_SETTINGS)
     announce(public_key=key.public_key)
     return IssuedKey(key, secret)
 
@@ -223,11 +246,8 @@ def update_key(key: ApiKey, **settings: Any) -> None:
     """
     if not settings:
         return
-    for name, value in _normal(settings).items():
-        setattr(key, name, value)
     _check_quotas(key, settings)
-    key.full_clean()
-    key.save(update_fields=list(settings))
+    _update(key, _normal(settings))
     announce(public_key=key.public_key)
 
 
@@ -235,6 +255,7 @@ def update_key(key: ApiKey, **settings: Any) -> None:
 def revoke_key(key: ApiKey) -> None:
     """Close the connections of a key and admit no more. It cannot be undone; a second time changes nothing."""
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        record(Verb.REVOKED, key)
         announce(public_key=key.public_key)
     key.refresh_from_db(fields=["revoked_at"])
 
@@ -250,6 +271,7 @@ def rotate_secret(key: ApiKey) -> str:
     changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
     if not changed:
         raise KeyRevoked("This API key is revoked; issue another one.")
+    record(Verb.ROTATED, key)
     announce(public_key=key.public_key)
     return secret
 

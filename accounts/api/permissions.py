@@ -7,27 +7,24 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.models import Account, ApiKey, Cluster, Membership, Person, Role
-
-
-def account_of(thing: Account | Cluster | ApiKey | Membership) -> Account:
-    """The account that a thing belongs to."""
-    match thing:
-        case Account():
-            return thing
-        case ApiKey():
-            return thing.cluster.account
-        case _:
-            return thing.account
+from accounts.models import Account, Person, Role, account_of
 
 
 def require_owner(user: Person, account: Account) -> None:
     """
     Raises:
-        PermissionDenied: the person may not change the account.
+        PermissionDenied: the person does not own the account.
     """
     if not account.memberships.filter(user=user.pk, role=Role.OWNER).exists():
         raise PermissionDenied("Only an owner of the account can do this.")
+
+
+def require_owner_to_change(user: Person, account: Account) -> None:
+    """
+    Raises:
+        PermissionDenied: the person may not change the account, or nobody may now.
+    """
+    require_owner(user, account)
     if account.suspended:
         raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")
 
@@ -46,5 +43,5 @@ class OwnersChange(BasePermission):
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
         if request.method not in SAFE_METHODS:
-            require_owner(request.user, account_of(obj))
+            require_owner_to_change(request.user, account_of(obj))
         return True

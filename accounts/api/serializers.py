@@ -6,7 +6,7 @@ from django.contrib.auth import authenticate, get_user_model
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role, Source
 from accounts.quotas import QUOTA_FIELDS, default_quotas
 
 # Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
@@ -162,3 +162,22 @@ class IssuedKeySerializer(KeySerializer):
 
     class Meta(KeySerializer.Meta):
         fields = [*KeySerializer.Meta.fields, "secret"]
+
+
+class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
+    username = serializers.SerializerMethodField(
+        help_text="Who; null if it was done by those who run the service, in the admin or by a command."
+    )
+    changes = serializers.DictField(
+        child=serializers.ListField(child=serializers.JSONField(), min_length=2, max_length=2),
+        help_text="Of each field that was changed: [old, new].",
+    )
+
+    class Meta:
+        model = AuditEntry
+        fields = ["id", "at", "username", "source", "verb", "kind", "name", "label", "changes"]
+        read_only_fields = fields
+
+    def get_username(self, entry: AuditEntry) -> str | None:
+        # Tenants learn that an operator did it, and no name that could be tried at the admin's login.
+        return entry.username if entry.source == Source.REST else None

@@ -4,19 +4,20 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from .views import PRIMARY_KEY, AccountViewSet, ClusterViewSet, KeyViewSet, MemberViewSet, TokenView
+from .views import PRIMARY_KEY, AccountViewSet, AuditViewSet, ClusterViewSet, KeyViewSet, MemberViewSet, TokenView
 
 router = SimpleRouter()
 router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
-members = SimpleRouter()
-members.register("members", MemberViewSet)
+of_an_account = SimpleRouter()
+of_an_account.register("members", MemberViewSet)
+of_an_account.register("audit", AuditViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("", include(router.urls)),
-    re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(members.urls)),
+    re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(of_an_account.urls)),
 ]

@@ -17,13 +17,14 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from accounts import services
-from accounts.models import Account, ApiKey, Cluster, Membership
+from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership
 from accounts.usage import messages_today
 
 from . import schema  # noqa: F401  (registers itself)
-from .permissions import OwnersChange, require_operator, require_owner
+from .permissions import OwnersChange, require_operator, require_owner, require_owner_to_change
 from .serializers import (
     AccountSerializer,
+    AuditEntrySerializer,
     ChangeClusterSerializer,
     ChangeKeySerializer,
     ChangeMemberSerializer,
@@ -124,23 +125,31 @@ class AccountViewSet(Things):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-@extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
-class MemberViewSet(Things):
-    """The people of an account."""
-
-    queryset = Membership.objects.none()
-    serializer_class = MemberSerializer
-    change_serializer_class = ChangeMemberSerializer
+class OfOneAccount(viewsets.GenericViewSet[Any]):
+    """What is found under an account's own path."""
 
     permission_classes = [IsAuthenticated]
     account: Account
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # Before anything is read of the request: what is wrong with it is no business of who may not change people.
+        # Before anything is read of the request: what is wrong with it is no business of who may not do it.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
+        self.check_person(request)
+
+    def check_person(self, request: Request) -> None:
+        """Refuse who may see the account and not do this."""
         if request.method not in SAFE_METHODS:
-            require_owner(request.user, self.account)
+            require_owner_to_change(request.user, self.account)
+
+
+@extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
+class MemberViewSet(OfOneAccount, Things):
+    """The people of an account."""
+
+    queryset = Membership.objects.none()
+    serializer_class = MemberSerializer
+    change_serializer_class = ChangeMemberSerializer
 
     def get_queryset(self) -> QuerySet[Membership]:
         return self.account.memberships.select_related("user")
@@ -157,6 +166,20 @@ class MemberViewSet(Things):
         """Take a person out of the account."""
         services.remove_member(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
+class AuditViewSet(mixins.ListModelMixin, OfOneAccount):
+    """Who changed what in an account, the last first. For its owners."""
+
+    queryset = AuditEntry.objects.none()
+    serializer_class = AuditEntrySerializer
+
+    def check_person(self, request: Request) -> None:
+        require_owner(request.user, self.account)
+
+    def get_queryset(self) -> QuerySet[AuditEntry]:
+        return AuditEntry.objects.filter(account_pk=self.account.pk)
 
 
 @extend_schema_view(
@@ -178,7 +201,7 @@ class ClusterViewSet(Things):
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         values = serializer.validated_data
-        require_owner(self.request.user, values["account"])
+        require_owner_to_change(self.request.user, values["account"])
         serializer.instance = services.create_cluster(**values)
 
     def change(self, thing: Cluster, values: dict[str, Any]) -> None:
@@ -217,7 +240,7 @@ class KeyViewSet(Things):
         """Issue a key. Its secret is in this answer and nowhere else."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        require_owner(request.user, serializer.validated_data["cluster"].account)
+        require_owner_to_change(request.user, serializer.validated_data["cluster"].account)
         issued = services.issue_key(**serializer.validated_data)
         return self._with_secret(issued.key, issued.secret, status.HTTP_201_CREATED)
 

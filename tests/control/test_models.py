@@ -4,8 +4,10 @@ import re
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.db import DataError, IntegrityError, transaction
 
+from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership, Role, new_key, validate_allowed_origins
 
 pytestmark = pytest.mark.django_db
@@ -93,3 +95,10 @@ def test_no_allowed_origins(origins: object) -> None:
 
 def test_nothing_that_is_printed_shows_a_secret(key: ApiKey) -> None:
     assert key.secret_ciphertext not in f"{key} {key!r}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrations_go_back_and_forth() -> None:
+    call_command("migrate", "accounts", "zero", verbosity=0)
+    call_command("migrate", "accounts", verbosity=0)
+    services.create_account("Acme")
