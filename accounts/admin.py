@@ -15,12 +15,13 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 
 from . import services
-from .forms import ApiKeyForm, ClusterForm, MembershipForm
+from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .services import IssuedKey
 from .usage import connections, messages_today
 
+admin.site.login_form = LoginForm
 # The longest list that is edited in the form of what it belongs to.
 MAX_INLINE = 50
 

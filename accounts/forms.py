@@ -3,9 +3,25 @@
 from typing import Any, ClassVar
 
 from django import forms
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.exceptions import ValidationError
 
+from . import logins
 from .models import ApiKey, Cluster, Membership
 from .services import KEY_SETTINGS
+
+
+class LoginForm(AdminAuthenticationForm):
+    """The admin's login, which is tried so often and no more."""
+
+    def clean(self) -> dict[str, Any]:
+        name = self.cleaned_data.get("username", "")
+        if seconds := logins.seconds_to_wait(self.request, name):  # type: ignore[arg-type]
+            raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
+        values = super().clean()
+        if self.get_user() is not None:
+            logins.remember(self.request, name)  # type: ignore[arg-type]
+        return values
 
 
 class LinesField(forms.CharField):

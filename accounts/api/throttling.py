@@ -1,28 +1,21 @@
 """How often somebody may try to log in."""
 
-import hashlib
-
 from rest_framework.request import Request
-from rest_framework.throttling import AnonRateThrottle, SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-
-class LoginByAddress(AnonRateThrottle):
-    """Attempts from one address."""
-
-    scope = "login"
+from accounts import logins
 
 
-class LoginByName(SimpleRateThrottle):
-    """Attempts on one name, from whatever addresses."""
+class LoginThrottle(BaseThrottle):
+    """Attempts on a name and from an address."""
 
-    scope = "login"
-
-    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+    def allow_request(self, request: Request, view: APIView) -> bool:
         data = request.data
-        if not isinstance(data, dict):
-            return None
-        # As the serializer reads it: a number is text, and spaces around it do not count.
-        name = str(data.get("username")).strip().lower()
-        ident = hashlib.sha256(name.encode(errors="replace")).hexdigest()
-        return f"throttle_login_name_{ident}"
+        # As the serializer reads it: a number is text.
+        name = str(data.get("username")) if isinstance(data, dict) else ""
+        self._seconds = logins.seconds_to_wait(request, name)
+        return not self._seconds
+
+    def wait(self) -> float:
+        return self._seconds

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from accounts import services
+from accounts import logins, services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership
 from accounts.usage import messages_today
 
@@ -35,7 +35,7 @@ from .serializers import (
     MemberSerializer,
     TokenSerializer,
 )
-from .throttling import LoginByAddress, LoginByName
+from .throttling import LoginThrottle
 
 NO_STORE = {"Cache-Control": "no-store"}
 PRIMARY_KEY = "[0-9]{1,18}"
@@ -52,14 +52,16 @@ class TokenView(APIView):
         return [] if self.request and self.request.method == "POST" else super().get_authenticators()
 
     def get_throttles(self) -> list[Any]:
-        return [LoginByAddress(), LoginByName()] if self.request.method == "POST" else super().get_throttles()
+        return [LoginThrottle()] if self.request.method == "POST" else super().get_throttles()
 
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Obtain a token with name and password."""
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
-        instance, token = get_token_model().objects.create(login.validated_data["user"])
+        user = login.validated_data["user"]
+        logins.remember(request, user.get_username())
+        instance, token = get_token_model().objects.create(user)
         return Response({"token": token, "expiry": instance.expiry}, headers=NO_STORE)
 
     @extend_schema(request=None, responses={204: None})

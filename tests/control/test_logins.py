@@ -1,0 +1,76 @@
+"""Guessing passwords at the admin and at the REST API."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.servers import LiveServer
+
+
+def log_in(client: Client, name: str, password: str, address: str) -> bool:
+    """Whether a login at the admin succeeds."""
+    client.logout()
+    answer = client.post("/admin/login/", {"username": name, "password": password}, REMOTE_ADDR=address)
+    return answer.status_code == 302
+
+
+def test_ten_a_minute_from_one_address_are_tried(client: Client, admin_user: User) -> None:
+    for number in range(10):
+        assert not log_in(client, f"name-{number}", "wrong", "192.0.2.1")
+    assert not log_in(client, "admin", "password", "192.0.2.1")
+    page = client.post("/admin/login/", {"username": "admin", "password": "password"}, REMOTE_ADDR="192.0.2.1")
+    assert "Too many attempts. Try again in 60 seconds." in page.content.decode()
+    assert log_in(client, "admin", "password", "192.0.2.2")
+
+
+@pytest.mark.parametrize("spelling", ["admin", "ADMIN", " admin", "\uff41dmin"])
+def test_ten_a_minute_on_one_name_are_tried_however_it_is_spelt(
+    client: Client, admin_user: User, spelling: str
+) -> None:
+    for number in range(10):
+        assert not log_in(client, spelling, "wrong", f"192.0.2.{number}")
+    assert not log_in(client, "admin", "password", "192.0.2.99")
+
+
+def test_nobody_is_locked_out_from_elsewhere_of_where_they_have_logged_in(client: Client, admin_user: User) -> None:
+    assert log_in(client, "admin", "password", "198.51.100.1")
+    for number in range(30):
+        assert not log_in(client, "admin", "wrong", f"192.0.2.{number}")
+    assert log_in(client, "admin", "password", "198.51.100.1")
+    assert not log_in(client, "admin", "password", "198.51.100.2")
+
+
+def test_who_is_known_somewhere_may_not_guess_there_for_ever(client: Client, admin_user: User) -> None:
+    assert log_in(client, "admin", "password", "192.0.2.1")
+    for _ in range(9):
+        assert not log_in(client, "admin", "wrong", "192.0.2.1")
+    assert not log_in(client, "admin", "password", "192.0.2.1")
+
+
+def test_another_address_of_the_same_ipv6_network_buys_no_more(client: Client, admin_user: User) -> None:
+    for number in range(10):
+        log_in(client, f"name-{number}", "wrong", f"2001:db8::{number:x}")
+    assert not log_in(client, "admin", "password", "2001:db8::ffff:1")
+    assert log_in(client, "admin", "password", "2001:db8:0:1::1")
+
+
+def test_an_attempt_counts_at_whichever_door(client: Client, admin_user: User) -> None:
+    person = {"username": "admin", "password": "wrong"}
+    for _ in range(5):
+        assert not log_in(client, "admin", "wrong", "192.0.2.1")
+        assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.2").status_code == 400
+    assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.3").status_code == 429
+    assert not log_in(client, "admin", "password", "192.0.2.3")
+
+
+async def test_guessing_with_many_connections_at_once_buys_no_more(start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    limits = httpx.Limits(max_connections=60)
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, limits=limits) as client:
+        guesses = [client.post("/api/v1/token/", json={"username": "owner", "password": str(n)}) for n in range(60)]
+        answers = [answer.status_code for answer in await asyncio.gather(*guesses)]
+    assert (answers.count(400), answers.count(429)) == (10, 50)
