@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import ValidationError
+from redis.exceptions import RedisError
 
 from . import logins
 from .models import ApiKey, Cluster, Membership
@@ -16,7 +17,11 @@ class LoginForm(AdminAuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         name = self.cleaned_data.get("username", "")
-        if seconds := logins.seconds_to_wait(self.request, name):  # type: ignore[arg-type]
+        try:
+            seconds = logins.seconds_to_wait(self.request, name)  # type: ignore[arg-type]
+        except RedisError:
+            raise ValidationError("Redis cannot be reached; try again soon.", code="unavailable") from None
+        if seconds:
             raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
         values = super().clean()
         if self.get_user() is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.core.exceptions import ValidationError as InvalidValue
+from redis.exceptions import RedisError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -19,8 +20,16 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
+class Unavailable(exceptions.APIException):
+    """What requests are counted in is away. It is not done without: that would be the time to guess passwords."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "unavailable"
+    default_detail = "Redis cannot be reached; try again soon."
+
+
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Values that a service refused are 400, each with its sentence; what conflicts is 409."""
+    """Values that a service refused are 400, each with its sentence; what conflicts is 409; without Redis, 503."""
     match error:
         case InvalidValue():
             sentences: dict[str, Any] = (
@@ -31,6 +40,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             error = exceptions.ValidationError(sentences)
         case KeyRevoked():
             error = Conflict(str(error))
+        case RedisError():
+            error = Unavailable()
         case RecursionError():  # of the JSON parser
             error = exceptions.ParseError("JSON parse error - nested too deeply")
     return exception_handler(error, context)

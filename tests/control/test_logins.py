@@ -7,8 +7,9 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import Settings
 
-from tests.servers import LiveServer
+from tests.servers import LiveServer, free_port
 
 
 def log_in(client: Client, name: str, password: str, address: str) -> bool:
@@ -65,6 +66,17 @@ def test_an_attempt_counts_at_whichever_door(client: Client, admin_user: User) -
         assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.2").status_code == 400
     assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.3").status_code == 429
     assert not log_in(client, "admin", "password", "192.0.2.3")
+
+
+def test_nobody_guesses_while_attempts_cannot_be_counted(client: Client, admin_user: User, settings: Settings) -> None:
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
+    person = {"username": "admin", "password": "password"}
+    answer = client.post("/api/v1/token/", person)
+    assert (answer.status_code, answer.json()) == (503, {"detail": "Redis cannot be reached; try again soon."})
+    page = client.post("/admin/login/", person)
+    assert "Redis cannot be reached; try again soon." in page.content.decode()
+    assert "sessionid" not in client.cookies
 
 
 async def test_guessing_with_many_connections_at_once_buys_no_more(start: Callable[..., LiveServer]) -> None:
