@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.views.decorators.debug import sensitive_variables
 
 MIN_KEY_LENGTH = 32
 _PURPOSE = b"secrets of API keys"
@@ -26,11 +27,13 @@ class DecryptionFailed(Exception):
         )
 
 
+@sensitive_variables()
 def encrypt(secret: str) -> str:
     """Encrypt a secret with the first key."""
     return _cipher().encrypt(secret.encode()).decode()
 
 
+@sensitive_variables()
 def decrypt(ciphertext: str) -> str:
     """Recover a secret.
 
@@ -43,6 +46,7 @@ def decrypt(ciphertext: str) -> str:
         raise DecryptionFailed from None
 
 
+@sensitive_variables()
 def reencrypt(ciphertext: str) -> str:
     """Encrypt what any key encrypted with the first key.
 

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from . import crypto
 from .audit import record
@@ -214,6 +215,7 @@ def delete_cluster(cluster: Cluster) -> None:
 KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins", *QUOTA_FIELDS)
 
 
+@sensitive_variables()
 @transaction.atomic
 def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **settings: Any) -> IssuedKey:
     """Make a key.
@@ -260,6 +262,7 @@ def revoke_key(key: ApiKey) -> None:
     key.refresh_from_db(fields=["revoked_at"])
 
 
+@sensitive_variables()
 @transaction.atomic
 def rotate_secret(key: ApiKey) -> str:
     """Give a key a new secret, which is returned; the old one is void at once.

@@ -7,6 +7,7 @@ given as `X_FILE`, the path of a file that holds its value, as container secrets
 import logging
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from environs import FileAwareEnv
 
@@ -37,8 +38,12 @@ ALLOWED_HOSTS = [
 # The service is reached through a proxy that ends TLS and sets X-Forwarded-Proto itself.
 HTTPS = env.bool("HTTPS", default=False)
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
+# Whether every subdomain of the admin's host speaks TLS, for a year, is not for this service to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+DEFAULT_EXCEPTION_REPORTER_FILTER = "piesite.error_reports.ErrorReportFilter"
 
 INSTALLED_APPS = [
     "daphne",  # first: `runserver` then serves sockets too
@@ -58,8 +63,10 @@ INSTALLED_APPS = [
     "realtime",
 ]
 MIDDLEWARE = [
+    "piesite.security.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "piesite.security.ClusterHosts",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -104,6 +111,7 @@ else:
 
 # Messages go by all of them, each channel by one; the first holds the rest: counts, presence, the cache.
 REDIS_URLS: list[str] = env.list("REDIS_URL", default=[])
+CACHES: dict[str, dict[str, Any]]
 if REDIS_URLS:
     CHANNEL_LAYERS = {
         "default": {
@@ -128,7 +136,12 @@ else:
             "CONFIG": {"capacity": 10_000, "group_expiry": 10 * 365 * 86400},
         }
     }
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "OPTIONS": {"MAX_ENTRIES": 100_000},  # or strangers would push each other's counters out
+        }
+    }
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

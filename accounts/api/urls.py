@@ -1,7 +1,7 @@
 """Routes of the management API."""
 
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from .views import PRIMARY_KEY, AccountViewSet, AuditViewSet, ClusterViewSet, KeyViewSet, MemberViewSet, TokenView
@@ -17,7 +17,7 @@ of_an_account.register("audit", AuditViewSet)
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
     path("", include(router.urls)),
     re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(of_an_account.urls)),
 ]

@@ -5,6 +5,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from knox.models import get_token_model
 from rest_framework import mixins, status, viewsets
@@ -41,6 +43,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 PRIMARY_KEY = "[0-9]{1,18}"
 
 
+@method_decorator(sensitive_post_parameters(), name="dispatch")
 class TokenView(APIView):
     """Tokens of this API."""
 
@@ -54,6 +57,7 @@ class TokenView(APIView):
     def get_throttles(self) -> list[Any]:
         return [LoginThrottle()] if self.request.method == "POST" else super().get_throttles()
 
+    @sensitive_variables()
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Obtain a token with name and password."""
@@ -262,6 +266,7 @@ class KeyViewSet(Things):
         key = self.get_object()
         return self._with_secret(key, services.rotate_secret(key), status.HTTP_200_OK)
 
+    @sensitive_variables()
     def _with_secret(self, key: ApiKey, secret: str, code: int) -> Response:
         data = {**self.get_serializer(key).data, "secret": secret}
         return Response(data, status=code, headers=NO_STORE)

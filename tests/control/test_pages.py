@@ -1,0 +1,110 @@
+"""In a real browser, every page works under the policy that it is served with, which forbids whatever is inline."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Page, open_page
+from tests.servers import LiveServer
+
+OPERATOR = """
+from django.contrib.auth import get_user_model
+get_user_model().objects.create_superuser("operator", password="operator-password")
+"""
+
+
+@pytest.fixture(scope="module")
+def service(start: Callable[..., LiveServer]) -> LiveServer:
+    server = start("serve")
+    server.manage("shell", "-v", "0", "-c", OPERATOR)
+    return server
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    async with open_page(tmp_path / "profile") as page:
+        yield page
+
+
+async def nothing_was_forbidden(page: Page) -> bool:
+    assert await page.evaluate("violations") == []
+    assert page.errors == []
+    return True
+
+
+async def test_a_browser_that_is_told_something_forbidden_says_so(page: Page, service: LiveServer) -> None:
+    await page.open(service.url("/", scheme="http", host="localhost"))
+    await page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.inline = 1'}))"
+    )
+    await page.wait_for("violations.length")
+    assert await page.evaluate("window.inline") is None
+    assert await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 'refused')") == "refused"
+    assert [violation[:2] for violation in await page.evaluate("violations")] == [
+        ["script-src-elem", "inline"],
+        ["connect-src", "http://127.0.0.1:9/"],
+    ]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "demo.localhost"])
+async def test_the_socket_tester_connects_to_a_cluster_and_publishes(
+    page: Page, service: LiveServer, secrets: dict[str, str], host: str
+) -> None:
+    await page.open(service.url("/", scheme="http", host=host))
+    await page.evaluate("document.getElementById('connect-both').click()")
+    await page.wait_for("document.querySelectorAll('.state[data-state=open]').length === 2")
+    await page.evaluate(f"document.querySelector('[name=secret]').value = {json.dumps(secrets['demo'])}")
+    await page.evaluate("document.getElementById('publish').click()")
+    await page.wait_for("[...document.querySelectorAll('.log')].every((log) => log.textContent.includes('Hello from'))")
+    assert await nothing_was_forbidden(page)
+
+
+async def test_the_documentation_of_the_rest_api_lists_and_tries_its_operations(
+    page: Page, service: LiveServer
+) -> None:
+    await page.open(service.url("/api/v1/docs/", scheme="http", host="localhost"))
+    await page.wait_for("document.querySelectorAll('.opblock').length > 15")
+    await page.evaluate("document.querySelector('.opblock-get .opblock-summary-control').click()")
+    await page.wait_for("document.querySelector('.try-out__btn')")
+    await page.evaluate("document.querySelector('.try-out__btn').click()")
+    await page.wait_for("document.querySelector('.execute')")
+    await page.evaluate("document.querySelector('.execute').click()")
+    await page.wait_for("document.querySelector('.live-responses-table')?.textContent.includes('credentials')")
+    # The one complaint is of the answer itself: nobody is logged in.
+    assert [error for error in page.errors if " 401 " not in error] == []
+    assert await page.evaluate("violations") == []
+
+
+async def test_the_admin_works(page: Page, service: LiveServer) -> None:
+    def url(path: str) -> str:
+        return service.url(f"/admin/{path}", scheme="http", host="localhost")
+
+    await page.open(url(""))
+    await page.evaluate(
+        "Object.assign(document.querySelector('[name=username]'), {value: 'operator'});"
+        "Object.assign(document.querySelector('[name=password]'), {value: 'operator-password'});"
+        "document.querySelector('#login-form').submit()"
+    )
+    await page.wait_for("location.pathname === '/admin/' && document.readyState === 'complete'")
+    for path in ("", "accounts/account/", "accounts/apikey/", "accounts/auditentry/", "auth/user/add/"):
+        await page.open(url(path))
+        assert await nothing_was_forbidden(page)
+    # Adding a row to an inline, and completing what is typed, is the work of the admin's scripts.
+    await page.open(url("accounts/account/add/"))
+    await page.evaluate("document.querySelector('#memberships-group .add-row a').click()")
+    await page.wait_for("document.querySelector('#memberships-0 .select2-selection')")
+    await page.evaluate("void django.jQuery('#id_memberships-0-user').select2('open')")
+    await page.wait_for("document.querySelector('.select2-results')?.textContent.includes('stranger')")
+    assert await nothing_was_forbidden(page)
+    await page.open(url("accounts/cluster/"))
+    await page.evaluate("document.querySelector('.field-cluster_id a').click()")
+    await page.wait_for("document.querySelector('.breadcrumbs') && document.querySelector('#keys-group .add-row a')")
+    await page.evaluate("document.querySelector('#keys-group .add-row a').click()")
+    await page.evaluate(
+        "document.querySelector('#keys-group .dynamic-keys:not(.has_original) [name$=-label]').value = 'new'"
+    )
+    await page.evaluate("document.querySelector('[name=_save]').click()")
+    await page.wait_for("document.body.textContent.includes('Copy these secrets now')")
+    assert await nothing_was_forbidden(page)

@@ -1,0 +1,225 @@
+"""Secrets, passwords and tokens stay out of logs, error pages, error mails and the text of objects."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.core import mail
+from django.db.models.signals import post_save, pre_save
+from django.dispatch import Signal
+from django.test import Client
+from django.utils.log import AdminEmailHandler
+from knox.models import AuthToken
+from pytest_django import Settings
+
+from accounts import crypto, services
+from accounts.access import find_access
+from accounts.models import ApiKey, AuditEntry, Cluster
+from tests.servers import LiveServer
+
+PASSWORD = "correct-horse-battery"
+ENCRYPTION_KEY = "encryption-key-" * 3
+REDIS_PASSWORD = "redis-password"
+
+
+@contextmanager
+def broken(signal: Signal, sender: Any) -> Iterator[list[Any]]:
+    """Have what sends a signal fail there; yields what it was sent for."""
+    seen: list[Any] = []
+
+    def fail(**values: Any) -> None:
+        seen.append(values.get("instance"))
+        raise RuntimeError("it broke")
+
+    signal.connect(fail, sender=sender)
+    try:
+        yield seen
+    finally:
+        signal.disconnect(fail, sender=sender)
+
+
+@pytest.fixture
+def report(settings: Settings) -> Iterator[Callable[[], str]]:
+    """What Django mails to the admins of what went wrong, with all variables of all frames."""
+    settings.ADMINS = [("Ops", "ops@example.com")]
+    settings.ENCRYPTION_KEYS = [ENCRYPTION_KEY]
+    settings.REDIS_URL = f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0"
+    handler = AdminEmailHandler(include_html=True)
+    logger = logging.getLogger("django.request")
+    logger.addHandler(handler)
+
+    def reported() -> str:
+        (message,) = mail.outbox
+        ((html, _),) = message.alternatives  # type: ignore[attr-defined]
+        assert "it broke" in html or "no_such_table" in html
+        assert "REDIS_URL" in html
+        return f"{message.subject} {message.body} {html}"
+
+    yield reported
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(params=[False, True], ids=["for everybody", "with DEBUG"])
+def client(request: pytest.FixtureRequest, settings: Settings, db: None) -> Client:
+    """A client of a server that breaks; with DEBUG, it is shown all about it."""
+    settings.DEBUG = request.param
+    User.objects.create_superuser("ada", password=PASSWORD)
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def ada(client: Client) -> User:
+    user = User.objects.get(username="ada")
+    client.force_login(user)
+    return user
+
+
+def holds_none(text: str, *secrets: str) -> bool:
+    for secret in (PASSWORD, ENCRYPTION_KEY, REDIS_PASSWORD, *secrets):
+        assert secret
+        assert secret not in text
+    return True
+
+
+class TestWhatBreaks:
+    def test_while_a_key_is_issued(self, client: Client, ada: User, report: Callable[[], str]) -> None:
+        services.create_cluster(services.create_account("Acme", ada), "acme")
+        with broken(post_save, ApiKey) as issued:
+            answer = client.post("/api/v1/keys/", {"cluster": "acme", "label": "web"}, content_type="application/json")
+        assert answer.status_code == 500
+        secret = crypto.decrypt(issued[0].secret_ciphertext)
+        text = report()
+        assert "issue_key" in text
+        assert holds_none(text + answer.content.decode(), secret)
+
+    @pytest.mark.parametrize("door", ["rest", "admin"])
+    def test_while_a_secret_is_rotated(self, client: Client, ada: User, report: Callable[[], str], door: str) -> None:
+        cluster = services.create_cluster(services.create_account("Acme", ada), "acme")
+        key, secret = services.issue_key(cluster, "web")
+        rotated: list[str] = []
+
+        def see(instance: AuditEntry, **_: Any) -> None:
+            rotated.append(crypto.decrypt(ApiKey.objects.get().secret_ciphertext))
+
+        pre_save.connect(see, sender=AuditEntry)
+        try:
+            with broken(post_save, AuditEntry):
+                if door == "rest":
+                    answer = client.post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
+                else:
+                    form = {"action": "rotate_secrets", "_selected_action": [key.pk]}
+                    answer = client.post("/admin/accounts/apikey/", form)
+        finally:
+            pre_save.disconnect(see, sender=AuditEntry)
+        assert answer.status_code == 500
+        assert rotated[0] != secret
+        text = report()
+        assert "rotate_secret" in text
+        assert holds_none(text + answer.content.decode(), secret, rotated[0])
+
+    @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+    def test_while_a_token_is_made(self, client: Client, report: Callable[[], str], content_type: str) -> None:
+        body = f'{{"username": "ada", "password": "{PASSWORD}"}}'
+        if "json" not in content_type:
+            body = f"username=ada&password={PASSWORD}"
+        with broken(post_save, AuthToken):
+            answer = client.post("/api/v1/token/", body, content_type=content_type)
+        assert answer.status_code == 500
+        text = report()
+        assert "create" in text
+        assert holds_none(text + answer.content.decode())
+
+    def test_while_somebody_logs_in_at_the_admin(self, client: Client, report: Callable[[], str]) -> None:
+        with broken(user_logged_in, None):
+            answer = client.post("/admin/login/", {"username": "ada", "password": PASSWORD})
+        assert answer.status_code == 500
+        assert holds_none(report() + answer.content.decode())
+
+    def test_while_attempts_to_log_in_cannot_be_counted(
+        self, client: Client, report: Callable[[], str], settings: Settings
+    ) -> None:
+        cache = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "no_such_table"}
+        settings.CACHES = {"default": cache}
+        answers = [
+            client.post("/api/v1/token/", {"username": "ada", "password": PASSWORD}, content_type="application/json"),
+            client.post("/admin/login/", {"username": "ada", "password": PASSWORD}),
+        ]
+        assert [answer.status_code for answer in answers] == [500, 500]
+        assert not AuthToken.objects.exists()
+        assert "sessionid" not in client.cookies
+        mails = [mail.outbox.pop(), mail.outbox.pop()]
+        for answer, message in zip(answers, mails, strict=True):
+            mail.outbox.append(message)
+            assert holds_none(report() + answer.content.decode())
+            mail.outbox.clear()
+
+    def test_with_a_token_in_the_request(self, client: Client, ada: User, report: Callable[[], str]) -> None:
+        client.logout()
+        _, token = AuthToken.objects.create(ada)
+        with broken(post_save, AuditEntry):
+            answer = client.post(
+                "/api/v1/accounts/",
+                {"name": "x"},
+                headers={"Authorization": f"Token {token}", "jwt": "the.jwt.itself"},
+                content_type="application/json",
+            )
+        assert answer.status_code == 500
+        assert holds_none(report() + answer.content.decode(), token, "the.jwt.itself")
+
+    def test_with_a_session_in_the_request(self, client: Client, ada: User, report: Callable[[], str]) -> None:
+        with broken(post_save, AuditEntry):
+            answer = client.post("/api/v1/accounts/", {"name": "x"}, content_type="application/json")
+        assert answer.status_code == 500
+        assert holds_none(report() + answer.content.decode(), client.cookies["sessionid"].value)
+
+
+def test_objects_show_no_secret_as_text(cluster: Cluster) -> None:
+    issued = services.issue_key(cluster, "web")
+    access = find_access(issued.key.public_key)
+    assert access is not None
+    assert access.secret == issued.secret
+    for thing in (issued, issued.key, access, vars(issued.key)):
+        assert issued.secret not in f"{thing!r} {thing}"
+    assert issued.key.public_key in repr(access)
+
+
+def test_tokens_and_passwords_are_not_in_the_database(client: Client, ada: User) -> None:
+    answer = client.post("/api/v1/token/", {"username": "ada", "password": PASSWORD}, content_type="application/json")
+    token = answer.json()["token"]
+    kept = f"{list(AuthToken.objects.values())} {list(User.objects.values())}"
+    assert PASSWORD not in kept
+    assert token not in kept
+    (row,) = AuthToken.objects.all()
+    assert row.expiry is not None
+
+
+async def test_the_most_talkative_log_of_a_running_server_has_none(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    server = start("daphne", "--access-log", "-", DEBUG="1", LOG_LEVEL="DEBUG")
+    seen = ["owner-password", secrets["demo"]]
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, timeout=30) as client:
+        person = {"username": "owner", "password": "owner-password"}
+        assert (await client.post("/admin/login/", data=person)).status_code == 403
+        for body in ({"json": person}, {"data": person}):
+            answer = await client.post("/api/v1/token/", **body)  # type: ignore[arg-type]
+            assert answer.status_code == 200
+        token = answer.json()["token"]
+        client.headers["Authorization"] = f"Token {token}"
+        issued = (await client.post("/api/v1/keys/", json={"cluster": "demo", "label": "new"})).json()
+        rotated = (await client.post(f"/api/v1/keys/{issued['public_key']}/rotate-secret/")).json()
+        seen += [token, issued["secret"], rotated["secret"]]
+        for secret in (rotated["secret"], "wrong-secret"):
+            body = {"key": issued["public_key"], "secret": secret, "channelId": "1", "message": "x"}
+            await client.post("/api/publish", json=body)
+        assert (await client.delete("/api/v1/token/")).status_code == 204
+        seen.append("wrong-secret")
+    assert "/rotate-secret/" in server.log
+    for secret in seen:
+        assert secret not in server.log, json.dumps(server.log)
