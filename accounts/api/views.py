@@ -1,5 +1,6 @@
 """The management API: thin doors to the services, for what the person who asks can see."""
 
+import re
 from typing import Any
 
 from django.db import transaction
@@ -11,7 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from knox.models import get_token_model
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -203,7 +204,9 @@ class ClusterViewSet(Things):
         account = self.request.query_params.get("account")
         if self.action != "list" or account is None:
             return clusters
-        return clusters.filter(account=int(account)) if _is_primary_key(account) else clusters.none()
+        if not re.fullmatch(PRIMARY_KEY, account):
+            raise ValidationError({"account": ["Give the ID of an account, a whole number."]})
+        return clusters.filter(account=int(account))
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         values = serializer.validated_data
@@ -272,5 +275,9 @@ class KeyViewSet(Things):
         return Response(data, status=code, headers=NO_STORE)
 
 
-def _is_primary_key(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 18
+@extend_schema(exclude=True)
+class NoRoute(APIView):
+    """What is no path of this API is told in JSON too."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise NotFound

@@ -18,6 +18,7 @@ from tests.control.conftest import As, secret_of
 from tests.control.test_admin import act, inline
 
 pytestmark = pytest.mark.django_db(transaction=True)
+JSON = "application/json"
 NEW_KEY = {
     "protects_channels": [None, False],
     "allows_client_messages": [None, True],
@@ -156,9 +157,9 @@ def test_it_says_who_did_it_and_by_which_door(
 def test_a_token_s_person_is_who_did_it(client: Client, owner: User, account: Account) -> None:
     taken()
     person = {"username": "owner", "password": "owner-password"}
-    token = client.post("/api/v1/token/", person).json()["token"]
+    token = client.post("/api/v1/token/", person, content_type=JSON).json()["token"]
     headers = {"Authorization": f"Token {token}"}
-    client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"}, headers=headers)
+    client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"}, headers=headers, content_type=JSON)
     assert who() == [("rest", "owner", owner.pk, "created", "cluster")]
 
 

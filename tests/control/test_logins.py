@@ -11,6 +11,8 @@ from pytest_django import Settings
 
 from tests.servers import LiveServer, free_port
 
+JSON = "application/json"
+
 
 def log_in(client: Client, name: str, password: str, address: str) -> bool:
     """Whether a login at the admin succeeds."""
@@ -63,8 +65,8 @@ def test_an_attempt_counts_at_whichever_door(client: Client, admin_user: User) -
     person = {"username": "admin", "password": "wrong"}
     for _ in range(5):
         assert not log_in(client, "admin", "wrong", "192.0.2.1")
-        assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.2").status_code == 400
-    assert client.post("/api/v1/token/", person, REMOTE_ADDR="192.0.2.3").status_code == 429
+        assert client.post("/api/v1/token/", person, content_type=JSON, REMOTE_ADDR="192.0.2.2").status_code == 400
+    assert client.post("/api/v1/token/", person, content_type=JSON, REMOTE_ADDR="192.0.2.3").status_code == 429
     assert not log_in(client, "admin", "password", "192.0.2.3")
 
 
@@ -72,7 +74,7 @@ def test_nobody_guesses_while_attempts_cannot_be_counted(client: Client, admin_u
     redis = f"redis://127.0.0.1:{free_port()}/0"
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
     person = {"username": "admin", "password": "password"}
-    answer = client.post("/api/v1/token/", person)
+    answer = client.post("/api/v1/token/", person, content_type=JSON)
     assert (answer.status_code, answer.json()) == (503, {"detail": "Redis cannot be reached; try again soon."})
     page = client.post("/admin/login/", person)
     assert "Redis cannot be reached; try again soon." in page.content.decode()

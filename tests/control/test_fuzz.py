@@ -1,0 +1,61 @@
+"""What the REST API's own schema allows is tried, and much of what it does not: no answer is outside of it.
+
+In CI each operation gets a few dozen requests, the same each time. `FUZZ_EXAMPLES=2000 .venv/bin/pytest
+tests/control/test_fuzz.py` looks for longer and each time elsewhere.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PROJECT, LiveServer
+
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+NO_THROTTLE = {"API_USER_RATE": "1000000/s", "API_ANON_RATE": "1000000/s", "API_LOGIN_RATE": "1000000/s"}
+TOKEN = """
+from django.contrib.auth import get_user_model
+from knox.models import AuthToken
+print(AuthToken.objects.create(get_user_model().objects.get(username="owner"))[1])
+"""
+CONFIG = """
+[checks]
+# A valid reference is to something that exists and a valid name to none, which no schema can say.
+positive_data_acceptance.enabled = false
+# What means the same is taken too: a text of a number, 1 for true, and in a form a text for a list of one.
+negative_data_rejection.enabled = false
+"""
+
+
+@pytest.mark.timeout(100_000 if EXAMPLES else 240)
+@pytest.mark.parametrize(
+    "operations",
+    [
+        pytest.param(["--exclude-operation-id", "token_destroy"], id="by an owner"),
+        # Whose token is void after the first one.
+        pytest.param(["--include-operation-id", "token_destroy"], id="revoking a token"),
+    ],
+)
+def test_no_answer_is_outside_the_schema(
+    start: Callable[..., LiveServer], tmp_path: Path, operations: list[str]
+) -> None:
+    server = start("serve", **NO_THROTTLE)
+    token = server.manage("shell", "-v", "0", "-c", TOKEN).strip()
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", server.url("/api/v1/schema/", scheme="http")),
+            *("--header", f"Authorization: Token {token}", *operations),
+            *("--max-examples", EXAMPLES or "15", *(() if EXAMPLES else ("--seed", "1"))),
+            *("--generation-database", "none", "--no-color", "--warnings", "off"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in server.log
