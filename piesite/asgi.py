@@ -10,6 +10,9 @@ http_application = get_asgi_application()
 
 from realtime.cluster_api import ClusterApi  # noqa: E402  (needs the apps that the line above loads)
 from realtime.health import Health  # noqa: E402
+from realtime.http_limits import HttpLimits  # noqa: E402
 from realtime.routing import websocket_application  # noqa: E402
 
-application = ProtocolTypeRouter({"http": Health(ClusterApi(http_application)), "websocket": websocket_application})
+application = ProtocolTypeRouter(
+    {"http": Health(ClusterApi(HttpLimits(http_application))), "websocket": websocket_application}
+)

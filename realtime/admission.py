@@ -35,6 +35,7 @@ _ON = frozenset(("", "1", "true", "yes", "on"))
 _OFF = frozenset(("0", "false", "no", "off"))
 MAX_UUID_LENGTH = 64
 MAX_USER_LENGTH = 256
+MAX_OPTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,13 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
 
 
 def parse_options(query_string: bytes) -> dict[str, str]:
-    """The parameters of a URL, the first of each name. Bare ones are empty; badly encoded ones are read as can be."""
+    """The parameters of a URL, the first of each name. Bare ones are empty; badly encoded ones are read as can be.
+
+    Raises:
+        Refusal: there are too many.
+    """
+    if query_string.count(b"&") >= MAX_OPTIONS:
+        raise Refusal(BAD_REQUEST.saying(f"A URL has at most {MAX_OPTIONS} options."))
     pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, errors="replace")
     return dict(reversed(pairs))
 

@@ -27,6 +27,10 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         "MAX_MESSAGE_BYTES": 1,
         "MAX_BACKLOG_BYTES": 1,
         "MAX_CONNECTIONS": 0,
+        "MAX_CONNECTIONS_PER_ADDRESS": 1,
+        "CONNECTS_PER_MINUTE_PER_ADDRESS": 1,
+        "REQUESTS_PER_MINUTE_PER_ADDRESS": 1,
+        "MAX_HTTP_PER_ADDRESS": 1,
         "DRAIN_SECONDS": 0,
         "KEY_CACHE_SECONDS": 0,
     }

@@ -34,6 +34,7 @@ TOO_BIG = Close(1009, "too_big", "The message is larger than this server accepts
 RESTARTING = Close(1012, "restarting")
 OVER_CAPACITY = Close(1013, "over_capacity")
 NO_DATABASE = Close(1013, "no_database")
+TOO_MANY_OF_ADDRESS = Close(1013, "too_many_of_address")
 BAD_REQUEST = Close(
     4000, "bad_request", "Connect to /v3/CHANNEL_ID with 1 to 128 letters, digits, _ or - as the channel ID."
 )

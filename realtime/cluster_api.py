@@ -18,11 +18,12 @@ from django.db import Error as DatabaseError
 
 from accounts.access import KeyAccess, any_allowed_origins, can_be_a_key
 
+from .addresses import client_network
 from .admission import CHANNEL_PATH, origin_matches
 from .bus import group_name
 from .conf import conf
 from .frames import Message, compact_json, frame_size
-from .limits import Guesses, seconds_to_midnight
+from .limits import Attempts, seconds_to_midnight
 from .node import Node, current_node, message_limit
 
 logger = logging.getLogger(__name__)
@@ -34,10 +35,6 @@ Header = tuple[bytes, bytes]
 Values = Mapping[str, Any]
 
 MAX_BATCH_MESSAGES = 1_000
-MAX_BATCH_BYTES = 16 * 1024 * 1024
-# JSON may write a byte of a message as six (`\u0000`); beside the message there is little.
-JSON_BYTES_A_BYTE = 6
-MAX_OTHER_BYTES = 64 * 1024
 # How much JSON is parsed of who has not shown a right key and secret yet: a millisecond or two of the loop's time.
 MAX_UNKNOWN_BYTES = 64 * 1024
 _KEY_MEMBER = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{60})"')
@@ -81,8 +78,8 @@ class ClusterApi:
             others: the ASGI application for all other paths.
         """
         self._others = others
-        self._guesses_at_key = Guesses(MAX_GUESSES_AT_KEY)
-        self._guesses_of_address = Guesses(MAX_GUESSES_OF_ADDRESS)
+        self._guesses_at_key = Attempts(MAX_GUESSES_AT_KEY)
+        self._guesses_of_address = Attempts(MAX_GUESSES_OF_ADDRESS)
         self._preflights = Preflights()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -105,16 +102,16 @@ class ClusterApi:
             values: Values = {
                 name: headers[name.encode()].decode("latin-1") for name in CREDENTIALS if name.encode() in headers
             }
-            address = _client_address(scope, headers)
+            network = client_network(scope, conf().num_proxies)
             if operation.method == "POST":
                 body = await _read(receive, headers, operation.max_body_bytes())
                 begun = node.loop.time()
                 if len(body) > MAX_UNKNOWN_BYTES:
-                    await self._authenticate(node, address, {**values, **_peek(body)})
+                    await self._authenticate(node, network, {**values, **_peek(body)})
                 values = {**values, **_parse(body)}
                 if values.get("key") is None or values.get("secret") is None:
                     raise Problem(400, NO_KEY)
-            access = await self._authenticate(node, address, values)
+            access = await self._authenticate(node, network, values)
             if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
                 cors = _allow(origin)
             content = await operation.run(node, access, values)
@@ -128,7 +125,7 @@ class ClusterApi:
             if operation.method == "POST":
                 node.tally.publish_seconds.observe(node.loop.time() - begun)
 
-    async def _authenticate(self, node: Node, address: object, values: Values) -> KeyAccess:
+    async def _authenticate(self, node: Node, network: str | None, values: Values) -> KeyAccess:
         """The key that a request is sent with.
 
         Raises:
@@ -146,17 +143,17 @@ class ClusterApi:
         expected = (access and access.secret) or "-" * len(secret)
         is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
         if access is None or access.secret is None or access.revoked or not is_right:
-            self._refuse_guess(address, key)
+            self._refuse_guess(network, key)
         if access.account_suspended:
             raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
         if not access.cluster_enabled:
             raise Problem(403, "The cluster is switched off; its owner can switch it on.")
         return access
 
-    def _refuse_guess(self, address: object, key: str) -> NoReturn:
-        wait = self._guesses_of_address.note(address)
+    def _refuse_guess(self, network: str | None, key: str) -> NoReturn:
+        wait = self._guesses_of_address.note(network)
         if can_be_a_key(key):
-            wait = max(wait, self._guesses_at_key.note((address, key)))
+            wait = max(wait, self._guesses_at_key.note((network, key)))
         if wait:
             sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
             raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
@@ -247,17 +244,6 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _client_address(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> object:
-    """Where a request comes from; behind proxies of ours, what they say of it."""
-    proxies = conf().num_proxies
-    if proxies and headers.get(b"x-forwarded-for"):
-        # Some proxies add theirs to the line, others write a line of their own.
-        lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        forwarded = b",".join(lines).split(b",")
-        return forwarded[-min(proxies, len(forwarded))].strip()
-    return scope["client"][0] if scope.get("client") else None
-
-
 def _peek(body: bytes) -> dict[str, str]:
     """Key and secret as a body that is not parsed yet seems to give them."""
     found = {"key": _KEY_MEMBER.search(body), "secret": _SECRET_MEMBER.search(body)}
@@ -335,17 +321,9 @@ async def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
     return compact_json({"domains": access.allowed_origins}).encode()
 
 
-def _publish_bytes() -> int:
-    return JSON_BYTES_A_BYTE * conf().max_message_bytes + MAX_OTHER_BYTES
-
-
-def _batch_bytes() -> int:
-    return max(MAX_BATCH_BYTES, _publish_bytes())
-
-
 OPERATIONS = {
-    "/api/publish": Operation("POST", _publish, _publish_bytes),
-    "/api/publish/batch": Operation("POST", _publish_batch, _batch_bytes),
+    "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes),
+    "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes),
     "/api/connections": Operation("GET", _connections),
     "/api/connections/sum": Operation("GET", _connections_sum),
     "/api/domains": Operation("GET", _domains),

@@ -9,6 +9,11 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+# JSON may write a byte of a message as six (`\u0000`); beside the message there is little.
+JSON_BYTES_A_BYTE = 6
+MAX_OTHER_BYTES = 64 * 1024
+
 
 def _connections_that_fit() -> int:
     """As many connections as this process may have open files, less some for databases, logs and listeners."""
@@ -26,6 +31,14 @@ class Conf:
     """How much may wait for a client that reads slowly, in bytes; one for which more waits is closed with 4100."""
     max_connections: int = 0
     """How many connections this node holds; further ones are told to come back later (1013). 0: as many as files."""
+    max_connections_per_address: int = 10_000
+    """How many of them one address has; further ones are told to come back later (1013)."""
+    connects_per_minute_per_address: int = 6_000
+    """How often one address may try to connect; more often it is told to come back later (1013)."""
+    requests_per_minute_per_address: int = 1_200
+    """How many requests one address may send for pages, admin and REST API; more are answered with 429."""
+    max_http_per_address: int = 1_000
+    """How many TCP connections that are no sockets one address has, without proxies of ours; further ones are cut."""
     drain_seconds: float = 10.0
     """Over how long a node that is told to stop spreads the closing of its connections, in seconds."""
     key_cache_seconds: float = 30.0
@@ -38,6 +51,16 @@ class Conf:
     """How many proxies of ours a client's address comes through, as the management API counts them."""
     cluster_domains: tuple[str, ...] = ("localhost",)
     """The domains under which clusters live, lower case."""
+
+    @property
+    def max_publish_bytes(self) -> int:
+        """The largest request that publishes one message."""
+        return JSON_BYTES_A_BYTE * self.max_message_bytes + MAX_OTHER_BYTES
+
+    @property
+    def max_request_bytes(self) -> int:
+        """The largest body of any request."""
+        return max(MAX_BATCH_BYTES, self.max_publish_bytes)
 
 
 @cache

@@ -9,6 +9,7 @@ from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
 from . import commands, wire
+from .addresses import client_network
 from .admission import Admission, admit
 from .closes import NO_DATABASE, TOO_BIG, TOO_FAST, Refusal
 from .conf import conf
@@ -52,7 +53,9 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         outlet = _outlet(send, self.node.tally.closes)
         try:
             try:
-                connection = self.node.open(await self._admit(scope), outlet)
+                network = client_network(scope, conf().num_proxies)
+                self.node.check_address(network)
+                connection = self.node.open(await self._admit(scope), outlet, network)
             except Refusal as refusal:
                 self.node.tally.refusals[refusal.close.reason] += 1
                 await send({"type": "websocket.accept"})

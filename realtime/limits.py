@@ -1,4 +1,4 @@
-"""Quotas as counters, and how often a wrong secret may be tried. Loop thread only.
+"""Quotas as counters, and how often something may be tried. Loop thread only.
 
 A message costs two subtractions; clock and database are asked only where a counter says that it may be too much.
 """
@@ -33,7 +33,8 @@ PATIENCE_MESSAGES = 50
 # How often what accounts have sent is written down, in seconds.
 SYNC_SECONDS = 5.0
 STOP_SECONDS = 3.0
-MAX_GUESSERS = 10_000
+# How many of those who try something are remembered.
+MAX_REMEMBERED = 10_000
 
 Record = Callable[[Mapping[int, int], date], Awaitable[Mapping[int, int]]]
 
@@ -250,24 +251,25 @@ def seconds_to_midnight() -> int:
     return math.ceil((midnight - now).total_seconds())
 
 
-class Guesses:
-    """Wrong secrets, counted by who tried them, so that trying costs time.
+class Attempts:
+    """How often each of many tries something, in spans of a minute that begin with the first time.
 
-    A right one is never refused, whoever else has tried: what keeps it from being guessed is its length (357 bits).
+    Of wrong secrets: a right one is never refused, whoever else has tried; what keeps it from being guessed is its
+    length (357 bits).
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
-        self._windows: OrderedDict[object, tuple[float, int]] = OrderedDict()
+        self._spans: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
-    def note(self, guesser: object) -> int:
-        """Count a wrong secret. Return how many seconds the guesser has to wait; 0 if it may go on."""
+    def note(self, who: object) -> int:
+        """Count one. Return how many seconds to wait until the next; 0 if there is no need to."""
         now = self._clock()
-        begun, count = self._windows.pop(guesser, (now, 0))
+        begun, count = self._spans.pop(who, (now, 0))
         if now - begun >= 60:
             begun, count = now, 0
-        self._windows[guesser] = (begun, count + 1)
-        if len(self._windows) > MAX_GUESSERS:
-            self._windows.popitem(last=False)
+        self._spans[who] = (begun, count + 1)
+        if len(self._spans) > MAX_REMEMBERED:
+            self._spans.popitem(last=False)
         return 0 if count < self._per_minute else max(int(begun + 60 - now), 1)

@@ -7,6 +7,7 @@ other threads is `Node.call`.
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
@@ -21,13 +22,13 @@ from accounts.usage import record_messages
 from . import wire
 from .admission import Admission
 from .bus import Bus
-from .closes import OVER_CAPACITY, RESTARTING, Close, Refusal
+from .closes import OVER_CAPACITY, RESTARTING, TOO_MANY_OF_ADDRESS, Close, Refusal
 from .conf import conf
 from .frames import Frames, Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
 from .lag import Lag
-from .limits import Bucket, Limits, users_of
+from .limits import Attempts, Bucket, Limits, users_of
 from .outlets import Outlet
 from .presence import EVENT as PRESENCE_EVENT
 from .presence import Presence, RedisPresence
@@ -45,15 +46,16 @@ GOODBYE_SECONDS = 3.0
 class Connection(Member):
     """One admitted connection."""
 
-    __slots__ = ("admission", "allows_client_messages", "bucket", "ended", "max_frame_bytes", "room", "use")
+    __slots__ = ("admission", "allows_client_messages", "bucket", "ended", "max_frame_bytes", "network", "room", "use")
 
-    def __init__(self, admission: Admission, outlet: Outlet, limits: Limits) -> None:
+    def __init__(self, admission: Admission, outlet: Outlet, limits: Limits, network: str | None) -> None:
         """
         Raises:
             Refusal: a quota does not allow it.
         """
         super().__init__(outlet, echo=admission.notify_self)
         self.admission = admission
+        self.network = network
         self.room: Room | None = None
         self.ended: Close | None = None
         self.use = limits.open(admission.access)
@@ -107,6 +109,8 @@ class Node:
             self.presence = Presence(self.id, conf().max_backlog_bytes)
         self.limits = Limits(self.shares, database_sync_to_async(record_messages))
         self.connections: set[Connection] = set()
+        self._of_network: Counter[str | None] = Counter()
+        self._attempts = Attempts(conf().connects_per_minute_per_address)
         self.is_draining = self._is_hurried = False
 
     def start(self) -> None:
@@ -133,15 +137,32 @@ class Node:
         if len(self.connections) >= conf().max_connections:
             raise Refusal(OVER_CAPACITY)
 
-    def open(self, admission: Admission, outlet: Outlet) -> Connection:
+    def check_address(self, network: str | None) -> None:
+        """Count an attempt to connect.
+
+        Raises:
+            Refusal: its address has too many connections, or tries too often.
+        """
+        if network is not None and (
+            self._attempts.note(network) or self._of_network[network] >= conf().max_connections_per_address
+        ):
+            raise Refusal(TOO_MANY_OF_ADDRESS)
+
+    def open(self, admission: Admission, outlet: Outlet, network: str | None) -> Connection:
         """Make a connection, which counts from now on until it leaves.
+
+        Args:
+            admission: what it may do.
+            outlet: the way to the client.
+            network: where it comes from.
 
         Raises:
             Refusal: the node or a quota has no room for it.
         """
         self.check_capacity()
-        connection = Connection(admission, outlet, self.limits)
+        connection = Connection(admission, outlet, self.limits, network)
         self.connections.add(connection)
+        self._of_network[network] += 1
         self.tally.opened += 1
         self.shares.add(admission.channel, *users_of(admission.access))
         return connection
@@ -179,6 +200,9 @@ class Node:
         admission = connection.admission
         self.shares.add(admission.channel, *users_of(admission.access), connections=-1)
         self.limits.close(admission.access)
+        self._of_network[connection.network] -= 1
+        if not self._of_network[connection.network]:
+            del self._of_network[connection.network]
         room, connection.room = connection.room, None
         if room is not None:
             self.hub.leave(room, connection)

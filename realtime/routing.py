@@ -6,12 +6,13 @@ URLRouter would raise.
 
 import gc
 
-from . import access_logs, wire
+from . import access_logs, intake, wire
 from .consumers import ChannelConsumer
 
 # Python looks through its objects for cycles at every 700 more of them, and through all of them at every quarter more:
 # half of the CPU time of connecting, and the more the more connections there are. Connections leave few cycles behind.
 gc.set_threshold(10_000, 10, 50)
-wire.install()
+if wire.install():
+    intake.install()
 access_logs.install()
 websocket_application = ChannelConsumer.as_asgi()

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.types import ConnectionDeny
-from daphne import http_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import abstract, reactor, tcp
@@ -84,6 +83,14 @@ def missing_insides() -> list[str]:
         "daphne: WebRequest(parsePOSTFormSubmission), as Twisted has it": _takes(
             http.Request, "__init__", "parsePOSTFormSubmission"
         ),
+        "twisted: HTTPFactory.protocol, which makes a connection's HTTPChannel": (
+            HTTPFactory.protocol is http._genericHTTPChannelProtocolFactory
+        ),
+        "twisted: HTTPChannel.allHeadersReceived() and its like": all(
+            _takes(http.HTTPChannel, method, "self")
+            for method in ("connectionMade", "allHeadersReceived", "allContentReceived", "loseConnection")
+        ),
+        "twisted: Request.handleContentChunk(data)": _takes(http.Request, "handleContentChunk", "data"),
         "daphne: HTTPFactory makes WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
         "twisted: HTTPFactory.log(request)": _takes(HTTPFactory, "log", "request"),
         "daphne: onMessage(payload, isBinary)": _takes(WebSocketProtocol, "onMessage", "payload", "isBinary"),
@@ -446,9 +453,7 @@ def install() -> bool:
         return False
     ServerProtocol.maxMessagePayloadSize = ServerProtocol.maxFramePayloadSize = conf().max_message_bytes
     WebSocketFactory.protocol = ServerProtocol
-    # Twisted would parse forms, which applications do by themselves, and format a line a request for a log that nobody
-    # opened (Daphne has its own): a fifth of the time of a small POST.
-    http_protocol.WebRequest = partial(WebRequest, parsePOSTFormSubmission=False)
+    # Twisted would format a line a request for a log that nobody opened (Daphne has its own).
     HTTPFactory.log = _log_nothing
     return True
 

@@ -104,6 +104,11 @@ class LiveServer:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
+    @property
+    def proc(self) -> Path:
+        """What the kernel tells of the server's process."""
+        return Path(f"/proc/{self.process.pid}")
+
     def cpu_seconds(self) -> float:
         """How much of a core the server's process has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

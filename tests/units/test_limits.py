@@ -12,7 +12,7 @@ from accounts.access import KeyAccess
 from accounts.usage import today
 from realtime import limits
 from realtime.closes import QUOTA_USED_UP, Refusal
-from realtime.limits import Bucket, Guesses, Limits, seconds_to_midnight, users_of
+from realtime.limits import Attempts, Bucket, Limits, seconds_to_midnight, users_of
 from realtime.shares import Shares
 from tests.units.test_admission import ACCESS
 
@@ -298,7 +298,7 @@ def test_a_new_day_begins_at_midnight_utc() -> None:
 
 def test_guesses_are_counted_a_minute_by_who_makes_them() -> None:
     clock = Clock()
-    guesses = Guesses(3, clock.monotonic)
+    guesses = Attempts(3, clock.monotonic)
     assert [guesses.note("a") for _ in range(5)] == [0, 0, 0, 60, 60]
     assert guesses.note("b") == 0
     clock.now += 45
@@ -308,8 +308,8 @@ def test_guesses_are_counted_a_minute_by_who_makes_them() -> None:
 
 
 def test_guessers_are_forgotten_rather_than_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_GUESSERS", 10)
-    guesses = Guesses(1)
+    monkeypatch.setattr(limits, "MAX_REMEMBERED", 10)
+    guesses = Attempts(1)
     for number in range(100):
         guesses.note(number)
-    assert len(guesses._windows) == 10
+    assert len(guesses._spans) == 10

@@ -1,0 +1,66 @@
+"""How many requests for pages, admin and REST API this process takes: of one address, and at once.
+
+Each of them takes a thread while Django works on it, which is time that the sockets do not have.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .addresses import client_network
+from .conf import conf
+from .frames import compact_json
+from .limits import Attempts
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# How many requests Django works on at once, and how many wait for that.
+MAX_AT_ONCE = 16
+MAX_WAITING = 500
+
+TOO_MANY = "Too many requests came from your address; wait {} seconds."
+BUSY = "The server has as many requests as it can work on; try again."
+
+
+class HttpLimits:
+    """Passes requests on to another application, within limits."""
+
+    def __init__(self, others: Callable[..., Awaitable[None]]) -> None:
+        """
+        Args:
+            others: the ASGI application that answers.
+        """
+        self._others = others
+        self._requests = Attempts(conf().requests_per_minute_per_address)
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._waiting = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        network = client_network(scope, conf().num_proxies)
+        wait = self._requests.note(network) if network is not None else 0
+        if wait:
+            await _refuse(send, 429, wait, TOO_MANY.format(wait))
+        elif self._waiting >= MAX_WAITING:
+            await _refuse(send, 503, 1, BUSY)
+        else:
+            self._waiting += 1
+            try:
+                await self._slots.acquire()
+            finally:
+                self._waiting -= 1
+            try:
+                await self._others(scope, receive, send)
+            finally:
+                self._slots.release()
+
+
+async def _refuse(send: Send, status: int, wait: int, sentence: str) -> None:
+    body = compact_json({"error": sentence}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"%d" % wait),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,362 @@
+"""What a stranger does to the port: slow, half, many, large and malformed. All is bounded, and disturbs nobody else."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from realtime import intake
+from tests.clients import Client, channel_path, open_client
+from tests.servers import LiveServer
+from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
+
+MIB = 1024 * 1024
+Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    return start("serve")
+
+
+@pytest.fixture(scope="module")
+def narrow(start: Callable[..., LiveServer]) -> LiveServer:
+    """A server that takes little from one address."""
+    return start(
+        "serve",
+        MAX_CONNECTIONS_PER_ADDRESS="5",
+        CONNECTS_PER_MINUTE_PER_ADDRESS="20",
+        REQUESTS_PER_MINUTE_PER_ADDRESS="10",
+        MAX_HTTP_PER_ADDRESS="20",
+    )
+
+
+@contextlib.asynccontextmanager
+async def raw(server: LiveServer, *, local: str = "127.0.0.1") -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(local, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def seconds_to_the_end(reader: asyncio.StreamReader) -> float:
+    """How long it takes until the server ends a connection."""
+    begun = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(65536):
+            pass
+    return time.monotonic() - begun
+
+
+async def trickle(writer: asyncio.StreamWriter, data: bytes, pause: float = 0.5) -> None:
+    """Send a byte now and then, for ever."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            for byte in data:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(pause)
+
+
+async def is_well(server: LiveServer, keys: dict[str, str], local: str = "127.0.0.9") -> None:
+    """Somebody else, from another address, is served at once."""
+    begun = time.monotonic()
+    async with open_client(server, channel_path("well", keys["demo"]), local_addr=(local, 0)) as client:
+        await client.settle()
+    assert time.monotonic() - begun < 1
+
+
+async def test_a_request_that_is_not_complete_in_time_is_cut(server: LiveServer, keys: dict[str, str]) -> None:
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    heads = [b"", b"GET /v3/1", first, first + b"\r\n" + first, handshake("/v3/1", *GOOD_HANDSHAKE)[:-2]]
+    async with contextlib.AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(raw(server)) for _ in heads[:3] + heads[4:]]
+        slow = [await stack.enter_async_context(raw(server)) for _ in heads]
+        for (_, writer), head in zip(silent, heads[:3] + heads[4:], strict=True):
+            writer.write(head)
+        for (_, writer), head in zip(slow, heads, strict=True):
+            writer.write(head)
+        trickling = [asyncio.create_task(trickle(writer, b"X-A: b\r\n")) for _, writer in slow]
+        ended = await asyncio.gather(*(seconds_to_the_end(reader) for reader, _ in (*silent, *slow)))
+        for task in trickling:
+            task.cancel()
+        assert max(ended) < intake.HEAD_SECONDS + 2 * intake.SWEEP_SECONDS
+    await is_well(server, keys)
+
+
+async def test_thousands_who_say_nothing_take_little_and_keep_nobody_out(
+    server: LiveServer, keys: dict[str, str]
+) -> None:
+    before = server.memory_kib()
+    async with contextlib.AsyncExitStack() as stack:
+        silent = [
+            await stack.enter_async_context(raw(server, local=f"127.0.1.{number % 10 + 1}")) for number in range(3_000)
+        ]
+        assert (server.memory_kib() - before) / len(silent) < 20
+        await is_well(server, keys)
+        ended = await asyncio.gather(*(seconds_to_the_end(reader) for reader, _ in silent))
+        assert max(ended) < intake.HEAD_SECONDS + 5
+    await is_well(server, keys)
+
+
+async def test_one_peer_has_so_many_connections_that_are_no_sockets(narrow: LiveServer, keys: dict[str, str]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(raw(narrow, local="127.0.2.1")) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        with contextlib.suppress(ConnectionError):  # it may be cut before it is known to be there
+            reader, _ = await stack.enter_async_context(raw(narrow, local="127.0.2.1"))
+            assert await seconds_to_the_end(reader) < 1
+        await is_well(narrow, keys)
+        for _, writer in held[:5]:
+            writer.transport.abort()
+        await asyncio.sleep(0.2)
+        reader, writer = await stack.enter_async_context(raw(narrow, local="127.0.2.1"))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.read(100)).startswith(b"HTTP/1.1 200")
+
+
+async def test_one_address_has_so_many_sockets(narrow: LiveServer, keys: dict[str, str], channel: str) -> None:
+    path, local = channel_path(channel, keys["demo"]), ("127.0.3.1", 0)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_client(narrow, path, local_addr=local)) for _ in range(5)]
+        await clients[0].settle()
+        refused = await stack.enter_async_context(open_client(narrow, path, local_addr=local))
+        assert await refused.ending() == ([], 1013)
+        await is_well(narrow, keys, "127.0.3.2")
+        await clients[0].socket.close()
+        again = await stack.enter_async_context(open_client(narrow, path, local_addr=local))
+        await again.settle()
+
+
+async def test_one_address_connects_so_often_whatever_comes_of_it(narrow: LiveServer, keys: dict[str, str]) -> None:
+    async def connect(local: str, key: str) -> int | None:
+        async with open_client(narrow, channel_path("often", key), local_addr=(local, 0)) as client:
+            if key == keys["demo"]:
+                with contextlib.suppress(ConnectionClosed):
+                    await client.settle()
+                    return None
+            return (await client.ending())[1]
+
+    codes = [await connect("127.0.4.1", "unknown" if number % 2 else keys["demo"]) for number in range(25)]
+    assert codes[:20] == [None, 4001] * 10
+    assert codes[20:] == [1013] * 5
+    assert await connect("127.0.4.2", keys["demo"]) is None
+
+
+async def test_behind_a_proxy_it_is_the_clients_addresses_that_count(
+    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    server = start("serve", NUM_PROXIES="1", MAX_CONNECTIONS_PER_ADDRESS="2", MAX_HTTP_PER_ADDRESS="3")
+    path = channel_path(channel, keys["demo"])
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(forwarded: str) -> Client:
+            headers = {"X-Forwarded-For": forwarded}
+            client = await stack.enter_async_context(open_client(server, path, additional_headers=headers))
+            return client
+
+        for address in ("10.0.0.1", "10.0.0.2", "1.1.1.1, 10.0.0.3", "2001:db8::1", "2001:db8:0:1::1"):
+            for client in [await connect(address) for _ in range(2)]:
+                await client.settle()
+        for address in ("10.0.0.1", "9.9.9.9, 10.0.0.3", "2001:db8::2"):
+            assert (await (await connect(address)).ending())[1] == 1013
+
+
+async def test_one_address_asks_for_so_many_pages(narrow: LiveServer) -> None:
+    async def statuses(local: str, count: int) -> list[int]:
+        transport = httpx.AsyncHTTPTransport(local_address=local)
+        async with httpx.AsyncClient(
+            base_url=narrow.url("", scheme="http"), transport=transport, trust_env=False
+        ) as http:
+            answers = [await http.get("/") for _ in range(count)]
+        for answer in answers:
+            if answer.status_code == 429:
+                assert answer.json()["error"].startswith("Too many requests came from your address; wait ")
+                assert 1 <= int(answer.headers["retry-after"]) <= 60
+        return [answer.status_code for answer in answers]
+
+    assert await statuses("127.0.5.1", 12) == [200] * 10 + [429] * 2
+    assert await statuses("127.0.5.2", 1) == [200]
+
+
+async def test_a_flood_of_pages_leaves_sockets_their_time(server: LiveServer, keys: dict[str, str]) -> None:
+    async def flood(number: int, until: asyncio.Event) -> int:
+        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}")
+        served = 0
+        async with httpx.AsyncClient(
+            base_url=server.url("", scheme="http"), transport=transport, trust_env=False, timeout=30
+        ) as http:
+            while not until.is_set():
+                served += (await http.get("/admin/login/")).status_code == 200
+        return served
+
+    done = asyncio.Event()
+    async with open_client(server, channel_path("flood", keys["demo"])) as client:
+        flooding = [asyncio.create_task(flood(number, done)) for number in range(100)]
+        await asyncio.sleep(1)
+        waits = []
+        for _ in range(40):
+            begun = time.monotonic()
+            await client.settle()
+            waits.append(time.monotonic() - begun)
+            await asyncio.sleep(0.05)
+        threads = len(list((server.proc / "task").iterdir()))
+        done.set()
+        assert sum(await asyncio.gather(*flooding)) > 0
+    print(f"p50 {sorted(waits)[20] * 1000:.0f} ms, at worst {max(waits) * 1000:.0f} ms, with {threads} threads")
+    assert sorted(waits)[20] < 0.25
+    assert threads < 64
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 600 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\r\n" + b" a\r\n" * 10_000 + b"\r\n",
+    ],
+    ids=["a long URL", "a long header", "many headers", "a header of many lines"],
+)
+async def test_a_large_head_is_refused(server: LiveServer, keys: dict[str, str], request_: bytes) -> None:
+    async with raw(server) as (reader, writer):
+        writer.write(request_)
+        answer = b""
+        with contextlib.suppress(ConnectionError):  # what it has not read makes the kernel reset the connection
+            answer = await reader.read(100)
+        assert answer.startswith(b"HTTP/1.1 400") or not answer
+        assert await seconds_to_the_end(reader) < 2
+    await is_well(server, keys)
+
+
+async def test_thousands_of_options_are_refused(server: LiveServer, keys: dict[str, str], channel: str) -> None:
+    path = channel_path(channel, keys["demo"], *["a"] * 5_000)
+    begun = time.monotonic()
+    async with open_client(server, path) as client:
+        assert (await client.ending())[1] == 4000
+    assert time.monotonic() - begun < 1
+
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4",
+        b"Content-Length: 4\r\nContent-Length: 5",
+        b"Content-Length: 4, 4",
+        b"Content-Length: +4",
+        b"Content-Length: 0x4",
+        b"Content-Length: -4",
+        b"Content-Length : 4",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding:\x0bchunked",
+        b"Transfer-Encoding: gzip, chunked",
+    ],
+)
+async def test_a_request_whose_length_can_be_read_in_two_ways_is_refused(server: LiveServer, headers: bytes) -> None:
+    async with raw(server) as (reader, writer):
+        writer.write(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n\r\n0\r\n\r\n" + SMUGGLED)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := await asyncio.wait_for(reader.read(65536), 5):
+                answer += chunk
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_large_body_is_refused_before_it_is_there(
+    server: LiveServer, keys: dict[str, str], chunked: bool
+) -> None:
+    before = server.memory_kib()
+    head = b"POST /api/publish/batch HTTP/1.1\r\nHost: localhost\r\n"
+    async with raw(server) as (reader, writer):
+        if chunked:
+            writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(40):
+                    writer.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
+                    await writer.drain()
+        else:
+            writer.write(head + b"Content-Length: 1000000000000\r\n\r\n")
+        try:
+            answer = await reader.read(1000)
+        except ConnectionError:
+            assert chunked  # what it has not read makes the kernel reset the connection
+        else:
+            assert answer.startswith(b"HTTP/1.1 413 ")
+            assert answer.endswith(b'{"error":"The request is larger than 16777216 bytes; send less at a time."}')
+    assert server.memory_kib() - before < 8 * 1024
+    await is_well(server, keys)
+
+
+async def test_so_many_large_bodies_come_in_at_once(server: LiveServer, keys: dict[str, str]) -> None:
+    head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(intake.MAX_LARGE_BODIES):
+            _, writer = await stack.enter_async_context(raw(server))
+            writer.write(head)
+        await asyncio.sleep(0.3)
+        reader, writer = await stack.enter_async_context(raw(server))
+        writer.write(head)
+        assert (await reader.read(1000)).startswith(b"HTTP/1.1 503 ")
+        await is_well(server, keys)
+    await asyncio.sleep(0.3)
+    async with raw(server) as (reader, writer):
+        writer.write(head)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(10), 0.3)
+
+
+async def test_refused_clients_that_never_close_are_cut(server: LiveServer, keys: dict[str, str]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        readers = []
+        for _ in range(300):
+            reader, writer = await stack.enter_async_context(raw(server))
+            writer.write(handshake("/v3/1?api_key=unknown", *GOOD_HANDSHAKE))
+            readers.append(reader)
+        ended = await asyncio.gather(*map(seconds_to_the_end, readers))
+        assert max(ended) < 10
+    await is_well(server, keys)
+
+
+async def test_clients_that_answer_no_ping_are_cut(
+    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    server = start("daphne", "--ping-interval", "1", "--ping-timeout", "2")
+    async with (
+        open_client(server, channel_path(channel, keys["demo"])) as answers,
+        raw(server) as (reader, writer),
+    ):
+        writer.write(handshake(channel_path(channel, keys["demo"]), *GOOD_HANDSHAKE))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        assert await answers.count() == 2
+        assert await seconds_to_the_end(reader) < 10
+        assert await answers.count() == 1
+
+
+async def test_a_client_whose_network_is_gone_is_counted_no_longer(
+    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    """Half-open TCP: the client's side is frozen, and so neither answers nor ends the connection."""
+    server = start("daphne", "--ping-interval", "1", "--ping-timeout", "2")
+    async with open_client(server, channel_path(channel, keys["demo"])) as stays:
+        gone = socket.create_connection(("127.0.0.1", server.port))
+        gone.sendall(handshake(channel_path(channel, keys["demo"]), *GOOD_HANDSHAKE))
+        deadline = time.monotonic() + 10
+        while await stays.count() != 2:
+            assert time.monotonic() < deadline
+        while await stays.count() != 1:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        gone.close()
