@@ -294,7 +294,7 @@ class AuditEntry(models.Model):
         max_length=150, help_text="The account's ID, the username, the cluster ID or the public key."
     )
     label = models.CharField(max_length=200, help_text="The thing, for people, as it was called then.")
-    changes = models.JSONField(default=dict, help_text="Of each field that was changed: [old, new].")
+    changes = models.JSONField(blank=True, default=dict, help_text="Of each field that was changed: [old, new].")
 
     class Meta:
         verbose_name_plural = "audit entries"

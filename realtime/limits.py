@@ -195,6 +195,11 @@ class Limits:
         use.senders += 1
         return use
 
+    def is_over(self, access: KeyAccess) -> bool:
+        """Whether the account or the key has more connections than it may have, as other nodes let some in too."""
+        account, key = map(self._shares.of_user, users_of(access))
+        return account > access.quotas.account_connections or key > access.quotas.key_connections
+
     def close(self, access: KeyAccess) -> None:
         """Say that a connection counts no more."""
         self._accounts[access.account_id].senders -= 1

@@ -22,7 +22,7 @@ from accounts.usage import record_messages
 from . import wire
 from .admission import Admission
 from .bus import Bus
-from .closes import OVER_CAPACITY, RESTARTING, TOO_MANY_OF_ADDRESS, Close, Refusal
+from .closes import OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, TOO_MANY_OF_ADDRESS, Close, Refusal
 from .conf import conf
 from .frames import Frames, Message, frame_size
 from .hub import Hub, Member, Room
@@ -179,8 +179,12 @@ class Node:
         admission = connection.admission
         await self.bus.join(admission.group)
         await self.shares.written()
+        if connection.ended is None and self.limits.is_over(admission.access):
+            self.tally.refusals[QUOTA_USED_UP.reason] += 1
+            connection.ended = QUOTA_USED_UP
+            self.leave(connection)  # now, so that the next one that is looked at may stay
         await accept()
-        if connection.ended is not None:  # its access was withdrawn while it waited
+        if connection.ended is not None:  # its access may have been withdrawn while it waited
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return

@@ -121,7 +121,7 @@ class Shares:
         """Return when all nodes can know what has been counted so far, or soon if they are out of reach."""
 
     def of_user(self, user: str) -> int:
-        """How many connections an account or a key has, on other nodes as of a second ago."""
+        """How many connections an account or a key has: elsewhere, a second ago or when what is here was written."""
         return self._users.get(user, 0)
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
@@ -155,7 +155,7 @@ class RedisShares(Shares):
         # Tried twice: a connection that Redis has closed meanwhile is no outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self._redis = redis_asyncio.from_url(url, retry=retry, **_options())
-        self._users_elsewhere: Mapping[str, int] = {}
+        self._users_elsewhere: Counter[str] = Counter()
         self._changed_channels: set[Channel] = set()
         self._changed_users: set[str] = set()
         self._changed = asyncio.Event()
@@ -193,7 +193,7 @@ class RedisShares(Shares):
                     await self._progress.wait()
 
     def of_user(self, user: str) -> int:
-        return super().of_user(user) + self._users_elsewhere.get(user, 0)
+        return super().of_user(user) + self._users_elsewhere[user]
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
         self._asked[channel].append(then)
@@ -307,7 +307,8 @@ class RedisShares(Shares):
                 await asyncio.sleep(RENEW_SECONDS)
 
     async def _write(self, channels: set[Channel], users: set[str]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
+        """Write what there is of these, and learn what others have written of the users until then."""
+        pipeline = self._redis.pipeline(transaction=True)
         for cluster_pk, path in channels:
             key = f"{PREFIX}channels:{self._node_id}:{cluster_pk}"
             _put(pipeline, key, path, self._here((cluster_pk, path)))
@@ -315,7 +316,12 @@ class RedisShares(Shares):
             pipeline.sadd(f"{PREFIX}clusters:{self._node_id}", cluster_pk)
         for user in users:
             _put(pipeline, f"{PREFIX}users:{self._node_id}", user, self._users.get(user, 0))
-        await pipeline.execute()
+        for user in users:
+            script, *arguments = _others("users:", "", user)
+            pipeline.eval(script, 1, PREFIX, self._node_id, *arguments)
+        answers = await pipeline.execute()
+        for user, found in zip(users, answers[len(answers) - len(users) :], strict=True):
+            self._users_elsewhere[user] = sum(map(int, found[1::2]))
 
     async def _live(self) -> None:
         """Hold the lease, clean up after nodes that hold none, and look at what the others have."""
@@ -357,7 +363,7 @@ class RedisShares(Shares):
         if self.is_reachable:
             logger.error("Redis is out of reach (%s); connections on other nodes are not counted.", error)
             self.is_reachable = False
-        self._users_elsewhere = {}
+        self._users_elsewhere = Counter()
 
 
 def of_user_everywhere(url: str, user: str) -> int:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -117,6 +118,21 @@ class LiveServer:
     def manage(self, *arguments: str) -> str:
         return manage(self.env, *arguments)
 
+    def token(self, username: str) -> str:
+        """Log into the REST API; the password is the name with `-password` behind it."""
+        login = {"username": username, "password": f"{username}-password"}
+        answer = httpx.post(
+            self.url("/api/v1/token/", scheme="http"), json=login, verify=self.tls_context() or True, trust_env=False
+        )
+        return str(answer.json()["token"])
+
+    def http_client(self, path: str = "/", **options: Any) -> httpx.AsyncClient:
+        """An HTTP client of the server."""
+        verify = self.tls_context() or True
+        return httpx.AsyncClient(
+            base_url=self.url(path, scheme="http"), trust_env=False, verify=verify, timeout=20, **options
+        )
+
     def url(self, path: str, *, host: str = "127.0.0.1", scheme: str = "ws") -> str:
         return f"{scheme}{'s' if self.tls else ''}://{host}:{self.port}{path}"
 
@@ -212,6 +228,7 @@ class Postgres:
 
     def __enter__(self) -> "Postgres":
         if os.geteuid() == 0:
+            need("setpriv")
             shutil.chown(self.directory, "postgres")
         self._run("initdb", "-A", "trust", "-U", "postgres")
         self.start()

@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('account', 'Account'), ('member', 'Member'), ('cluster', 'Cluster'), ('key', 'Key')], max_length=10)),
                 ('name', models.CharField(help_text="The account's ID, the username, the cluster ID or the public key.", max_length=150)),
                 ('label', models.CharField(help_text='The thing, for people, as it was called then.', max_length=200)),
-                ('changes', models.JSONField(default=dict, help_text='Of each field that was changed: [old, new].')),
+                ('changes', models.JSONField(blank=True, default=dict, help_text='Of each field that was changed: [old, new].')),
             ],
             options={
                 'verbose_name_plural': 'audit entries',

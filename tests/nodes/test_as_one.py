@@ -3,17 +3,19 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+import redis
+from websockets.exceptions import ConnectionClosed
 
 from realtime import closes
 from realtime.shares import LEASE_SECONDS
 from tests.clients import Client, channel_path, open_client
 from tests.conftest import Connect
 from tests.nodes.service import NODES, Service
-from tests.servers import LiveServer
+from tests.servers import LiveServer, Redis
 from tests.sockets.test_presence_crowd import Listener
 from tests.sockets.test_refusals import error
 
@@ -147,6 +149,27 @@ async def test_a_changed_quota_is_in_force_on_every_node_within_a_second(
         assert (await client.ending())[1] == closes.TOO_BIG.code
 
 
+async def test_of_those_who_come_at_once_to_all_nodes_no_more_stay_than_the_quota_allows(
+    service: Service, credentials: tuple[str, str], connect: Connect
+) -> None:
+    service.shell(CHANGE.format(key=credentials[0], change="services.update_key(key, max_connections=40)"))
+    await asyncio.sleep(1)
+    clients = await asyncio.gather(*(connect(number % 3, "crowd") for number in range(120)))
+    refused = [client for client in clients if await is_refused(client)]
+    assert len(refused) == 80
+    stays = [client for client in clients if client not in refused]
+    assert [await client.count() for client in stays[:3]] == [40] * 3
+
+
+async def is_refused(client: Client) -> bool:
+    try:
+        await client.settle()
+    except (AssertionError, ConnectionClosed):  # the frame that tells why, or the end behind it
+        assert (await client.ending())[1] == closes.QUOTA_USED_UP.code
+        return True
+    return False
+
+
 async def test_a_channel_that_nobody_here_listens_to_costs_this_node_nothing(
     service: Service, connect: Connect
 ) -> None:
@@ -167,3 +190,21 @@ async def test_a_channel_that_nobody_here_listens_to_costs_this_node_nothing(
         f"{quiet:.1%} of a core when all is quiet, {busy:.1%} while {MESSAGES / seconds:.0f} messages a second pass by"
     )
     assert busy < quiet + 0.05
+
+
+async def test_several_redis_carry_the_channels_of_one_service(
+    start: Callable[..., LiveServer], keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Redis(tmp_path_factory.mktemp("redis")) as one, Redis(tmp_path_factory.mktemp("redis")) as two:
+        nodes = [start("serve", REDIS_URL=f"{one.url},{two.url}") for _ in range(2)]
+        async with AsyncExitStack() as stack:
+            for number in range(30):
+                path = channel_path(f"sharded-{number}", keys["demo"])
+                pair = [await stack.enter_async_context(open_client(node, path)) for node in nodes]
+                await pair[0].send(f"to {number}")
+                assert await pair[1].receive() == f"to {number}"
+                assert await pair[0].count() == 2
+            used = [redis.Redis.from_url(server.url).info("commandstats") for server in (one, two)]
+            assert all("cmdstat_publish" in stats and "cmdstat_subscribe" in stats for stats in used)
+        for node in nodes:
+            node.stop()
