@@ -285,7 +285,7 @@ class AuditEntry(models.Model):
     at = models.DateTimeField(default=timezone.now, db_index=True)
     account_pk = models.BigIntegerField("account ID")
     account_name = models.CharField("account", max_length=100)
-    user_pk = models.BigIntegerField("user ID", null=True)
+    user_pk = models.BigIntegerField("user ID", null=True, blank=True)
     username = models.CharField("user", max_length=150, blank=True)
     source = models.CharField(max_length=10, choices=Source.choices)
     verb = models.CharField(max_length=10, choices=Verb.choices)

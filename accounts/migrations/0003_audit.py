@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
                 ('account_pk', models.BigIntegerField(verbose_name='account ID')),
                 ('account_name', models.CharField(max_length=100, verbose_name='account')),
-                ('user_pk', models.BigIntegerField(null=True, verbose_name='user ID')),
+                ('user_pk', models.BigIntegerField(blank=True, null=True, verbose_name='user ID')),
                 ('username', models.CharField(blank=True, max_length=150, verbose_name='user')),
                 ('source', models.CharField(choices=[('admin', 'Admin'), ('rest', 'REST API'), ('command', 'Command')], max_length=10)),
                 ('verb', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('suspended', 'Suspended'), ('resumed', 'Resumed'), ('rotated', 'Rotated'), ('revoked', 'Revoked'), ('deleted', 'Deleted')], max_length=10)),
