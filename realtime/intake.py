@@ -14,6 +14,7 @@ from typing import Any
 from daphne import http_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
 from twisted.internet import reactor
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.web import http
 
 from .conf import conf
@@ -23,6 +24,8 @@ from .frames import compact_json
 HEAD_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
+# How long who was refused may take to read the answer, in seconds; what they send meanwhile is dropped.
+REFUSED_SECONDS = 5.0
 # From what size on a body waits on disk (Twisted's constant), and how many of these may come in at once.
 LARGE_BODY_BYTES = 100_000
 MAX_LARGE_BODIES = 64
@@ -113,9 +116,18 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
+        if self.is_refused:
+            return
         if not self._handlingRequest and not intake.expects(self):
             intake.expect(self, HEAD_SECONDS)
         super().dataReceived(data)
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:  # of a Content-Length that has more digits than Python reads
+            self._respondToBadRequestAndDisconnect()
+            return False
 
     def allHeadersReceived(self) -> None:
         limit = conf().max_request_bytes
@@ -137,23 +149,29 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
         super().connectionLost(reason)
 
     def refuse(self, status: int, phrase: bytes, sentence: str) -> None:
-        """Answer a request before it is complete, and end the connection."""
+        """Answer a request before it is complete, and end the connection: later, or the answer could be lost."""
         if self.is_refused:
             return
         self.is_refused = True
         body = compact_json({"error": sentence}).encode()
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         self.transport.write(head % (status, phrase, len(body)) + body)
-        self.loseConnection()
+        intake.expect(self, REFUSED_SECONDS)
 
 
 class Request(WebRequest):  # type: ignore[misc]
     """Daphne's request, whose body has a size also if it does not say so."""
 
     def process(self) -> Any:
+        # Daphne would believe anybody, and applications would send people there.
+        self.requestHeaders.removeHeader(b"daphne-root-path")
+        transport, channel = self.transport, self.channel
         processed = super().process()
         if self.transport is None and self.channel is not None:  # Daphne has made a socket of the connection
-            intake.forget(self.channel)
+            intake.forget(channel)
+            # Twisted would keep what came with the handshake for a next request.
+            protocol = transport.wrappedProtocol if isinstance(transport, ProtocolWrapper) else transport.protocol
+            channel.rawDataReceived = protocol.dataReceived
         return processed
 
     def handleContentChunk(self, data: bytes) -> None:

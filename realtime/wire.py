@@ -41,6 +41,7 @@ _FIN = _MASKED = 0x80
 _TWO_BYTES = 126  # in the place of a length: it follows in two bytes
 _SHORTEST = 6  # the bytes of an empty masked frame
 _PLAIN_TCP = TransportDetails(is_server=True, is_secure=False)
+_CONNECTING = WebSocketProtocol.STATE_CONNECTING
 _OPEN = WebSocketProtocol.STATE_OPEN
 _OF_THE_HANDSHAKE = (
     "_raw_query_string",
@@ -89,6 +90,11 @@ def missing_insides() -> list[str]:
         "twisted: HTTPChannel.allHeadersReceived() and its like": all(
             _takes(http.HTTPChannel, method, "self")
             for method in ("connectionMade", "allHeadersReceived", "allContentReceived", "loseConnection")
+        ),
+        "twisted: HTTPChannel.rawDataReceived(data)": _takes(http.HTTPChannel, "rawDataReceived", "data"),
+        "twisted: HTTPChannel.headerReceived(line)": _takes(http.HTTPChannel, "headerReceived", "line"),
+        "twisted: HTTPChannel._respondToBadRequestAndDisconnect()": _takes(
+            http.HTTPChannel, "_respondToBadRequestAndDisconnect", "self"
         ),
         "twisted: Request.handleContentChunk(data)": _takes(http.Request, "handleContentChunk", "data"),
         "daphne: HTTPFactory makes WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
@@ -144,6 +150,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def onOpen(self) -> None:
         super().onOpen()
+        self.transport.resumeProducing()
         # Half of what an idle connection holds on to is left from its handshake.
         for name in _OF_THE_HANDSHAKE:
             self.__dict__.pop(name, None)
@@ -183,6 +190,12 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """Take whole messages at the front by a short path; all else is Autobahn's."""
+        if self._state == _CONNECTING and hasattr(self, "handshake_deferred"):
+            # The application decides on the handshake. Autobahn would take this for another one, but goes on with it
+            # as soon as the connection is open.
+            self.data += data
+            self.transport.pauseProducing()
+            return
         if (
             self.sink is not None
             and self._state == _OPEN
