@@ -9,6 +9,7 @@ import hmac
 import json
 import logging
 import re
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -42,6 +43,8 @@ _SECRET_MEMBER = re.compile(rb'"secret"\s*:\s*"([A-Za-z0-9_-]{60})"')
 # Wrong secrets a minute: for one key from one address, and from one address.
 MAX_GUESSES_AT_KEY = 10
 MAX_GUESSES_OF_ADDRESS = 100
+# How many requests are done in one turn of the loop, at some 150 µs each, so that sockets are served in between.
+REQUESTS_A_TURN = 4
 
 CREDENTIALS = ("key", "secret")
 SUCCESS = b'{"success":true}'
@@ -81,6 +84,7 @@ class ClusterApi:
         self._guesses_at_key = Attempts(MAX_GUESSES_AT_KEY)
         self._guesses_of_address = Attempts(MAX_GUESSES_OF_ADDRESS)
         self._preflights = Preflights()
+        self._turns = Turns(REQUESTS_A_TURN)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         operation = OPERATIONS.get(scope["path"].rstrip("/"))
@@ -114,6 +118,7 @@ class ClusterApi:
             access = await self._authenticate(node, network, values)
             if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
                 cors = _allow(origin)
+            await self._turns.wait(access.account_id)
             content = await operation.run(node, access, values)
         except Problem as problem:
             body = compact_json({"error": str(problem)}).encode()
@@ -158,6 +163,42 @@ class ClusterApi:
             sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
             raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
         raise Problem(401, WRONG_KEY)
+
+
+class Turns:
+    """Lets so many requests through in each turn of the loop, one of each account after the other. Loop thread only.
+
+    Who has to wait sends nothing more by that connection meanwhile, so that a flood is slowed down and not refused.
+    """
+
+    def __init__(self, requests_a_turn: int) -> None:
+        self._requests_a_turn = self._left = requests_a_turn
+        self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
+
+    async def wait(self, account_id: int) -> None:
+        """Return when a request of an account may be done."""
+        if self._left == self._requests_a_turn:
+            asyncio.get_running_loop().call_soon(self._begin)
+        if self._left:
+            self._left -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account_id, deque()).append(turn)
+        await turn
+
+    def _begin(self) -> None:
+        """Begin a turn of the loop, first with those who wait."""
+        self._left = self._requests_a_turn
+        while self._left and self._waiting:
+            account_id, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[account_id] = turns
+            if not turn.done():  # else its client has gone
+                turn.set_result(None)
+                self._left -= 1
+        if self._left < self._requests_a_turn:
+            asyncio.get_running_loop().call_soon(self._begin)
 
 
 class Preflights:

@@ -84,13 +84,22 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         try:
             await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
             if isinstance(connection.outlet, wire.WireOutlet):
-                connection.outlet.take_messages(partial(self.receive, connection), connection.flush)
+                connection.outlet.take_messages(
+                    partial(self.receive, connection), connection.flush, partial(self.count_frame, connection)
+                )
             while (event := await receive())["type"] == "websocket.receive":
                 text = event.get("text")
                 self.receive(connection, event["bytes"] if text is None else text)
         finally:
             # Here and nowhere else: neither an exception nor a cancellation passes it by.
             self.node.leave(connection)
+
+    def count_frame(self, connection: Connection) -> None:
+        """Count a frame that is no message, as a ping or a fragment, against the quota of messages a second."""
+        bucket = connection.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
+            self.node.end(connection, TOO_FAST)
 
     def receive(self, connection: Connection, data: str | bytes) -> None:
         """Handle one message of the client."""

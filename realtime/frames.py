@@ -7,6 +7,7 @@ from typing import Any
 
 TEXT = 0x1
 BINARY = 0x2
+PONG = 0xA
 
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:

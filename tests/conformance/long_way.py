@@ -4,8 +4,8 @@ from piesite.asgi import application as application  # noqa: PLC0414  (to be fou
 from realtime.wire import ServerProtocol
 
 
-def _take_nothing(self: ServerProtocol, data: bytes, sink: object) -> int:
-    return 0
+def _take_nothing(self: ServerProtocol, data: bytes, position: int, sink: object) -> int:
+    return position
 
 
 ServerProtocol._take_messages = _take_nothing  # type: ignore[method-assign]

@@ -1,0 +1,423 @@
+"""A stranger with a valid key, or with an open socket alone, neither takes the service down nor slows others down.
+
+Each test attacks a running server with frames that no good client sends, or far more of them than one would send.
+"""
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from realtime import closes
+from realtime.wire import SLOW_CLOSE_SECONDS
+from tests.clients import channel_path
+from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, split
+from tests.conftest import Connect
+from tests.servers import LiveServer, Redis
+from tests.sockets.test_refusals import GOOD_HANDSHAKE, MIB, error, handshake
+
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+NO_MASK = b"\0\0\0\0"
+# Where a median of a quiet node is 0.3 ms, one whose other tenant floods may have this, in seconds; a flood that is not
+# held back makes hundreds of milliseconds of it.
+DISTURBED_SECONDS = 0.02
+
+
+class Raw:
+    """A client that sends what it likes."""
+
+    def __init__(self, server: LiveServer, path: str, *lines: str, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", server.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(handshake(path, *GOOD_HANDSHAKE, *lines))
+        self.answer = b""
+        while not self.answer.endswith(b"\r\n\r\n"):
+            self.answer += self.socket.recv(1)
+
+    def send(self, data: bytes) -> None:
+        """Send as much as the server takes before it ends the connection."""
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
+
+    def ending(self) -> tuple[list[str], int]:
+        """The texts that still arrive, and the close code; 1006 if there is none."""
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := self.socket.recv(1 << 20):
+                received += chunk
+        data, control = split(received)
+        codes = [struct.unpack("!H", payload[:2])[0] for opcode, payload in control if opcode == CLOSE]
+        return [payload.decode() for opcode, payload in data if opcode == TEXT], codes[0] if codes else 1006
+
+    def ask(self, command: bytes) -> bytes:
+        """The next answer, which is short, without the header of its frame."""
+        self.send(frame(FIN | TEXT, command))
+        return self.socket.recv(100)[2:]
+
+    def answers(self) -> bool:
+        """Whether the server still answers this client."""
+        return self.ask(b"cmd_ping") == b'{"system":"pong"}'
+
+
+Open = Callable[..., Raw]
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    """A server of these tests' own, for its memory is looked at."""
+    return start("serve")
+
+
+@pytest.fixture(scope="module")
+def strict(start: Callable[..., LiveServer]) -> LiveServer:
+    """A server that allows a connection 1,000 messages a second, and 64 KiB to wait for it."""
+    return start("serve", QUOTA_MESSAGES_PER_SECOND="1000", MAX_BACKLOG_BYTES="65536")
+
+
+@pytest.fixture(scope="module")
+def with_redis(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        server = start("serve", REDIS_URL=redis.url)
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def raw(keys: dict[str, str]) -> Iterator[Open]:
+    """Open a connection: `raw(server, channel, "a header line")`."""
+    opened: list[Raw] = []
+
+    def one(server: LiveServer, channel: str, *lines: str, key: str = "demo", receive_buffer: int = 0) -> Raw:
+        opened.append(Raw(server, channel_path(channel, keys[key]), *lines, receive_buffer=receive_buffer))
+        return opened[-1]
+
+    yield one
+    for client in opened:
+        client.socket.close()
+
+
+def grown_kib(server: LiveServer, attack: Callable[[], object]) -> int:
+    """How much memory the server has taken for an attack at most, looked at while it goes on."""
+    before = most = server.memory_kib()
+    thread = threading.Thread(target=attack)
+    thread.start()
+    while thread.is_alive():
+        most = max(most, server.memory_kib())
+        thread.join(0.05)
+    return most - before
+
+
+class TestOversized:
+    def test_a_gigabyte_that_is_announced_is_refused_by_its_header_and_what_trickles_in_is_not_kept(
+        self, server: LiveServer, raw: Open, channel: str
+    ) -> None:
+        client = raw(server, channel)
+        client.send(b"\x82\xff" + struct.pack("!Q", 1024 * MIB) + NO_MASK)
+
+        def trickle() -> None:
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                client.send(b"x")
+
+        assert grown_kib(server, trickle) < 2 * 1024
+        assert client.ending() == ([error(closes.TOO_BIG)], 1009)
+
+    def test_fragments_that_are_too_much_together_are_refused_when_they_are(
+        self, server: LiveServer, raw: Open, channel: str
+    ) -> None:
+        client = raw(server, channel)
+
+        def attack() -> None:
+            client.send(frame(BINARY, bytes(65_536), mask=NO_MASK))
+            for _ in range(1024):
+                client.send(b"\x00\xff" + struct.pack("!Q", 65_536) + NO_MASK + bytes(65_536))
+
+        assert grown_kib(server, attack) < 4 * 1024
+        assert client.ending()[1] in (1009, 1006), "who goes on sending may have lost the close frame to a reset"
+
+    def test_a_message_in_tiny_fragments_takes_little_more_memory_than_its_size(
+        self, server: LiveServer, raw: Open, channel: str
+    ) -> None:
+        client, receiver = raw(server, channel), raw(server, channel)
+        fragments = 100_000
+
+        def attack() -> None:
+            client.send(frame(BINARY, b""))
+            client.send(frame(CONTINUATION, b"ab", mask=NO_MASK) * fragments)
+            assert client.answers() is False, "a text within a fragmented message is a breach"
+
+        assert grown_kib(server, attack) < 2 * 1024
+        assert receiver.answers()
+
+    def test_fragments_without_end_take_no_memory_and_leave_time_for_others(
+        self, server: LiveServer, raw: Open, channel: str
+    ) -> None:
+        client, other = raw(server, channel), raw(server, channel, key="other")
+        client.send(frame(TEXT, b""))
+        assert grown_kib(server, lambda: client.send(frame(CONTINUATION, b"") * 100_000)) < 1024
+        assert other.answers()
+        client.send(frame(FIN | CONTINUATION, b"cmd_ping"))
+        assert client.socket.recv(100).endswith(b'{"system":"pong"}'), "and are a message if they do end"
+
+
+class TestFloods:
+    @pytest.mark.parametrize(
+        ("begin", "again"),
+        [
+            (b"", frame(FIN | TEXT, b"message")),
+            (b"", frame(FIN | TEXT, b"cmd_status")),
+            (b"", frame(FIN | TEXT, b"cmd_unknown")),
+            (b"", frame(FIN | PING, b"")),
+            (b"", frame(FIN | PONG, b"")),
+            (frame(TEXT, b""), frame(CONTINUATION, b"")),
+        ],
+        ids=["messages", "cmd_status", "unknown commands", "pings", "pongs", "empty fragments"],
+    )
+    def test_far_more_frames_than_the_quota_allows_end_the_connection(
+        self, strict: LiveServer, raw: Open, channel: str, begin: bytes, again: bytes
+    ) -> None:
+        client = raw(strict, channel)
+        reader = threading.Thread(target=client.send, args=(begin + again * 20_000,))
+        reader.start()
+        texts, code = client.ending()
+        reader.join()
+        assert (texts[-1], code) == (error(closes.TOO_FAST), 4301)
+
+    @pytest.mark.parametrize(
+        ("again", "times"),
+        [
+            (frame(FIN | PING, b"p" * 125), 80_000),
+            (frame(FIN | TEXT, b"cmd_" + b"x" * 100), 80_000),
+        ],
+        ids=["pings", "unknown commands"],
+    )
+    def test_answers_that_are_not_read_end_the_connection_with_4100(
+        self, server: LiveServer, raw: Open, channel: str, again: bytes, times: int
+    ) -> None:
+        client = raw(server, channel, receive_buffer=4096)
+        assert grown_kib(server, lambda: client.send(again * times)) < 8 * 1024
+        assert client.ending()[1] == 4100
+
+    async def test_who_sends_as_fast_as_possible_is_slowed_down_and_loses_nothing(
+        self, server: LiveServer, connect: Connect, raw: Open, channel: str
+    ) -> None:
+        receiver, client = raw(server, channel), raw(server, channel)
+        sent = b"".join(frame(FIN | TEXT, b"%06d" % number, mask=NO_MASK) for number in range(50_000))
+        flood = threading.Thread(target=client.send, args=(sent,))
+        flood.start()
+        expected = b"".join(b"\x81\x06%06d" % number for number in range(50_000))
+        received = b""
+        while len(received) < len(expected):
+            received += receiver.socket.recv(1 << 20)
+        flood.join()
+        assert received == expected
+
+
+class TestBreaches:
+    def test_compression_is_not_agreed_on_so_that_nothing_can_blow_up(
+        self, server: LiveServer, raw: Open, channel: str
+    ) -> None:
+        client = raw(server, channel, DEFLATE)
+        assert b"101 Switching Protocols" in client.answer
+        assert b"sec-websocket-extensions" not in client.answer.lower()
+        client.send(frame(FIN | 0x40 | BINARY, b"\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\n" + bytes(1000)))
+        assert client.ending() == ([], 1002)
+
+    @pytest.mark.parametrize(
+        ("sent", "code"),
+        [
+            *((frame(FIN | bit | TEXT, b"x"), 1002) for bit in (0x10, 0x20, 0x40)),
+            (frame(FIN | 0x40 | PING, b"x"), 1002),
+            (frame(FIN | TEXT, b"not masked", mask=None), 1002),
+            (frame(FIN | CONTINUATION, b"of nothing"), 1002),
+            (frame(FIN | 3, b"reserved"), 1002),
+            (frame(PING, b"in fragments"), 1002),
+            (frame(FIN | PING, b"x" * 126), 1002),
+            (frame(TEXT, b"\xe2\x82") + frame(CONTINUATION, b"") + frame(FIN | CONTINUATION, b"\x28"), 1007),
+            (frame(TEXT, b"\xe2\x82") + frame(FIN | CONTINUATION, b""), 1007),
+            (frame(FIN | CLOSE, b"\x03"), 1002),
+            (frame(FIN | CLOSE, struct.pack("!H", 1005)), 1002),
+            (frame(FIN | CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+        ],
+    )
+    def test_a_breach_of_the_protocol_ends_the_connection_and_disturbs_nobody(
+        self, server: LiveServer, raw: Open, channel: str, sent: bytes, code: int
+    ) -> None:
+        client, other = raw(server, channel), raw(server, channel)
+        client.send(sent)
+        assert client.ending()[1] == code
+        assert other.answers()
+
+    @pytest.mark.parametrize(
+        "first",
+        [frame(FIN | CLOSE, struct.pack("!H", 1000)), frame(FIN | 0x40 | TEXT, b"x")],
+        ids=["a close frame", "a breach"],
+    )
+    def test_what_follows_on_the_end_is_neither_kept_nor_distributed(
+        self, server: LiveServer, raw: Open, channel: str, first: bytes
+    ) -> None:
+        client, other = raw(server, channel), raw(server, channel)
+
+        def attack() -> None:
+            client.send(first)
+            client.send(frame(FIN | BINARY, bytes(60_000), mask=NO_MASK) * 500)
+
+        assert grown_kib(server, attack) < 2 * 1024
+        assert other.answers()
+        client.ending()
+
+
+class Flood:
+    """Clients of one tenant that send the same again and again, as fast as the server takes it, in a thread."""
+
+    def __init__(self, senders: list[Raw], receivers: list[Raw], begin: bytes, again: bytes) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._is_over = False
+        chunk = memoryview(again * (MIB // len(again)))
+        for client in (*senders, *receivers):
+            client.send(begin if client in senders else b"")
+            client.socket.setblocking(False)
+        self._left = {client.socket: chunk for client in senders}
+        for client in senders:
+            self._selector.register(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        for client in receivers:
+            self._selector.register(client.socket, selectors.EVENT_READ)
+        self._chunk = chunk
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._is_over:
+            for ready, events in self._selector.select(0.1):
+                connection: socket.socket = ready.fileobj  # type: ignore[assignment]
+                try:
+                    if events & selectors.EVENT_READ and not connection.recv(1 << 18):
+                        self._selector.unregister(connection)
+                    elif events & selectors.EVENT_WRITE:
+                        left = self._left[connection]
+                        self._left[connection] = left[connection.send(left) :] or self._chunk
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self._selector.unregister(connection)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        time.sleep(0.5)
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._thread.join()
+
+
+class TestFairness:
+    """What one tenant floods is taken in shares of the loop's time, and another tenant's messages go between them."""
+
+    @pytest.mark.parametrize("kind", ["server", "with_redis"])
+    @pytest.mark.parametrize(
+        ("begin", "again"),
+        [
+            (b"", frame(FIN | TEXT, b"message")),
+            (b"", frame(FIN | TEXT, b"x" * 1000)),
+            (b"", frame(FIN | TEXT, b"cmd_status")),
+            (b"", frame(FIN | TEXT, b"cmd_unknown")),
+            (b"", frame(FIN | PING, b"")),
+            (frame(TEXT, b""), frame(CONTINUATION, b"")),
+        ],
+        ids=["messages", "larger ones", "cmd_status", "unknown commands", "pings", "empty fragments"],
+    )
+    def test_a_flood_of_one_tenant_delays_another_s_messages_by_milliseconds(
+        self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, begin: bytes, again: bytes
+    ) -> None:
+        server = request.getfixturevalue(kind)
+        pair = raw(server, channel, key="other"), raw(server, channel, key="other")
+        quiet = delays(*pair)
+        senders = [raw(server, f"{channel}-{number}") for number in range(4)]
+        receivers = [raw(server, f"{channel}-{number % 4}") for number in range(20)]
+        with Flood(senders, receivers, begin, again):
+            disturbed = delays(*pair)
+        assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
+
+    def test_a_flood_of_requests_of_one_tenant_delays_another_s_messages_by_milliseconds(
+        self, server: LiveServer, raw: Open, channel: str, keys: dict[str, str], secrets: dict[str, str]
+    ) -> None:
+        pair = raw(server, channel, key="other"), raw(server, channel, key="other")
+        quiet = delays(*pair)
+        body = b'{"channelId":"1","message":"x"}'
+        head = f"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nkey: {keys['demo']}\r\nsecret: {secrets['demo']}\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        is_over = threading.Event()
+
+        def publish() -> None:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+                while not is_over.is_set():
+                    connection.sendall(request)
+                    assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+        threads = [threading.Thread(target=publish) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        disturbed = delays(*pair)
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
+
+
+def delays(sender: Raw, receiver: Raw, count: int = 100) -> list[float]:
+    """How long messages took from one client to the other, in seconds, at 50 a second."""
+    found = []
+    message = b"x" * 64
+    for _ in range(count):
+        time.sleep(0.02)
+        begun = time.perf_counter()
+        sender.socket.sendall(frame(FIN | TEXT, message))
+        received = b""
+        while len(received) < 2 + len(message):
+            received += receiver.socket.recv(2 + len(message) - len(received))
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+def test_a_thousand_who_do_not_read_cost_their_backlog_and_disturb_nobody(
+    strict: LiveServer, raw: Open, channel: str
+) -> None:
+    sender, receiver = raw(strict, channel), raw(strict, channel)
+    for _ in range(1000):
+        raw(strict, channel, receive_buffer=4096)
+    other = raw(strict, f"{channel}-2", key="other"), raw(strict, f"{channel}-2", key="other")
+    message = b"x" * 16_384
+    others: list[float] = []
+
+    def attack() -> None:
+        for number in range(200):
+            sender.send(frame(FIN | BINARY, message, mask=NO_MASK))
+            received = 0
+            while received < 4 + len(message):
+                received += len(receiver.socket.recv(4 + len(message) - received))
+            if number % 50 == 0:
+                others.extend(delays(*other, count=20))
+
+    # What waits for each in the transport, and what the transport joins from it while it writes.
+    assert grown_kib(strict, attack) < 1000 * (64 + 16) * 2
+    assert median(others) < DISTURBED_SECONDS
+    until = time.monotonic() + SLOW_CLOSE_SECONDS + 5
+    while (count := sender.ask(b"cmd_status")) != b'{"system":{"connection_count":2}}':
+        assert time.monotonic() < until, count
+        time.sleep(0.1)
+
+
+def test_nothing_of_all_that_is_logged_as_a_fault_of_ours(server: LiveServer, strict: LiveServer) -> None:
+    for one in (server, strict):
+        assert "Traceback" not in one.log
+        assert Path(f"/proc/{one.process.pid}").exists()
