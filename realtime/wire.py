@@ -319,7 +319,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onPing(self, payload: bytes) -> None:
         # As any delivery: of pongs, too, no more may wait than the limit.
         if self.outlet is not None:
-            self.outlet.deliver(Frames(encode_frame(PONG, payload)))
+            self.outlet.deliver(Frames(encode_frame(PONG, payload), 1))
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.sink is None:
