@@ -56,7 +56,7 @@ class HttpLimits:
 
 
 async def _refuse(send: Send, status: int, wait: int, sentence: str) -> None:
-    body = compact_json({"error": sentence}).encode()
+    body = compact_json({"detail": sentence}).encode()  # as the REST API does
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

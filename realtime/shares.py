@@ -326,6 +326,9 @@ class RedisShares(Shares):
     async def _live(self) -> None:
         """Hold the lease, clean up after nodes that hold none, and look at what the others have."""
         while True:
+            if not self.is_reachable:
+                # What is open since before may be dead without a sign, and would be found to be so one by one.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
             try:
                 held = await self._renew()
             except Exception as error:

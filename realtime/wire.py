@@ -95,7 +95,7 @@ def missing_insides() -> list[str]:
             http.Request, "__init__", "parsePOSTFormSubmission"
         ),
         "twisted: HTTPFactory.protocol, which makes a connection's HTTPChannel": (
-            HTTPFactory.protocol is http._genericHTTPChannelProtocolFactory
+            http.HTTPFactory.protocol is http._genericHTTPChannelProtocolFactory
         ),
         "twisted: HTTPChannel.allHeadersReceived() and its like": all(
             _takes(http.HTTPChannel, method, "self")

@@ -15,7 +15,8 @@ import pytest
 from tests.servers import PROJECT, LiveServer
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
-NO_THROTTLE = {"API_USER_RATE": "1000000/s", "API_ANON_RATE": "1000000/s", "API_LOGIN_RATE": "1000000/s"}
+RATES = ("API_USER_RATE", "API_ANON_RATE", "API_LOGIN_RATE")
+NO_THROTTLE = {**dict.fromkeys(RATES, "1000000/s"), "REQUESTS_PER_MINUTE_PER_ADDRESS": "1000000"}
 TOKEN = """
 from django.contrib.auth import get_user_model
 from knox.models import AuthToken

@@ -182,7 +182,7 @@ async def test_one_address_asks_for_so_many_pages(narrow: LiveServer) -> None:
             answers = [await http.get("/") for _ in range(count)]
         for answer in answers:
             if answer.status_code == 429:
-                assert answer.json()["error"].startswith("Too many requests came from your address; wait ")
+                assert answer.json()["detail"].startswith("Too many requests came from your address; wait ")
                 assert 1 <= int(answer.headers["retry-after"]) <= 60
         return [answer.status_code for answer in answers]
 
