@@ -90,6 +90,7 @@ def missing_insides() -> list[str]:
         }
         <= set(getattr(WebSocketProtocol, "CONFIG_ATTRS", ())),
         "autobahn: _connectionMade()": _takes(WebSocketProtocol, "_connectionMade", "self"),
+        "autobahn: _connectionLost(reason)": _takes(WebSocketProtocol, "_connectionLost", "reason"),
         "autobahn: _dataReceived(data)": _takes(WebSocketProtocol, "_dataReceived", "data"),
         "daphne: WebRequest(parsePOSTFormSubmission), as Twisted has it": _takes(
             http.Request, "__init__", "parsePOSTFormSubmission"
@@ -343,6 +344,13 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.outlet.closes[code] += 1
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
+    def _connectionLost(self, reason: Any) -> None:
+        super()._connectionLost(reason)
+        # Autobahn's future of the end has this object as its result, so that both, and what was read last, would stay
+        # in memory until Python looks through all objects for such cycles: a hundred megabytes if many come and go.
+        del self.is_closed
+        self.data = b""
+
     def _closeConnection(self, abort: bool = False) -> None:
         if abort and self.wasClean:
             # Both sides have sent a close frame, so TCP ends in order. Autobahn would reset it, and what kernel and
@@ -420,7 +428,8 @@ class WireOutlet:
         self._protocol = protocol
         self._max_backlog_bytes = max_backlog_bytes
         self._transport = transport = protocol.transport
-        self._direct = transport.socket.send if isinstance(transport, tcp.Connection) else None
+        # The client may be gone already, and the socket with it.
+        self._direct = transport.socket.send if isinstance(transport, tcp.Connection) and transport.connected else None
         # The socket's send while nothing waits and the connection is open, else None. So a delivery looks at this
         # object alone, and not at the many attributes of protocol and transport: with a thousand receivers, their way
         # from memory costs as much as the rest.

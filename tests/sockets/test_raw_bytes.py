@@ -182,6 +182,23 @@ def test_a_request_that_another_server_could_read_otherwise_gets_400_and_the_con
     assert len(statuses) == 1 + is_pipelined
 
 
+async def test_clients_that_are_gone_before_they_are_answered_leave_nothing(
+    serve: LiveServer, connect: Connect, keys: dict[str, str], channel: str
+) -> None:
+    request = handshake(channel_path(channel, keys["demo"], "presence"), *GOOD_HANDSHAKE)
+    for _ in range(10):
+        crowd = [opened(serve) for _ in range(50)]
+        for connection in crowd:
+            connection.sendall(request)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+    watcher = await connect(channel)
+    deadline = time.monotonic() + 2
+    while await watcher.count() != 1:
+        assert time.monotonic() < deadline
+    assert "Traceback" not in serve.log
+
+
 async def test_a_client_may_stop_in_the_middle_of_anything(
     serve: LiveServer, keys: dict[str, str], channel: str
 ) -> None:

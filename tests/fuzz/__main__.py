@@ -1,0 +1,61 @@
+"""Attack a server with hostile bytes: `.venv/bin/python -m tests.fuzz --inputs 100000 --seed 7`.
+
+What it prints of a failure makes the same attack again: `--seed SEED --first NUMBER --inputs 1`.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
+
+from .attack import Findings, Fuzzer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--inputs", type=int, default=10_000, help="how many attacks (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="what they are made from (default: the time)"
+    )
+    parser.add_argument("--first", type=int, default=0, help="the number of the first one (default: %(default)s)")
+    options = parser.parse_args()
+    print(f"--seed {options.seed} --first {options.first} --inputs {options.inputs}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        keys, secrets = make_tenants(environment(directory))
+        port = free_port()
+        server = LiveServer(directory, server_command("serve", port, directory), port)
+        server.start()
+        try:
+            fuzzer = Fuzzer(server, keys["demo"], secrets["demo"], options.seed)
+            findings = asyncio.run(
+                fuzzer.run(options.inputs, first=options.first, progress=lambda line: print(line, flush=True))
+            )
+        finally:
+            server.stop()
+    tell(findings)
+    return 1 if findings.faults else 0
+
+
+def tell(findings: Findings) -> None:
+    pings, connects = sorted(findings.pings), sorted(findings.connects)
+    print(f"kinds: {dict(findings.kinds.most_common())}")
+    print(f"answers: {dict(sorted(findings.statuses.items()))}")
+    for name, waits in (("an answer", pings), ("being connected", connects)):
+        if waits:
+            p99 = waits[int(len(waits) * 0.99)]
+            print(f"a healthy client waited for {name}: p99 {p99 * 1000:.0f} ms, at most {waits[-1] * 1000:.0f} ms")
+    print(f"memory grew by {findings.growth_kib} KiB; {findings.seconds:.0f} s")
+    for fault in findings.faults:
+        print(f"\nFAULT: {fault}")
+    print(f"\n{len(findings.faults)} faults")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,503 @@
+"""Hostile bytes for the listening socket: each is made from a seed and a number alone, so that it can be made again."""
+
+import itertools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame
+
+METHODS = [
+    "GET",
+    "POST",
+    "HEAD",
+    "OPTIONS",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "TRACE",
+    "CONNECT",
+    "get",
+    "G\tT",
+    "\xff",
+    "",
+    "X" * 9000,
+]
+TARGETS = [
+    *(
+        "/",
+        "/v3",
+        "/v3/",
+        "/v3/x",
+        "*",
+        "//",
+        "/..",
+        "/v3/../admin/",
+        "http://evil.example/v3/x",
+        "evil.example:443",
+        "?",
+        "#",
+    ),
+    *(
+        "/v3/%",
+        "/v3/%ff",
+        "/v3/%00",
+        "/v3/\xff",
+        "/v3/x?\xff",
+        "/v3/" + "a" * 8000,
+        "/v3/x?" + "&" * 8000,
+        "/api/publish",
+    ),
+    *(
+        "/api/publish/batch",
+        "/api/connections",
+        "/api/connections/sum",
+        "/api/domains",
+        "/api/v1/token/",
+        "/api/v1/keys/",
+    ),
+    *(
+        "/admin/",
+        "/admin/login/",
+        "/static/realtime/tester.js",
+        "/static/../../piesite/settings.py",
+        "/healthz",
+        "/readyz",
+    ),
+    *(
+        "/api/v1/schema/",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/admin/login/?next=//evil.example",
+        "/api/v1/accounts/%00/",
+        "/%ed%a0%80",
+    ),
+]
+VERSIONS = [
+    "HTTP/1.1",
+    "HTTP/1.0",
+    "HTTP/0.9",
+    "HTTP/2.0",
+    "HTTP/9.9",
+    "HTTP/1.1 x",
+    "http/1.1",
+    "HTTP/",
+    "",
+    "\xff",
+    "ICY/1.1",
+]
+VALUES = [
+    *(
+        "",
+        " ",
+        "\0",
+        "\xff",
+        "\x7f",
+        "\x01",
+        "0",
+        "-1",
+        "1" * 30,
+        "a" * 8000,
+        ",",
+        ";",
+        "=",
+        '"',
+        "%",
+        "\t",
+        "()",
+        "[",
+        "[::1",
+        "::",
+    ),
+    *(
+        "\u00e9",
+        "websocket",
+        "chunked",
+        "close",
+        "keep-alive, Upgrade",
+        "null",
+        "http://[",
+        "%ff",
+        "../..",
+        "{}",
+        "\r",
+        "a\nb: c",
+    ),
+]
+NAMES = [
+    *(
+        "Host",
+        "Upgrade",
+        "Connection",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "Sec-WebSocket-Protocol",
+        "Origin",
+    ),
+    *(
+        "Sec-WebSocket-Extensions",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Expect",
+        "Cookie",
+        "Authorization",
+        "jwt",
+        "key",
+    ),
+    *(
+        "secret",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "Daphne-Root-Path",
+        "Content-Type",
+        "Accept",
+    ),
+    *(
+        "Accept-Encoding",
+        "Range",
+        "If-Modified-Since",
+        "If-None-Match",
+        "Referer",
+        "Content_Length",
+        "Sec-WebSocket-Key1",
+    ),
+    *(
+        "",
+        " ",
+        ":",
+        "\xff",
+        "\0",
+        "a b",
+        "a" * 8000,
+        "Host ",
+        "Content-Length ",
+        "Transfer-Encoding\t",
+        "(",
+        "HTTP/1.1",
+    ),
+]
+# Of which body a proxy and this server could see two different lengths (RFC 9112, sections 6 and 11.2).
+LENGTHS = [
+    ["Content-Length: 5", "Content-Length: 6"],
+    ["Content-Length: 5, 5"],
+    ["Content-Length: 5", "Transfer-Encoding: chunked"],
+    ["Transfer-Encoding: chunked", "Content-Length: 5"],
+    ["Transfer-Encoding: chunked, identity"],
+    ["Transfer-Encoding: identity, chunked"],
+    ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+    ["Transfer-Encoding: xchunked"],
+    ["Transfer-Encoding : chunked"],
+    ["Transfer-Encoding:\x0bchunked"],
+    ["Transfer-Encoding:", " chunked"],
+    ["Transfer-Encoding: gzip, chunked"],
+    ["Content-Length: +5"],
+    ["Content-Length: 0x5"],
+    ["Content-Length: 5 "],
+    ["Content-Length: -5"],
+    ["Content-Length: \xb2"],
+    ["Content-Length: 1e1"],
+    ["Content-Length: 99999999999999999999"],
+    ["Content-Length: " + "9" * 5000],
+    ["Content-Length: 1000000000"],
+    ["Content-Length: 5"],
+    ["Transfer-Encoding: chunked"],
+]
+BODIES = [
+    *(
+        b"",
+        b"hello",
+        b"0\r\n\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5;a=b\r\nhello\r\n0\r\na: b\r\n\r\n",
+    ),
+    *(
+        b"fffffffffffffffff\r\n",
+        b"-1\r\nx",
+        b"0x5\r\nhello\r\n",
+        b"5\nhello\n0\n\n",
+        b";\r\n",
+        b"5" + b";" * 9000 + b"\r\nhello",
+    ),
+    *(
+        b"\0" * 70_000,
+        b"{}",
+        b"[" * 3000,
+        b'{"key":1}',
+        b'{"key":"x","secret":"\xff"}',
+        b"GET /admin/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    *(
+        b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"a=b&c",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n",
+    ),
+]
+OTHERS = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,  # a TLS hello
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x12\x04\x00\x00\x00\x00\x00"
+    + bytes(18),  # HTTP/2 (RFC 9113, section 3.4)
+    b"GET /\r\n",  # HTTP/0.9
+    b"GET /v3/x\n\n",
+    b"\r\n" * 500,
+    b"\n" * 20_000,
+    b"\0" * 20_000,
+    b"A" * 70_000,
+    b"GET " + b"/" * 70_000,
+    b"SSH-2.0-x\r\n",
+    b"EHLO x\r\n",
+    b"*1\r\n$4\r\nPING\r\n",
+    b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+    b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a",  # the PROXY protocol's second version
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40,
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 600 + b"\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"a: " + b"b" * 20_000 + b"\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\na: b\r\n" + b" folded\r\n" * 500 + b"\r\n",
+    b"GET / HTTP/1.1",
+    b"",
+]
+PAYLOADS = [
+    *(
+        b"",
+        b"x",
+        b"cmd_ping",
+        b"cmd_status",
+        b"cmd_\xff",
+        b"cmd_" + b"x" * 9000,
+        b'{"event":"system:x"}',
+        b"\xff",
+        b"\0" * 125,
+    ),
+    *(
+        b"x" * 126,
+        b"x" * 65_535,
+        b"x" * 65_536,
+        b"[" * 5000,
+        "😀".encode() * 50,
+        b"\xed\xa0\x80",
+        b'{"event":"system:\\ud800"}',
+    ),
+    *(b'{"error":"x"}', b'{"\\u0065vent":"system:member_left"}', b"{" * 3000, b'"' * 999),
+]
+CLOSES = [
+    *(
+        b"",
+        b"\x03",
+        b"\x03\xe8",
+        b"\x03\xe8bye",
+        b"\x03\xe8\xff",
+        b"\x03\xed",
+        b"\x03\xee",
+        b"\0\0",
+        b"\xff\xff",
+        b"\x0f\xa0",
+    ),
+    b"\x03\xe8" + b"x" * 123,
+]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What one client does."""
+
+    kind: str
+    opening: bytes
+    """A good handshake whose answer is waited for; empty if there is none."""
+    pieces: list[bytes] = field(repr=False)
+    """What it writes then, each by a call of its own."""
+    pause_seconds: float
+    """How long it waits after each."""
+    ending: str
+    """How it goes: `close`, `reset` (TCP's RST), or `half` (it closes its side, and reads on)."""
+
+    def __str__(self) -> str:
+        sent = b"".join(self.pieces)
+        shown = f"{sent[:600]!r}{f' … of {len(sent)} bytes' if len(sent) > 600 else ''}"
+        lengths = [len(piece) for piece in self.pieces]
+        return f"{self.kind}, in pieces of {lengths}, {self.pause_seconds:.3f} s apart, then {self.ending}: {shown}"
+
+
+def make(seed: int, number: int, key: str) -> Attack:
+    """The attack of a number.
+
+    Args:
+        seed: of the whole run.
+        number: of the attack in it.
+        key: an API key that is good.
+    """
+    random = Random(f"{seed}:{number}")
+    kind, opens, maker = random.choices(_KINDS, _WEIGHTS)[0][:3]
+    opening = handshake(f"/v3/fuzz-{random.randrange(20)}?api_key={key}{random.choice(_FLAGS)}") if opens else b""
+    pieces = _split(random, maker(random, key))
+    return Attack(
+        kind=kind,
+        opening=opening,
+        pieces=pieces,
+        pause_seconds=random.choice([0, 0, 0, 0, 0.1 / max(len(pieces), 1)]),
+        ending=random.choice(["close", "reset", "half"]),
+    )
+
+
+def handshake(target: str, *more: str) -> bytes:
+    return "\r\n".join([*_handshake_lines(target), *more, "", ""]).encode("latin-1")
+
+
+def _handshake_lines(target: str) -> list[str]:
+    return [
+        f"GET {target} HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+    ]
+
+
+_FLAGS = [
+    "",
+    "&presence",
+    "&notify_self",
+    "&presence&notify_self",
+    "&presence&uuid=same",
+    "&jwt=x",
+    "&notify_self=2",
+    "&\xff",
+]
+
+
+def _mutated_lines(random: Random, lines: list[str]) -> bytes:
+    """A request whose lines are wrong in some ways."""
+    for _ in range(random.randint(0, 3)):
+        at = random.randrange(1, len(lines) + 1)
+        match random.randrange(9):
+            case 0:
+                lines[0] = f"{random.choice(METHODS)} {random.choice(TARGETS)} {random.choice(VERSIONS)}"
+            case 1:
+                lines[0] = " ".join(
+                    random.choice([METHODS, TARGETS, VERSIONS, VALUES])[0] for _ in range(random.randint(0, 4))
+                )
+            case 2:
+                lines[at:] = lines[at + 1 :]
+            case 3:
+                lines.insert(at, random.choice(lines))
+            case 4:
+                lines.insert(at, f"{random.choice(NAMES)}: {random.choice(VALUES)}")
+            case 5:
+                name = lines[at - 1].partition(":")[0]
+                lines[at - 1] = f"{name}: {random.choice(VALUES)}"
+            case 6:
+                lines[at:at] = random.choice(LENGTHS)
+            case 7:
+                lines.insert(at, random.choice([" folded", "\t", "no colon", ": no name", "a" * 20_000, "\0: \0"]))
+            case 8:
+                lines[0] = lines[0].replace("/v3/", random.choice(["/", "/V3/", "/v3//", "/v3/\0", "/v3/%00", "v3/"]))
+    end = random.choice(["\r\n"] * 8 + ["\n", "\r"])
+    body = random.choice(BODIES) if random.random() < 0.4 else b""
+    return end.join([*lines, "", ""]).encode("latin-1", "replace") + body
+
+
+def _handshakes(random: Random, key: str) -> bytes:
+    return _mutated_lines(random, _handshake_lines(f"/v3/fuzz?api_key={random.choice([key, '', 'x' * 60])}"))
+
+
+def _requests(random: Random, key: str) -> bytes:
+    lines = [
+        f"{random.choice(METHODS[:7])} {random.choice(TARGETS)} HTTP/1.1",
+        "Host: localhost",
+        f"key: {key}",
+        "secret: x",
+    ]
+    return _mutated_lines(random, lines)
+
+
+def _pipelined(random: Random, key: str) -> bytes:
+    makers: list[Callable[[Random, str], bytes]] = [
+        _handshakes,
+        _requests,
+        lambda *_: handshake(f"/v3/fuzz?api_key={key}"),
+    ]
+    parts = [random.choice(makers)(random, key) for _ in range(random.randint(2, 5))]
+    return b"".join([*parts, _frames(random, key)] if random.random() < 0.5 else parts)
+
+
+def _bent(random: Random, sent: bytes) -> bytes:
+    """Bytes of which some are changed, dropped, added or repeated."""
+    bent = bytearray(sent)
+    for _ in range(random.randint(1, 8)):
+        at = random.randrange(len(bent) + 1)
+        match random.randrange(5):
+            case 0 if at < len(bent):
+                bent[at] ^= 1 << random.randrange(8)
+            case 1:
+                del bent[at : at + random.randint(1, 20)]
+            case 2:
+                bent[at:at] = random.randbytes(random.randint(1, 20))
+            case 3:
+                bent[at:at] = bent[at : at + random.randint(1, 200)]
+            case 4:
+                del bent[at:]
+    return bytes(bent)
+
+
+def _bent_handshakes(random: Random, key: str) -> bytes:
+    return _bent(random, handshake(f"/v3/fuzz?api_key={key}", "Sec-WebSocket-Protocol: a, b", "Cookie: a=b"))
+
+
+def _others(random: Random, key: str) -> bytes:
+    return random.choice([random.choice(OTHERS), random.randbytes(random.randint(1, 3000))])
+
+
+def _frames(random: Random, key: str) -> bytes:
+    return b"".join(_frame(random) for _ in range(random.randint(1, 6)))
+
+
+def _frame(random: Random) -> bytes:
+    opcode = random.choice([TEXT] * 4 + [BINARY] * 2 + [CONTINUATION, PING, PONG, CLOSE, *range(16)])
+    first = random.choice([FIN] * 4 + [0]) | opcode | random.choice([0] * 8 + [0x10, 0x20, 0x40, 0x70])
+    payload = random.choice(CLOSES if opcode == CLOSE else PAYLOADS)
+    if opcode > 7 and random.random() < 0.8:
+        payload = payload[:125]
+    sent = frame(
+        first,
+        payload,
+        mask=random.choice([bytes(4), random.randbytes(4), random.randbytes(4), None][: random.choice([3, 4])]),
+    )
+    match random.randrange(12):
+        case 0:  # a length that is not true, up to 2**64 - 1
+            length = random.choice(
+                [0, 125, 65_536, 1 << 20, (1 << 20) + 1, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+            )
+            return struct.pack("!BBQ", first, 0x80 | 127, length) + random.randbytes(random.randint(0, 200))
+        case 1:  # a length in more bytes than it needs
+            return frame(first, payload, form=random.choice([126, 127]))
+        case 2:
+            return sent[: random.randrange(len(sent) + 1)]
+    return sent
+
+
+def _bent_frames(random: Random, key: str) -> bytes:
+    return _bent(random, _frames(random, key))
+
+
+# A name, whether it begins with a good handshake, what makes it, and how often it comes.
+_KINDS: list[tuple[str, bool, Callable[[Random, str], bytes], int]] = [
+    ("handshake", False, _handshakes, 20),
+    ("request", False, _requests, 20),
+    ("pipelined", False, _pipelined, 8),
+    ("bent handshake", False, _bent_handshakes, 10),
+    ("other protocol", False, _others, 6),
+    ("frames", True, _frames, 24),
+    ("bent frames", True, _bent_frames, 12),
+]
+_WEIGHTS = [weight for *_, weight in _KINDS]
+
+
+def _split(random: Random, sent: bytes) -> list[bytes]:
+    """The pieces in which bytes reach TCP."""
+    if random.random() < 0.5:
+        return [sent]
+    if len(sent) < 400 and random.random() < 0.1:
+        return [sent[at : at + 1] for at in range(len(sent))]
+    cuts = sorted(random.randrange(len(sent) + 1) for _ in range(random.randint(1, 5)))
+    return [sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)])]

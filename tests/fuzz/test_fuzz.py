@@ -1,0 +1,19 @@
+"""Hostile bytes in the short form; the long one is `python -m tests.fuzz`."""
+
+from collections.abc import Callable
+
+from tests.fuzz.attack import Fuzzer
+from tests.servers import LiveServer
+
+INPUTS = 3_000
+SEED = 7
+
+
+async def test_hostile_bytes_do_no_harm(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    findings = await Fuzzer(start("serve"), keys["demo"], secrets["demo"], SEED).run(INPUTS)
+    assert findings.faults == []
+    # They reach what they are meant for.
+    assert {"101", "200", "400", "404", "405", "413", "426"} <= set(findings.statuses)
+    assert min(findings.kinds.values()) > INPUTS / 40

@@ -1,0 +1,148 @@
+"""Serve clients of every kind for a while, and see that nothing is left of them: `.venv/bin/python -m tests.soak`.
+
+Memory is compared between the minutes after the first third and the last ones; what the process holds, between the time
+before and the time after.
+"""
+
+import argparse
+import asyncio
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from statistics import median
+
+from tests.servers import LiveServer, Redis, environment, free_port, make_tenants, server_command
+
+from .traffic import PATIENT, QUICK, Site, Visit, come_and_go, visits
+from .watch import changed, held_at_rest, until_held
+
+APPLICATION = "tests.soak.counted:application"
+SAMPLE_SECONDS = 10.0
+REST_SECONDS = 90.0
+MAX_GROWTH = 0.05
+MAX_AT_ONCE = 400
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="for how long (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=40, help="clients a second (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=1, help="processes; more than one share a Redis (default: 1)")
+    parser.add_argument("--seed", type=int, default=7, help="of the order of clients (default: %(default)s)")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        keys, secrets = make_tenants(environment(directory))
+        env = {}
+        if options.nodes > 1:
+            env["REDIS_URL"] = stack.enter_context(Redis(directory)).url
+        servers = []
+        for _ in range(options.nodes):
+            folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
+            shutil.copytree(directory, folder, dirs_exist_ok=True)
+            server = LiveServer(folder, server_command("daphne", port, folder, APPLICATION), port, kind="daphne", **env)
+            server.start()
+            stack.callback(server.stop)
+            servers.append(server)
+        soak = Soak(Site(servers, keys, secrets), options.minutes * 60, options.rate, options.seed)
+        faults = asyncio.run(soak.run())
+        faults += [f"a traceback in the log:\n{server.log}" for server in servers if "Traceback" in server.log]
+    print("\n".join(["", *faults, f"{len(faults)} faults"]))
+    return 1 if faults else 0
+
+
+class Soak:
+    """Clients at a steady rate, and what they do to the servers' memory."""
+
+    def __init__(self, site: Site, seconds: float, rate: float, seed: int) -> None:
+        """
+        Args:
+            site: where they connect.
+            seconds: for how long they come.
+            rate: how many come in a second.
+            seed: of the order in which they come.
+        """
+        self._site = site
+        self._seconds = seconds
+        self._rate = rate
+        self._random = Random(seed)
+        self._came: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._samples: list[tuple[float, list[int]]] = []
+
+    async def run(self) -> list[str]:
+        """Let them come and go, tell how it goes, and return what is wrong afterwards."""
+        everybody = [(name, visit) for name, (visit, _) in QUICK.items()] * 3
+        await asyncio.gather(*(self._come(name, visit) for name, visit in everybody))
+        before = [await held_at_rest(server, REST_SECONDS) for server in self._site.servers]
+        self._came.clear()
+        await self._let_come()
+        print(f"came: {dict(self._came.most_common())}; failed: {dict(self._failed)}", flush=True)
+        faults = [f"{count} clients failed: {name}" for name, count in self._failed.items()]
+        for number, server in enumerate(self._site.servers):
+            after = await until_held(server, before[number], REST_SECONDS)
+            print(f"\nnode {number}: {'what it holds':<58}before   after")
+            for name in sorted(before[number].keys() | after.keys(), key=lambda name: ("objects" in name, name)):
+                print(f"  {name:<64}{before[number].get(name, 0):>6}  {after.get(name, 0):>6}")
+            for name, (was, now) in changed(before[number], after).items():
+                faults.append(f"node {number}: {name}: {was} before, {now} after")
+            faults += self._judge_memory(number)
+        return faults
+
+    async def _let_come(self) -> None:
+        begun = time.monotonic()
+        coming = visits({**QUICK, **PATIENT}, self._random)
+        watching = asyncio.create_task(self._sample(begun))
+        async with asyncio.TaskGroup() as clients:
+            there: set[asyncio.Task[None]] = set()
+            for number in itertools.count():
+                due = begun + number / self._rate
+                if due > begun + self._seconds:
+                    break
+                await asyncio.sleep(max(due - time.monotonic(), 0))
+                while len(there) >= MAX_AT_ONCE:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                name, visit = next(coming)
+                task = clients.create_task(self._come(name, visit))
+                there.add(task)
+                task.add_done_callback(there.discard)
+            watching.cancel()
+
+    async def _come(self, name: str, visit: Visit) -> None:
+        self._came[name] += 1
+        try:
+            await come_and_go(visit, self._site)
+        except Exception as error:
+            self._failed[f"{name}: {error!r}"[:300]] += 1
+
+    async def _sample(self, begun: float) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            memory = [server.memory_kib() for server in self._site.servers]
+            cpu = sum(server.cpu_seconds() for server in self._site.servers)
+            elapsed = time.monotonic() - begun
+            self._samples.append((elapsed, memory))
+            came = sum(self._came.values())
+            print(f"{elapsed:.0f} s of {self._seconds:.0f}: {came} came, {memory} KiB, {cpu:.0f} s of CPU", flush=True)
+
+    def _judge_memory(self, number: int) -> list[str]:
+        values = [memory[number] for _, memory in self._samples]
+        if len(values) < 9:
+            return []
+        third = len(values) // 3
+        early, late = median(values[third : 2 * third]), median(values[-third:])
+        growth = late / early - 1
+        print(f"node {number}: {early:.0f} KiB after the first third, {late:.0f} KiB in the last: {growth:+.1%}")
+        return [f"node {number}: its memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

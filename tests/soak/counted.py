@@ -1,0 +1,67 @@
+"""The application with one more path, which tells what its process holds. For tests alone."""
+
+import asyncio
+import gc
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from piesite.asgi import application as served
+from realtime.node import current_node
+
+from .watch import PATH
+
+# Whose objects come and go with connections and requests.
+MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
+
+
+async def application(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    if scope.get("path") != PATH:
+        await served(scope, receive, send)
+        return
+    if scope["query_string"] != b"as-it-is":
+        gc.collect()
+    body = json.dumps(held()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def held() -> dict[str, int]:
+    """How many of each thing this process holds, the connection that asks included."""
+    node = current_node()
+    bus, shares, presence, limits = node.bus, node.shares, node.presence, node.limits
+    counts = {
+        "connections": len(node.connections),
+        "rooms": len(node.hub.rooms),
+        "rosters": len(presence._rosters),
+        "members in presence": len(presence._members),
+        "channels counted": sum(len(paths) for paths in shares._channels.values()),
+        "users counted": len(shares._users),
+        "accounts in use": len(limits._accounts),
+        "groups wanted": len(bus._wanted),
+        "groups joined": len(bus._joined),
+        "groups being joined": len(bus._joining),
+        "groups of the layer": len(getattr(get_channel_layer(), "groups", ())),
+        "keys being asked for": len(node.keys._loading),
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")),
+    }
+    kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    return counts | {f"objects: {name}": count for name, count in sorted(kinds.items()) if name.startswith(MODULES)}
+
+
+def _is_socket(name: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    except FileNotFoundError:
+        return False

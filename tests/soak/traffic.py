@@ -1,0 +1,202 @@
+"""Clients of every kind, good and bad, each from its first byte to its last."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from realtime import tokens
+from tests.clients import channel_path, open_client
+from tests.conformance.test_short_paths import BINARY, FIN, TEXT, frame
+from tests.servers import LiveServer
+from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
+
+CHANNELS = 50
+# What is sent to a slow reader until it is given up.
+SLOW_MESSAGES = 120
+SLOW_BYTES = 64 * 1024
+# How long a client stays that answers no ping, in seconds: the server gives it up before.
+SILENT_SECONDS = 75.0
+
+
+@dataclass
+class Site:
+    """Where clients connect, and as whom."""
+
+    servers: list[LiveServer]
+    keys: dict[str, str]
+    secrets: dict[str, str]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def server(self) -> LiveServer:
+        """Any of them."""
+        return random.choice(self.servers)
+
+    def channel(self, prefix: str) -> str:
+        return f"{prefix}-{next(self._numbers) % CHANNELS}"
+
+    def path(self, prefix: str, *flags: str, key: str = "demo", **options: str) -> str:
+        return channel_path(self.channel(prefix), self.keys.get(key, key), *flags, **options)
+
+
+async def orderly(site: Site) -> None:
+    async with open_client(site.server, site.path("talk")) as client:
+        await client.send("hello")
+        await client.send(b"hello")
+
+
+async def abrupt(site: Site) -> None:
+    async with open_client(site.server, site.path("talk", "presence")) as client:
+        await client.send("bye")
+        _reset(client.socket.transport)
+
+
+async def half_closed(site: Site) -> None:
+    """Send TCP's FIN and no close frame, and leave later."""
+    async with _raw(site, site.path("talk")) as (reader, writer):
+        writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await reader.read()
+
+
+async def in_presence(site: Site) -> None:
+    number = next(site._numbers)
+    path = site.path("presence", "presence", uuid=f"member-{number % 7}", user="Ann")
+    async with open_client(site.server, path) as client:
+        assert "member_list" in str(await client.receive())
+
+
+async def private(site: Site) -> None:
+    channel = site.channel("private")
+    jwt = tokens.sign(site.secrets["demo"], channel, 60, "Ann")
+    async with open_client(site.server, channel_path(channel, site.keys["demo"], jwt=jwt)) as client:
+        await client.send("secret")
+
+
+async def refused(site: Site) -> None:
+    path = random.choice(
+        [
+            site.path("private", jwt="x.y.z"),
+            site.path("talk", key=random.choice(["k" * 60, "unknown", ""])),
+            site.path("talk", "notify_self=2"),
+            "/nowhere",
+        ]
+    )
+    async with open_client(site.server, path) as client:
+        frames, code = await client.ending()
+    assert frames, code
+    assert 4000 <= code <= 4009
+
+
+async def publisher(site: Site) -> None:
+    server = site.server
+    headers = {"key": site.keys["demo"], "secret": site.secrets["demo"]}
+    one = {"channelId": site.channel("talk"), "message": {"event": "news", "data": "x" * 200}}
+    async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        answer = await client.post(server.url("/api/publish", scheme="http"), json=one)
+        assert answer.status_code == 200, answer.text
+        answer = await client.post(server.url("/api/publish/batch", scheme="http"), json={"messages": [one] * 20})
+        assert answer.status_code == 200, answer.text
+        answer = await client.post(server.url("/api/publish", scheme="http"), content=b"no JSON")
+        assert answer.status_code == 400, answer.text
+
+
+async def rude(site: Site) -> None:
+    """Break the rules of WebSocket, or stop in the middle of a frame or of the handshake."""
+    whole = handshake(site.path("talk"), *GOOD_HANDSHAKE)
+    first = random.choice([whole, whole, whole[: random.randrange(len(whole))]])
+    then = random.choice([b"\xf1\x80\0\0\0\0", frame(FIN | TEXT, b"\xff"), frame(TEXT, b"begun"), b"\x82\xff\x7f", b""])
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+    writer.write(first + then)
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(0.2):
+            await reader.read()
+    _reset(writer.transport)
+
+
+async def slow(site: Site) -> None:
+    """Read nothing while much is sent."""
+    channel = f"slow-{next(site._numbers)}"
+    path = channel_path(channel, site.keys["demo"])
+    server = site.server
+    async with _raw(site, path, server), open_client(server, path) as sender:
+        for _ in range(SLOW_MESSAGES):
+            await sender.send(b"x" * SLOW_BYTES)
+        await sender.settle()
+
+
+async def silent(site: Site) -> None:
+    """Be there, and answer nothing: as a machine does whose network is gone."""
+    async with _raw(site, site.path("talk", "presence")) as (reader, _):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENT_SECONDS):
+                await reader.read()
+
+
+Visit = Callable[[Site], Awaitable[None]]
+
+
+async def come_and_go(visit: Visit, site: Site) -> None:
+    """Be a client that does not mind how its connection ends: the server is judged by what it holds afterwards."""
+    with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError, asyncio.IncompleteReadError):
+        await visit(site)
+
+
+QUICK: dict[str, tuple[Visit, int]] = {
+    "orderly": (orderly, 30),
+    "abrupt": (abrupt, 20),
+    "half closed": (half_closed, 5),
+    "in presence": (in_presence, 15),
+    "private": (private, 10),
+    "refused": (refused, 15),
+    "publisher": (publisher, 5),
+    "rude": (rude, 15),
+    "slow": (slow, 1),
+}
+"""Those that leave at once, and how often they come."""
+PATIENT: dict[str, tuple[Visit, int]] = {"silent": (silent, 1)}
+"""Those that stay for a minute."""
+
+
+def visits(kinds: dict[str, tuple[Visit, int]], random: random.Random) -> Iterator[tuple[str, Visit]]:
+    """Kinds of clients without end, each as often as it comes."""
+    names, weights = list(kinds), [weight for _, weight in kinds.values()]
+    while True:
+        name = random.choices(names, weights)[0]
+        yield name, kinds[name][0]
+
+
+@asynccontextmanager
+async def _raw(
+    site: Site, path: str, server: LiveServer | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is open, and that nobody looks after; at the end it is reset."""
+    # A small buffer, so that what it does not read waits in the server.
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", (server or site.server).port))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=4096)
+    try:
+        writer.write(handshake(path, *GOOD_HANDSHAKE))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame(FIN | BINARY, b"here"))
+        yield reader, writer
+    finally:
+        _reset(writer.transport)
+
+
+def _reset(transport: asyncio.WriteTransport) -> None:
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
