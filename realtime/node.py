@@ -20,7 +20,7 @@ from django.conf import settings
 from accounts.access import KeyAccess
 from accounts.usage import record_messages
 
-from . import wire
+from . import stopping
 from .admission import Admission
 from .bus import Bus
 from .closes import OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, TOO_MANY_OF_ADDRESS, Close, Refusal
@@ -124,7 +124,7 @@ class Node:
         # What was loaded until now lives as long as the process. To look through it for garbage again and again would
         # keep everybody waiting, 40 ms each time.
         gc.freeze()
-        wire.before_stop(self.drain, self.hurry)
+        stopping.before_stop(self.drain, self.hurry)
 
     @property
     def redis_is_reachable(self) -> bool | None:
@@ -247,7 +247,7 @@ class Node:
     async def drain(self) -> None:
         """Take no connection any more, close those that are open (1012) one after the other, and leave the others."""
         self.is_draining = True
-        wire.stop_listening()
+        stopping.stop_listening()
         connections = list(self.connections)
         seconds = min(conf().drain_seconds, len(connections) / DRAIN_RATE)
         if connections:

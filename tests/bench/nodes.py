@@ -164,7 +164,8 @@ def running(number: int) -> Iterator[tuple[list[LiveServer], Redis, str]]:
             own, port = directory / str(count), free_port()
             own.mkdir()
             command = [sys.executable, "manage.py", "serve", "--port", str(port)]
-            nodes.append(LiveServer(own, command, port, DATA_DIR=str(directory), REDIS_URL=redis.url))
+            env = {"DATA_DIR": str(directory), "REDIS_URL": redis.url, "QUOTA_MESSAGES_PER_SECOND": "100000000"}
+            nodes.append(LiveServer(own, command, port, **env))
             nodes[-1].start()
             stack.callback(nodes[-1].stop)
         yield nodes, redis, key

@@ -142,6 +142,7 @@ class TestWhatBreaks:
         assert answer.status_code == 500
         assert holds_none(report() + answer.content.decode())
 
+    @pytest.mark.django_db(transaction=True)  # what fails in PostgreSQL would spoil a transaction around the test
     def test_while_attempts_to_log_in_cannot_be_counted(
         self, client: Client, report: Callable[[], str], settings: Settings
     ) -> None:
