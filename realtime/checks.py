@@ -31,6 +31,9 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         "CONNECTS_PER_MINUTE_PER_ADDRESS": 1,
         "REQUESTS_PER_MINUTE_PER_ADDRESS": 1,
         "MAX_HTTP_PER_ADDRESS": 1,
+        "MAX_REQUESTS_AT_ONCE": 1,
+        "REQUEST_HEAD_SECONDS": 1,
+        "REQUEST_SECONDS": 1,
         "DRAIN_SECONDS": 0,
         "KEY_CACHE_SECONDS": 0,
     }

@@ -39,6 +39,12 @@ class Conf:
     """How many requests one address may send for pages, admin and REST API; more are answered with 429."""
     max_http_per_address: int = 1_000
     """How many TCP connections that are no sockets one address has, without proxies of ours; further ones are cut."""
+    max_requests_at_once: int = 16
+    """How many requests for pages, admin and REST API are worked on at once."""
+    request_head_seconds: float = 10.0
+    """How long the head of a request may take to arrive, in seconds."""
+    request_seconds: float = 60.0
+    """How long what is behind it may take, in seconds."""
     drain_seconds: float = 10.0
     """Over how long a node that is told to stop spreads the closing of its connections, in seconds."""
     key_cache_seconds: float = 30.0

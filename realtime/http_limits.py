@@ -15,8 +15,7 @@ from .limits import Attempts
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# How many requests Django works on at once, and how many wait for that.
-MAX_AT_ONCE = 16
+# How many requests wait until Django works on them.
 MAX_WAITING = 500
 
 TOO_MANY = "Too many requests came from your address; wait {} seconds."
@@ -33,7 +32,7 @@ class HttpLimits:
         """
         self._others = others
         self._requests = Attempts(conf().requests_per_minute_per_address)
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._slots = asyncio.Semaphore(conf().max_requests_at_once)
         self._waiting = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -20,9 +20,6 @@ from twisted.web import http
 from .conf import conf
 from .frames import compact_json
 
-# How long a request may take to be complete, in seconds: its head, and all of it.
-HEAD_SECONDS = 10.0
-REQUEST_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
 # How long who was refused may take to read the answer, in seconds; what they send meanwhile is dropped.
 REFUSED_SECONDS = 5.0
@@ -51,7 +48,7 @@ class Intake:
             self._of_peer[peer] += 1
             if self._of_peer[peer] > conf().max_http_per_address:
                 return False
-        self.expect(channel, HEAD_SECONDS)
+        self.expect(channel, conf().request_head_seconds)
         return True
 
     def forget(self, channel: "Channel") -> None:
@@ -119,7 +116,7 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
         if self.is_refused:
             return
         if not self._handlingRequest and not intake.expects(self):
-            intake.expect(self, HEAD_SECONDS)
+            intake.expect(self, conf().request_head_seconds)
         super().dataReceived(data)
 
     def headerReceived(self, line: bytes) -> bool:
@@ -136,7 +133,7 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
         elif (self.length is None or self.length > LARGE_BODY_BYTES) and not intake.take_large(self):
             self.refuse(503, b"Service Unavailable", BUSY)
         else:
-            intake.expect(self, REQUEST_SECONDS)
+            intake.expect(self, conf().request_seconds)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
 
-from .attack import Findings, Fuzzer
+from .attack import NO_LIMITS, Findings, Fuzzer
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         directory = Path(name)
         keys, secrets = make_tenants(environment(directory))
         port = free_port()
-        server = LiveServer(directory, server_command("serve", port, directory), port)
+        server = LiveServer(directory, server_command("serve", port, directory), port, **NO_LIMITS)
         server.start()
         try:
             fuzzer = Fuzzer(server, keys["demo"], secrets["demo"], options.seed)

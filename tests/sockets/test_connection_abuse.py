@@ -13,10 +13,10 @@ from websockets.exceptions import ConnectionClosed
 from realtime import intake
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer
-from tests.sockets.hasty import HASTY_SECONDS
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 MIB = 1024 * 1024
+HASTY_SECONDS = 2
 Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -28,7 +28,7 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 @pytest.fixture(scope="module")
 def hasty(start: Callable[..., LiveServer]) -> LiveServer:
     """A server that waits less long than it does by default."""
-    return start("daphne", application="tests.sockets.hasty:application")
+    return start("daphne", REQUEST_HEAD_SECONDS=str(HASTY_SECONDS), REQUEST_SECONDS=str(HASTY_SECONDS))
 
 
 @pytest.fixture(scope="module")
