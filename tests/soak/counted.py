@@ -18,6 +18,8 @@ from .watch import PATH
 
 # Whose objects come and go with connections and requests.
 MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
+# What is kept on purpose, so many at most.
+KEPT = {"realtime.keys._Entry"}
 
 
 async def application(
@@ -57,7 +59,8 @@ def held() -> dict[str, int]:
         "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")),
     }
     kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
-    return counts | {f"objects: {name}": count for name, count in sorted(kinds.items()) if name.startswith(MODULES)}
+    objects = {name: count for name, count in sorted(kinds.items()) if name.startswith(MODULES) and name not in KEPT}
+    return counts | {f"objects: {name}": count for name, count in objects.items()}
 
 
 def _is_socket(name: str) -> bool:
