@@ -6,12 +6,13 @@ a person out by trying their name from elsewhere.
 """
 
 import hashlib
-import ipaddress
 import unicodedata
 
 from django.core.cache import cache
 from django.http import HttpRequest
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+
+from .networks import network_of
 
 REMEMBER_SECONDS = 90 * 86400
 
@@ -41,15 +42,7 @@ def remember(request: HttpRequest, name: str) -> None:
 
 def client_network(request: HttpRequest) -> str:
     """Whose attempts count together: an IPv4 address, or the 64 bits of an IPv6 address that one customer has."""
-    ident = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
-    try:
-        address = ipaddress.ip_address(ident)
-    except ValueError:
-        return str(ident)
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    return network_of(str(BaseThrottle().get_ident(request)))  # type: ignore[arg-type]
 
 
 def _count(key: str, seconds: int) -> int:

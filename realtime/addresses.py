@@ -1,8 +1,9 @@
 """Where a client comes from, as far as it counts."""
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
+
+from accounts.networks import network_of
 
 
 def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
@@ -25,12 +26,4 @@ def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
         address = scope["client"][0]
     else:
         return None
-    if ":" not in address:
-        return address
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", parsed))
+    return network_of(address)

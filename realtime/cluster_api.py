@@ -21,6 +21,7 @@ from accounts.access import KeyAccess, any_allowed_origins, can_be_a_key
 
 from .addresses import client_network
 from .admission import CHANNEL_PATH, origin_matches
+from .answers import Header, Send, answer
 from .bus import group_name
 from .conf import conf
 from .frames import Message, compact_json, frame_size
@@ -30,9 +31,7 @@ from .node import Node, current_node, message_limit
 logger = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[..., Awaitable[None]]
-Header = tuple[bytes, bytes]
 Values = Mapping[str, Any]
 
 MAX_BATCH_MESSAGES = 1_000
@@ -99,7 +98,7 @@ class ClusterApi:
         try:
             if scope["method"] == "OPTIONS":
                 node.tally.api_answers[204] += 1
-                await _answer(send, 204, b"", *await self._preflights.headers(origin))
+                await answer(send, 204, b"", *await self._preflights.headers(origin))
                 return
             if scope["method"] != operation.method:
                 raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
@@ -123,10 +122,10 @@ class ClusterApi:
         except Problem as problem:
             body = compact_json({"error": str(problem)}).encode()
             node.tally.api_answers[problem.status] += 1
-            await _answer(send, problem.status, body, *problem.headers, *cors)
+            await answer(send, problem.status, body, *problem.headers, *cors)
         else:
             node.tally.api_answers[200] += 1
-            await _answer(send, 200, content, *cors)
+            await answer(send, 200, content, *cors)
             if operation.method == "POST":
                 node.tally.publish_seconds.observe(node.loop.time() - begun)
 
@@ -242,12 +241,6 @@ class Preflights:
 
 def _allow(origin: bytes) -> tuple[Header, ...]:
     return ((b"access-control-allow-origin", origin), (b"vary", b"origin"))
-
-
-async def _answer(send: Send, status: int, body: bytes, *headers: Header) -> None:
-    described = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": described})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:

@@ -18,13 +18,13 @@ from django.db import connections
 
 from accounts.access import check_reachable
 
+from .answers import JSON, Send, answer
 from .conf import conf
 from .frames import compact_json
 from .metrics import exposition
 from .node import Node, current_node
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 # From what lag of the loop on a node is not ready, in seconds: a handshake takes some turns of the loop, and many
@@ -34,7 +34,6 @@ MAX_LAG_SECONDS = 5.0
 # second in all.
 DATABASE_SECONDS = 5.0
 ANSWER_SECONDS = 0.5
-JSON = "application/json"
 NOT_ALLOWED = (
     "Metrics are not for this address. The operator can add it to METRICS_ALLOWED, "
     "or set METRICS_TOKEN and have it sent as a bearer token; who comes by a proxy needs the token."
@@ -59,13 +58,7 @@ class Health:
             await self._others(scope, receive, send)
             return
         status, content_type, body = await tell(current_node(), scope)
-        headers = [
-            (b"content-type", content_type.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await answer(send, status, body, (b"cache-control", b"no-store"), content_type=content_type)
 
     async def _tell_alive(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
         return 200, JSON, _json({"alive": True})

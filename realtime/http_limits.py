@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from .addresses import client_network
+from .answers import Send, answer
 from .conf import conf
 from .frames import compact_json
 from .limits import Attempts
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # How many requests wait until Django works on them.
 MAX_WAITING = 500
@@ -56,10 +56,4 @@ class HttpLimits:
 
 async def _refuse(send: Send, status: int, wait: int, sentence: str) -> None:
     body = compact_json({"detail": sentence}).encode()  # as the REST API does
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", b"%d" % wait),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await answer(send, status, body, (b"retry-after", b"%d" % wait))

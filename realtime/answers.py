@@ -1,0 +1,20 @@
+"""Answers over HTTP by ASGI, for the paths that Django does not serve."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON = "application/json"
+
+
+async def answer(send: Send, status: int, body: bytes, *headers: Header, content_type: str = JSON) -> None:
+    """Send an answer as a whole."""
+    described = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": described})
+    await send({"type": "http.response.body", "body": body})
