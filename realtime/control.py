@@ -44,9 +44,9 @@ def count_connections(*, account_id: int | None = None, public_key: str | None =
     """How many connections of an account or of a key are open on all nodes. Any thread, any process."""
     user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
     node = running_node()
-    if node is not None:
-        return node.shares.of_user(user)
-    return of_user_everywhere(settings.REDIS_URLS[0], user) if settings.REDIS_URLS else 0
+    if settings.REDIS_URLS and (node is None or node.shares.is_reachable):
+        return of_user_everywhere(settings.REDIS_URLS[0], user)
+    return node.shares.of_user(user) if node is not None else 0
 
 
 async def _tell(layer: Any, event: dict[str, Any]) -> None:

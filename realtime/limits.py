@@ -17,9 +17,6 @@ from django.db import Error as DatabaseError
 from accounts.access import KeyAccess
 from accounts.usage import today
 
-from .closes import QUOTA_USED_UP, Refusal
-from .shares import Shares
-
 logger = logging.getLogger(__name__)
 
 # How much a bucket holds, in seconds of the quota. It is filled up when it is found empty, not before, so that after a
@@ -127,9 +124,13 @@ class AccountUse:
         self._left_at_sync += more
 
 
-def users_of(access: KeyAccess) -> tuple[str, str]:
-    """Whose a connection is: the names by which the connections of its account and of its key are counted."""
-    return account_user(access.account_id), key_user(access.public_key)
+def connection_quotas(access: KeyAccess) -> dict[str, int]:
+    """How many connections there may be of the account and of the key, by the names by which they are counted."""
+    quotas = access.quotas
+    return {
+        account_user(access.account_id): quotas.account_connections,
+        key_user(access.public_key): quotas.key_connections,
+    }
 
 
 def account_user(account_id: int) -> str:
@@ -143,16 +144,14 @@ def key_user(public_key: str) -> str:
 
 
 class Limits:
-    """What accounts and keys may use still."""
+    """What accounts may send still."""
 
-    def __init__(self, shares: Shares, record: Record, today: Callable[[], date] = today) -> None:
+    def __init__(self, record: Record, today: Callable[[], date] = today) -> None:
         """
         Args:
-            shares: counts connections.
             record: adds to what accounts have sent on a day, by primary key, and returns what each has sent then.
             today: tells the day that is counted for.
         """
-        self._shares = shares
         self._record = record
         self._accounts: dict[int, AccountUse] = {}
         self._written = 0
@@ -183,22 +182,10 @@ class Limits:
         return use
 
     def open(self, access: KeyAccess) -> AccountUse:
-        """What the account of a key uses, for a connection that may count messages until `close`.
-
-        Raises:
-            Refusal: the account or the key has as many connections as it may have.
-        """
-        account, key = map(self._shares.of_user, users_of(access))
-        if account >= access.quotas.account_connections or key >= access.quotas.key_connections:
-            raise Refusal(QUOTA_USED_UP)
+        """What the account of a key uses, for a connection that may count messages until `close`."""
         use = self.account(access)
         use.senders += 1
         return use
-
-    def is_over(self, access: KeyAccess) -> bool:
-        """Whether the account or the key has more connections than it may have, as other nodes let some in too."""
-        account, key = map(self._shares.of_user, users_of(access))
-        return account > access.quotas.account_connections or key > access.quotas.key_connections
 
     def close(self, access: KeyAccess) -> None:
         """Say that a connection counts no more."""

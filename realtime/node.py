@@ -29,11 +29,11 @@ from .frames import Frames, Message, frame_size
 from .hub import Hub, Member, Room
 from .keys import KeyCache, load_key
 from .lag import Lag
-from .limits import Attempts, Bucket, Limits, users_of
+from .limits import AccountUse, Attempts, Bucket, Limits, connection_quotas
 from .outlets import Outlet
 from .presence import EVENT as PRESENCE_EVENT
 from .presence import Presence, RedisPresence
-from .shares import RedisShares, Shares
+from .shares import Place, RedisShares, Shares
 from .tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -47,19 +47,28 @@ GOODBYE_SECONDS = 3.0
 class Connection(Member):
     """One admitted connection."""
 
-    __slots__ = ("admission", "allows_client_messages", "bucket", "ended", "max_frame_bytes", "network", "room", "use")
+    __slots__ = (
+        "admission",
+        "allows_client_messages",
+        "bucket",
+        "ended",
+        "max_frame_bytes",
+        "network",
+        "place",
+        "room",
+        "use",
+    )
 
-    def __init__(self, admission: Admission, outlet: Outlet, limits: Limits, network: str | None) -> None:
-        """
-        Raises:
-            Refusal: a quota does not allow it.
-        """
+    def __init__(
+        self, admission: Admission, outlet: Outlet, network: str | None, place: Place, use: AccountUse
+    ) -> None:
         super().__init__(outlet, echo=admission.notify_self)
         self.admission = admission
         self.network = network
+        self.place = place
+        self.use = use
         self.room: Room | None = None
         self.ended: Close | None = None
-        self.use = limits.open(admission.access)
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
         self.take_settings(admission.access)
 
@@ -108,7 +117,7 @@ class Node:
         else:
             self.shares = Shares()
             self.presence = Presence(self.id, conf().max_backlog_bytes)
-        self.limits = Limits(self.shares, database_sync_to_async(record_messages))
+        self.limits = Limits(database_sync_to_async(record_messages))
         self.connections: set[Connection] = set()
         self._of_network: Counter[str | None] = Counter()
         self._attempts = Attempts(conf().connects_per_minute_per_address)
@@ -164,11 +173,13 @@ class Node:
             Refusal: the node or a quota has no room for it.
         """
         self.check_capacity()
-        connection = Connection(admission, outlet, self.limits, network)
+        place = self.shares.enter(admission.channel, connection_quotas(admission.access))
+        if place is None:
+            raise Refusal(QUOTA_USED_UP)
+        connection = Connection(admission, outlet, network, place, self.limits.open(admission.access))
         self.connections.add(connection)
         self._of_network[network] += 1
         self.tally.opened += 1
-        self.shares.add(admission.channel, *users_of(admission.access))
         return connection
 
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
@@ -182,11 +193,9 @@ class Node:
         """
         admission = connection.admission
         await self.bus.join(admission.group)
-        await self.shares.written()
-        if connection.ended is None and self.limits.is_over(admission.access):
+        if not await self.shares.may_stay(connection.place) and connection.ended is None:
             self.tally.refusals[QUOTA_USED_UP.reason] += 1
             connection.ended = QUOTA_USED_UP
-            self.leave(connection)  # now, so that the next one that is looked at may stay
         await accept()
         if connection.ended is not None:  # its access may have been withdrawn while it waited
             self.leave(connection)
@@ -206,7 +215,7 @@ class Node:
             return
         self.connections.remove(connection)
         admission = connection.admission
-        self.shares.add(admission.channel, *users_of(admission.access), connections=-1)
+        self.shares.leave(connection.place)
         self.limits.close(admission.access)
         self._of_network[connection.network] -= 1
         if not self._of_network[connection.network]:

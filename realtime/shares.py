@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "piesocket:"
 LEASE_SECONDS = 10
-# How often the lease is renewed and what others have of accounts and keys is read, in seconds.
+# How often the lease is renewed, in seconds.
 RENEW_SECONDS = 1.0
-# How many questions of clients go to Redis together: they take it a tenth of a second at most.
+# How many questions, of clients or of quotas, go to Redis together: they take it a tenth of a second at most.
 _QUESTIONS_AT_ONCE = 1_000
 # How long an answer of Redis is waited for, and how long a connection waits for being counted everywhere before it is
 # accepted all the same, in seconds.
@@ -57,6 +57,39 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   end
 end
 return found
+"""
+# Write how many connections this node has of some users, and let in those that wait for a quota to have room for them.
+# At once, so that nodes that ask at the same time neither let in too many together nor refuse each other's.
+_WRITE_USERS = """
+local asked, others, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}, {}
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
+  if node ~= ARGV[1] and redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then
+    table.insert(others, KEYS[1] .. 'users:' .. node)
+  end
+end
+local function everywhere(user)
+  if not elsewhere[user] then
+    elsewhere[user] = 0
+    for _, hash in ipairs(others) do
+      elsewhere[user] = elsewhere[user] + (redis.call('HGET', hash, user) or 0)
+    end
+  end
+  return asked.here[user] + elsewhere[user]
+end
+for number, quotas in ipairs(asked.waiting) do
+  answers[number] = 1
+  for user, quota in pairs(quotas) do
+    if everywhere(user) >= quota then answers[number] = 0 end
+  end
+  if answers[number] == 1 then
+    for user in pairs(quotas) do asked.here[user] = asked.here[user] + 1 end
+  end
+end
+local hash = KEYS[1] .. 'users:' .. ARGV[1]
+for user, connections in pairs(asked.here) do
+  if connections > 0 then redis.call('HSET', hash, user, connections) else redis.call('HDEL', hash, user) end
+end
+return answers
 """
 _LIVING = """
 local living = {}
@@ -85,6 +118,18 @@ Channel = tuple[int, str]
 """The cluster's primary key, and the path of the channel in it."""
 
 
+class Place:
+    """What one connection takes up in the count."""
+
+    __slots__ = ("channel", "decided", "is_waiting", "quotas")
+
+    def __init__(self, channel: Channel, quotas: Mapping[str, int]) -> None:
+        self.channel = channel
+        self.quotas = quotas
+        self.is_waiting = False  # for the others' word that the quotas have room for it
+        self.decided: asyncio.Future[bool] | None = None
+
+
 class Shares:
     """What this node has, and what the others have: of a node that is alone, nothing. Loop thread only."""
 
@@ -101,27 +146,36 @@ class Shares:
     async def stop(self) -> None:
         """Give the share up."""
 
-    def add(self, channel: Channel, *users: str, connections: int = 1) -> None:
-        """Count connections to a channel, or with a negative number uncount them.
+    def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
+        """Count a connection from now on.
 
         Args:
-            channel: what they are connected to.
-            users: whose they are.
-            connections: how many more there are.
-        """
-        cluster_pk, path = channel
-        paths = self._channels[cluster_pk]
-        _add(paths, path, connections)
-        if not paths:
-            del self._channels[cluster_pk]
-        for user in users:
-            _add(self._users, user, connections)
+            channel: what it is connected to.
+            quotas: whose it is, and how many connections each of them may have.
 
-    async def written(self) -> None:
-        """Return when all nodes can know what has been counted so far, or soon if they are out of reach."""
+        Returns:
+            Its place, to be given back; None if there are as many on this node alone as there may be.
+        """
+        if any(self._users.get(user, 0) >= quota for user, quota in quotas.items()):
+            return None
+        place = Place(channel, quotas)
+        self._add(place, 1)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Count a connection no longer. Once a place."""
+        self._add(place, -1)
+
+    async def may_stay(self, place: Place) -> bool:
+        """Wait until all nodes can know of a connection, or a little if they are out of reach.
+
+        Returns:
+            Whether the quotas have room for it on all nodes together.
+        """
+        return True
 
     def of_user(self, user: str) -> int:
-        """How many connections an account or a key has: elsewhere, a second ago or when what is here was written."""
+        """How many connections an account or a key has on this node."""
         return self._users.get(user, 0)
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
@@ -136,6 +190,15 @@ class Shares:
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         """How many connections each channel of a cluster has on all nodes, by the channel's path."""
         return self._channels.get(cluster_pk, {})
+
+    def _add(self, place: Place, connections: int) -> None:
+        cluster_pk, path = place.channel
+        paths = self._channels[cluster_pk]
+        _add(paths, path, connections)
+        if not paths:
+            del self._channels[cluster_pk]
+        for user in place.quotas:
+            _add(self._users, user, connections)
 
     def _here(self, channel: Channel) -> int:
         return self._channels[channel[0]][channel[1]] if channel[0] in self._channels else 0
@@ -155,13 +218,12 @@ class RedisShares(Shares):
         # Tried twice: a connection that Redis has closed meanwhile is no outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self._redis = redis_asyncio.from_url(url, retry=retry, **_options())
-        self._users_elsewhere: Counter[str] = Counter()
+        self._waiting: deque[Place] = deque()
+        self._unsettled: Counter[str] = Counter()  # connections that have no room yet by the quotas, of each user
         self._changed_channels: set[Channel] = set()
         self._changed_users: set[str] = set()
         self._changed = asyncio.Event()
         self._leased = asyncio.Event()  # before that, what is written counts for nobody
-        self._changes = self._writes = 0  # how many changes there were, and how many of them are written
-        self._progress = asyncio.Event()
         self._asked: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
         self._asking: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -178,22 +240,53 @@ class RedisShares(Shares):
             await self._redis.eval(_CLEAN, 1, PREFIX)
         await self._redis.aclose()
 
-    def add(self, channel: Channel, *users: str, connections: int = 1) -> None:
-        super().add(channel, *users, connections=connections)
-        self._changed_channels.add(channel)
-        self._changed_users.update(users)
-        self._changes += 1
-        self._changed.set()
+    def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
+        place = super().enter(channel, quotas)
+        if place is not None and self.is_reachable:
+            place.is_waiting = True
+            place.decided = asyncio.get_running_loop().create_future()
+            self._unsettled.update(place.quotas.keys())
+            self._waiting.append(place)
+        return place
 
-    async def written(self) -> None:
-        changes = self._changes
-        with contextlib.suppress(TimeoutError):
+    def leave(self, place: Place) -> None:
+        super().leave(place)
+        self._settle(place)
+
+    async def may_stay(self, place: Place) -> bool:
+        if place.decided is None:
+            return True
+        try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while self.is_reachable and self._writes < changes:
-                    await self._progress.wait()
+                return await place.decided
+        except TimeoutError:
+            self._settle(place)
+            self._note(place)
+            return True
+        finally:
+            place.decided = None
 
-    def of_user(self, user: str) -> int:
-        return super().of_user(user) + self._users_elsewhere[user]
+    def _settle(self, place: Place) -> None:
+        """Count a connection as one that has room, or has left."""
+        if place.is_waiting:
+            place.is_waiting = False
+            for user in place.quotas:
+                _add(self._unsettled, user, -1)
+
+    def _decide(self, place: Place, has_room: bool) -> None:
+        if has_room:
+            self._settle(place)
+        if place.decided is not None and not place.decided.done():
+            place.decided.set_result(has_room)
+
+    def _add(self, place: Place, connections: int) -> None:
+        super()._add(place, connections)
+        self._note(place)
+
+    def _note(self, place: Place) -> None:
+        self._changed_channels.add(place.channel)
+        self._changed_users.update(place.quotas)
+        self._changed.set()
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
         self._asked[channel].append(then)
@@ -292,39 +385,49 @@ class RedisShares(Shares):
             self._changed.clear()
             channels, self._changed_channels = self._changed_channels, set()
             users, self._changed_users = self._changed_users, set()
-            changes = self._changes
+            waiting = self._next_waiting()
             try:
-                await self._write(channels, users)
-                self._writes = changes
+                has_room = await self._write(channels, users, waiting)
             except Exception as error:
-                self._lost(error)
                 self._changed_channels |= channels
                 self._changed_users |= users
                 self._changed.set()
-            self._progress.set()
-            self._progress.clear()
-            if not self.is_reachable:
+                self._waiting.extendleft(waiting)
+                self._lost(error)
                 await asyncio.sleep(RENEW_SECONDS)
+            else:
+                for place, answer in zip(waiting, has_room, strict=True):
+                    self._decide(place, bool(answer))
 
-    async def _write(self, channels: set[Channel], users: set[str]) -> None:
-        """Write what there is of these, and learn what others have written of the users until then."""
+    def _next_waiting(self) -> list[Place]:
+        """Those whose turn it is to be asked for; the others' is the next."""
+        waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), _QUESTIONS_AT_ONCE))]
+        if self._waiting:
+            self._changed.set()
+        return [place for place in waiting if place.is_waiting]
+
+    async def _write(self, channels: set[Channel], users: set[str], waiting: Sequence[Place]) -> Sequence[int]:
+        """Write what there is of these, and ask for those that wait; return for each of them whether there is room."""
         pipeline = self._redis.pipeline(transaction=True)
         for cluster_pk, path in channels:
             key = f"{PREFIX}channels:{self._node_id}:{cluster_pk}"
-            _put(pipeline, key, path, self._here((cluster_pk, path)))
+            connections = self._here((cluster_pk, path))
+            if connections:
+                pipeline.hset(key, path, connections)
+            else:
+                pipeline.hdel(key, path)
         for cluster_pk in {cluster_pk for cluster_pk, _ in channels}:
             pipeline.sadd(f"{PREFIX}clusters:{self._node_id}", cluster_pk)
-        for user in users:
-            _put(pipeline, f"{PREFIX}users:{self._node_id}", user, self._users.get(user, 0))
-        for user in users:
-            script, *arguments = _others("users:", "", user)
-            pipeline.eval(script, 1, PREFIX, self._node_id, *arguments)
-        answers = await pipeline.execute()
-        for user, found in zip(users, answers[len(answers) - len(users) :], strict=True):
-            self._users_elsewhere[user] = sum(map(int, found[1::2]))
+        quotas = [place.quotas for place in waiting]
+        here = {user: self._users.get(user, 0) - self._unsettled.get(user, 0) for user in users.union(*quotas)}
+        asked = json.dumps({"here": here, "waiting": quotas})
+        pipeline.eval(_WRITE_USERS, 1, PREFIX, self._node_id, asked)
+        answers: list[Any] = await pipeline.execute()
+        has_room: list[int] = answers[-1]
+        return has_room
 
     async def _live(self) -> None:
-        """Hold the lease, clean up after nodes that hold none, and look at what the others have."""
+        """Hold the lease, and clean up after nodes that hold none."""
         while True:
             if not self.is_reachable:
                 # What is open since before may be dead without a sign, and would be found to be so one by one.
@@ -340,10 +443,6 @@ class RedisShares(Shares):
                     # Others took this node for dead, or may have, or Redis has forgotten all.
                     self._say_all()
                 self.is_reachable = True
-                users: Counter[str] = Counter()
-                for user, connections in await self._numbers("users:", ""):
-                    users[user] += connections
-                self._users_elsewhere = users
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _renew(self) -> bool:
@@ -366,7 +465,8 @@ class RedisShares(Shares):
         if self.is_reachable:
             logger.error("Redis is out of reach (%s); connections on other nodes are not counted.", error)
             self.is_reachable = False
-        self._users_elsewhere = Counter()
+        while self._waiting:
+            self._decide(self._waiting.popleft(), has_room=True)
 
 
 def of_user_everywhere(url: str, user: str) -> int:
@@ -397,10 +497,3 @@ def _add(counter: Counter[str], name: str, number: int) -> None:
     counter[name] += number
     if not counter[name]:
         del counter[name]
-
-
-def _put(pipeline: Any, key: str, field: str, number: int) -> None:
-    if number:
-        pipeline.hset(key, field, number)
-    else:
-        pipeline.hdel(key, field)

@@ -149,7 +149,7 @@ async def test_a_changed_quota_is_in_force_on_every_node_within_a_second(
         assert (await client.ending())[1] == closes.TOO_BIG.code
 
 
-async def test_of_those_who_come_at_once_to_all_nodes_no_more_stay_than_the_quota_allows(
+async def test_of_those_who_come_at_once_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
     service: Service, credentials: tuple[str, str], connect: Connect
 ) -> None:
     service.shell(CHANGE.format(key=credentials[0], change="services.update_key(key, max_connections=40)"))

@@ -8,12 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from django.db import OperationalError
 
-from accounts.access import KeyAccess
 from accounts.usage import today
 from realtime import limits
-from realtime.closes import QUOTA_USED_UP, Refusal
-from realtime.limits import Attempts, Bucket, Limits, seconds_to_midnight, users_of
-from realtime.shares import Shares
+from realtime.limits import Attempts, Bucket, Limits, connection_quotas, seconds_to_midnight
 from tests.units.test_admission import ACCESS
 
 OTHER_KEY = replace(ACCESS, public_key="o" * 60)
@@ -127,47 +124,14 @@ class Ledger:
         return {pk: self.totals[pk] for pk in counts}
 
 
-class Door:
-    """Where connections come in: they are counted as the node does it."""
-
-    def __init__(self) -> None:
-        self.shares = Shares()
-        self.limits = Limits(self.shares, Ledger().record)
-
-    def open(self, access: KeyAccess) -> None:
-        self.limits.open(access)
-        self.shares.add((1, "channel"), *users_of(access))
-
-    def close(self, access: KeyAccess) -> None:
-        self.shares.add((1, "channel"), *users_of(access), connections=-1)
-        self.limits.close(access)
-
-
-async def test_an_account_has_so_many_connections() -> None:
-    door = Door()
-    for number in range(10):
-        door.open(ACCESS if number % 2 else OTHER_KEY)
-    for access in (ACCESS, OTHER_KEY):
-        with pytest.raises(Refusal) as raised:
-            door.open(access)
-        assert raised.value.close is QUOTA_USED_UP
-    door.open(OTHER_ACCOUNT)
-    door.close(OTHER_KEY)
-    door.open(ACCESS)
-
-
-async def test_a_key_may_have_less_than_its_account() -> None:
-    door = Door()
+async def test_an_account_and_a_key_have_so_many_connections() -> None:
     narrow = replace(ACCESS, quotas=replace(ACCESS.quotas, key_connections=1))
-    door.open(narrow)
-    with pytest.raises(Refusal):
-        door.open(narrow)
-    door.open(OTHER_KEY)
+    assert connection_quotas(narrow) == {"account:1": 10, f"key:{narrow.public_key}": 1}
 
 
 async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
     ledger = Ledger(account_1=900)
-    counted = Limits(Shares(), ledger.record)
+    counted = Limits(ledger.record)
     use = counted.account(ACCESS)
     assert use.take(60)
     await counted.sync()
@@ -182,7 +146,7 @@ async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
 async def test_a_new_day_begins_with_nothing_and_the_old_one_keeps_what_was_sent_on_it() -> None:
     ledger, calendar = Ledger(account_1=990), Calendar()
     ledger.day = DAY
-    counted = Limits(Shares(), ledger.record, calendar)
+    counted = Limits(ledger.record, calendar)
     use = counted.open(ACCESS)
     await counted.sync()
     assert use.take(10)
@@ -204,7 +168,7 @@ async def test_stopping_writes_down_what_is_left_once_also_while_it_is_being_wri
         await may_write.wait()
         return await ledger.record(counts, day)
 
-    counted = Limits(Shares(), record)
+    counted = Limits(record)
     counted.start()
     counted.account(ACCESS).take(100)
     await asyncio.sleep(0.01)
@@ -222,7 +186,7 @@ async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.Event().wait()
         return {}
 
-    counted = Limits(Shares(), record)
+    counted = Limits(record)
     counted.start()
     counted.account(ACCESS).take(1)
     await asyncio.sleep(0.01)
@@ -231,14 +195,14 @@ async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_too_many_at_once_count_as_none() -> None:
-    use = Limits(Shares(), Ledger().record).account(ACCESS)
+    use = Limits(Ledger().record).account(ACCESS)
     assert not use.take(1001)
     assert use.take(1000)
 
 
 async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
     ledger = Ledger()
-    counted = Limits(Shares(), ledger.record)
+    counted = Limits(ledger.record)
     use = counted.account(ACCESS)
     use.take(10)
 
@@ -253,7 +217,7 @@ async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
 
 async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
     ledger = Ledger()
-    counted = Limits(Shares(), ledger.record)
+    counted = Limits(ledger.record)
     counted.account(ACCESS).take(10)
     ledger.broken = True
     await counted.sync()
@@ -263,7 +227,7 @@ async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
 
 
 async def test_a_changed_daily_quota_counts_at_once() -> None:
-    counted = Limits(Shares(), Ledger().record)
+    counted = Limits(Ledger().record)
     counted.account(ACCESS).take(500)
     raised = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=2000))
     lowered = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=500))
@@ -272,7 +236,7 @@ async def test_a_changed_daily_quota_counts_at_once() -> None:
 
 
 async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_its_day() -> None:
-    counted = Limits(Shares(), Ledger().record)
+    counted = Limits(Ledger().record)
     counted.account(ACCESS).take(1)
     counted.account(OTHER_ACCOUNT).take(1000)
     for _ in range(2):
@@ -281,7 +245,7 @@ async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_it
 
 
 async def test_what_an_account_has_sent_elsewhere_is_asked_at_once() -> None:
-    counted = Limits(Shares(), Ledger(account_1=1000).record)
+    counted = Limits(Ledger(account_1=1000).record)
     counted.start()
     await asyncio.sleep(0.01)
     use = counted.account(ACCESS)

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from realtime import shares as module
-from realtime.shares import PREFIX, RedisShares, Shares, of_user_everywhere
+from realtime.shares import PREFIX, Place, RedisShares, Shares, of_user_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
@@ -44,6 +44,20 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     module._client.cache_clear()
 
 
+def enter(shares: Shares, *users: str, channel: tuple[int, str] = CHANNEL, quota: int = 1_000) -> Place:
+    """A connection more, of users who may have so many."""
+    place = shares.enter(channel, dict.fromkeys(users, quota))
+    assert place is not None
+    return place
+
+
+async def settle(shares: Shares, *users: str) -> Place:
+    """A connection more, that all nodes know of."""
+    place = enter(shares, *users)
+    assert await shares.may_stay(place)
+    return place
+
+
 async def count(shares: Shares, channel: tuple[int, str] = CHANNEL) -> int:
     future = asyncio.get_running_loop().create_future()
     shares.count(channel, future.set_result)
@@ -59,70 +73,129 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 async def test_alone_a_node_counts_what_it_has() -> None:
     shares = Shares()
-    shares.add(CHANNEL, "account:1", "key:a")
-    shares.add(CHANNEL, "account:1", "key:b")
-    shares.add((7, "other"), "account:1", "key:b")
+    places = [
+        enter(shares, "account:1", "key:a"),
+        enter(shares, "account:1", "key:b"),
+        enter(shares, "account:1", "key:b", channel=(7, "other")),
+    ]
     assert await count(shares) == 2
     assert await shares.of_cluster(7) == {"room": 2, "other": 1}
     assert [shares.of_user(user) for user in ("account:1", "key:a", "key:b", "key:c")] == [3, 1, 2, 0]
-    for channel in (CHANNEL, CHANNEL, (7, "other")):
-        shares.add(channel, "account:1", connections=-1)
+    for place in places:
+        shares.leave(place)
     assert (await count(shares), await shares.of_cluster(7)) == (0, {})
 
 
 async def test_what_is_written_is_counted_by_all(node: Callable[[str], RedisShares]) -> None:
     one, two, three = map(node, ("one", "two", "three"))
-    for shares in (one, one, two):
-        shares.add(CHANNEL, "account:1")
-        await shares.written()
+    places = [await settle(shares, "account:1") for shares in (one, one, two)]
     assert [await count(shares) for shares in (one, two, three)] == [3, 3, 3]
     assert await three.of_cluster(7) == {"room": 3}
     assert await three.of_cluster(8) == {}
-    one.add(CHANNEL, "account:1", connections=-1)
-    await one.written()
-    assert await count(two) == 2
+    one.leave(places[0])
+
+    async def is_known() -> bool:
+        return await count(two) == 2
+
+    await until(is_known)
 
 
-async def test_written_waits_for_a_write_that_has_begun(
+async def test_who_enters_while_a_write_is_under_way_waits_for_the_next(
     node: Callable[[str], RedisShares], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = node("one"), node("two")
     await count(one)
     write = one._write
 
-    async def write_slowly(*args: Any) -> None:
+    async def write_slowly(*args: Any) -> Any:
         await asyncio.sleep(0.1)
-        await write(*args)
+        return await write(*args)
 
     monkeypatch.setattr(one, "_write", write_slowly)
-    one.add(CHANNEL)
+    enter(one)
     await asyncio.sleep(0.05)
-    await one.written()
-    assert await count(two) == 1
+    await settle(one)
+    assert await count(two) == 2
 
 
 async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(node: Callable[[str], RedisShares]) -> None:
     one, two = node("one"), node("two")
-    two.add(CHANNEL)
-    await two.written()
+    await settle(two)
     assert await asyncio.gather(*(count(one) for _ in range(500))) == [1] * 500
 
 
-async def test_users_are_counted_everywhere_within_a_look(node: Callable[[str], RedisShares], server: Redis) -> None:
+async def test_users_are_counted_here_and_everywhere(node: Callable[[str], RedisShares], server: Redis) -> None:
     one, two = node("one"), node("two")
-    one.add(CHANNEL, "account:1", "key:a")
-    two.add(CHANNEL, "account:1", "key:b")
-    await asyncio.sleep(0.3)
-    assert [shares.of_user("account:1") for shares in (one, two)] == [2, 2]
-    assert (one.of_user("key:b"), of_user_everywhere(server.url, "account:1")) == (1, 2)
+    await settle(one, "account:1", "key:a")
+    await settle(two, "account:1", "key:b")
+    assert [shares.of_user("account:1") for shares in (one, two)] == [1, 1]
+    assert [of_user_everywhere(server.url, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
+
+
+async def test_of_those_who_come_to_all_nodes_at_once_exactly_as_many_stay_as_there_may_be(
+    node: Callable[[str], RedisShares], server: Redis
+) -> None:
+    nodes = [node(name) for name in ("one", "two", "three")]
+    places = [(shares, enter(shares, "account:1", f"key:{shares}", quota=40)) for _ in range(40) for shares in nodes]
+    for shares in nodes:
+        assert shares.enter(CHANNEL, {"account:1": 40}) is None
+    stays = await asyncio.gather(*(shares.may_stay(place) for shares, place in places))
+    assert stays.count(True) == 40
+    assert of_user_everywhere(server.url, "account:1") == 40
+    for (shares, place), may_stay in zip(places, stays, strict=True):
+        if not may_stay:
+            shares.leave(place)
+    assert sum(shares.of_user("account:1") for shares in nodes) == 40
+
+    async def is_exact() -> bool:
+        return await count(nodes[0]) == 40 == of_user_everywhere(server.url, "account:1")
+
+    await until(is_exact)
+
+
+async def test_who_leaves_makes_room_for_another_on_another_node(node: Callable[[str], RedisShares]) -> None:
+    one, two = node("one"), node("two")
+    first = enter(one, "key:a", quota=1)
+    assert await one.may_stay(first)
+    refused = enter(two, "key:a", quota=1)
+    assert not await two.may_stay(refused)
+    two.leave(refused)
+    one.leave(first)
+    await settle(one)  # what is written later is known later
+    assert await two.may_stay(enter(two, "key:a", quota=1))
+
+
+async def test_who_leaves_while_the_others_are_asked_takes_up_no_room(
+    node: Callable[[str], RedisShares], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    for _ in range(20):
+        leaving = enter(one, "key:a", quota=1)
+        await asyncio.sleep(0)
+        one.leave(leaving)
+        await settle(one)
+        assert of_user_everywhere(server.url, "key:a") == 0
+        stays = enter(two, "key:a", quota=1)
+        assert await two.may_stay(stays)
+        two.leave(stays)
+        await settle(two)
+
+
+async def test_more_may_come_at_once_than_are_asked_for_together(
+    node: Callable[[str], RedisShares], server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_QUESTIONS_AT_ONCE", 7)
+    one, two = node("one"), node("two")
+    places = [(shares, enter(shares, "account:1", quota=60)) for _ in range(50) for shares in (one, two)]
+    assert sum(await asyncio.gather(*(shares.may_stay(place) for shares, place in places))) == 60
+    assert of_user_everywhere(server.url, "account:1") == 60
 
 
 async def test_a_node_that_dies_is_counted_no_longer_and_leaves_nothing(
     node: Callable[[str], RedisShares], server: Redis
 ) -> None:
     one, two = node("one"), node("two")
-    two.add(CHANNEL, "account:1")
-    await two.written()
+    await settle(two, "account:1")
     for task in two._tasks:  # as good as SIGKILL: it says nothing more
         task.cancel()
 
@@ -138,16 +211,14 @@ async def test_a_node_that_dies_is_counted_no_longer_and_leaves_nothing(
 
 async def test_a_node_that_stops_is_counted_no_longer_at_once(node: Callable[[str], RedisShares]) -> None:
     one, two = node("one"), node("two")
-    two.add(CHANNEL)
-    await two.written()
+    await settle(two)
     await two.stop()
     assert await count(one) == 0
 
 
 async def test_what_redis_has_forgotten_is_said_again(node: Callable[[str], RedisShares], server: Redis) -> None:
     one, two = node("one"), node("two")
-    two.add(CHANNEL, "account:1")
-    await two.written()
+    await settle(two, "account:1")
     async with redis.asyncio.from_url(server.url) as client:
         await client.flushall()
 
@@ -155,8 +226,7 @@ async def test_what_redis_has_forgotten_is_said_again(node: Callable[[str], Redi
         return await count(one) == 1
 
     await until(is_back)
-    await asyncio.sleep(0.2)
-    assert one.of_user("account:1") == 1
+    assert of_user_everywhere(server.url, "account:1") == 1
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
@@ -165,14 +235,12 @@ async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
 ) -> None:
     one, two = node("one"), node("two")
     for shares in (one, two):
-        shares.add(CHANNEL, "account:1")
-        await shares.written()
+        await settle(shares, "account:1")
     server.stop() if how == "stopped" else server.process.send_signal(signal.SIGSTOP)
     try:
         assert await count(one) == 1
-        one.add(CHANNEL, "account:1")
         async with asyncio.timeout(1):
-            await one.written()
+            await settle(one, "account:1")
         assert await count(one) == 2
         assert (one.is_reachable, one.of_user("account:1")) == (False, 2)
         await asyncio.sleep(0.5)
@@ -180,7 +248,9 @@ async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
         server.start() if how == "stopped" else server.process.send_signal(signal.SIGCONT)
 
     async def is_exact() -> bool:
-        return [await count(shares) for shares in (one, two)] == [3, 3] and one.of_user("account:1") == 3
+        return [await count(shares) for shares in (one, two)] == [3, 3] and of_user_everywhere(
+            server.url, "account:1"
+        ) == 3
 
     await until(is_exact)
     assert one.is_reachable
