@@ -83,7 +83,7 @@ class ClusterApi:
         self._guesses_at_key = Attempts(MAX_GUESSES_AT_KEY)
         self._guesses_of_address = Attempts(MAX_GUESSES_OF_ADDRESS)
         self._preflights = Preflights()
-        self._turns = Turns(REQUESTS_A_TURN)
+        self._turns = RequestTurns(REQUESTS_A_TURN)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         operation = OPERATIONS.get(scope["path"].rstrip("/"))
@@ -164,7 +164,7 @@ class ClusterApi:
         raise Problem(401, WRONG_KEY)
 
 
-class Turns:
+class RequestTurns:
     """Lets so many requests through in each turn of the loop, one of each account after the other. Loop thread only.
 
     Who has to wait sends nothing more by that connection meanwhile, so that a flood is slowed down and not refused.

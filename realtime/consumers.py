@@ -85,7 +85,10 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
             if isinstance(connection.outlet, wire.WireOutlet):
                 connection.outlet.take_messages(
-                    partial(self.receive, connection), connection.flush, partial(self.count_frame, connection)
+                    partial(self.receive, connection),
+                    connection.flush,
+                    partial(self.count_frame, connection),
+                    connection.admission.access.account_id,
                 )
             while (event := await receive())["type"] == "websocket.receive":
                 text = event.get("text")

@@ -102,11 +102,12 @@ class Hub:
         """
         if not room.pending:
             if not self._dirty:
-                self._call_soon(self._flush)
+                self._call_soon(self.flush)
             self._dirty.append(room)
         room.pending.append((message, sender))
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Deliver what was sent until now."""
         dirty, self._dirty = self._dirty, []
         for room in dirty:
             room.flush()

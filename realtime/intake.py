@@ -8,6 +8,7 @@ all come from these, which do the same and are not bounded here.
 
 import time
 from collections import Counter
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.web import http
 
 from .conf import conf
 from .frames import compact_json
+from .turns import turns
 
 SWEEP_SECONDS = 1.0
 # How long who was refused may take to read the answer, in seconds; what they send meanwhile is dropped.
@@ -105,6 +107,13 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
     peer: str | None = None
     """Where it comes from, while it is counted there."""
     is_refused = False
+    untaken = b""
+    position = 0
+    cost = 4  # to take it is to parse a request; to answer it, later, takes three times as long
+
+    @property
+    def party(self) -> Hashable:
+        return self.peer
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -115,9 +124,18 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
     def dataReceived(self, data: bytes) -> None:
         if self.is_refused:
             return
-        if not self._handlingRequest and not intake.expects(self):
+        if self._handlingRequest:
+            super().dataReceived(data)  # keeps it until the answer is sent, and is read no more if that is much
+            return
+        if not intake.expects(self):
             intake.expect(self, conf().request_head_seconds)
+        turns.receive(self, data)
+
+    def take(self, data: bytes, position: int, until: float) -> int:
         super().dataReceived(data)
+        return len(data)
+
+    def flush(self) -> None: ...
 
     def headerReceived(self, line: bytes) -> bool:
         try:
@@ -143,6 +161,7 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
 
     def connectionLost(self, reason: Any) -> None:
         intake.forget(self)
+        self.untaken = b""
         super().connectionLost(reason)
 
     def refuse(self, status: int, phrase: bytes, sentence: str) -> None:

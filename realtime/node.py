@@ -35,6 +35,7 @@ from .presence import EVENT as PRESENCE_EVENT
 from .presence import Presence, RedisPresence
 from .shares import Place, RedisShares, Shares
 from .tally import Tally
+from .turns import turns
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Node:
         # What was loaded until now lives as long as the process. To look through it for garbage again and again would
         # keep everybody waiting, 40 ms each time.
         gc.freeze()
+        turns.before = self.hub.flush
         stopping.before_stop(self.drain, self.hurry)
 
     @property

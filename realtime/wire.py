@@ -10,8 +10,8 @@ import contextlib
 import inspect
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
 from .frames import BINARY, PONG, TEXT, Frames, Sendable, encode_frame, error_message
 from .outlets import Send
+from .turns import LARGE, turns
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,11 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 5
 # How long a client that was given up for reading too slowly may take to read what waits and the close frame behind it.
 SLOW_CLOSE_SECONDS = 10
-# What one connection has sent is taken in steps, and no longer at a time than this, in seconds. What is left waits for
-# the next turn of the loop, and TCP for it: so who sends as fast as possible is slowed down, and loses nothing, while
-# others are served in between.
-SHARE_SECONDS = 0.0002
-# How long those who wait are served in one turn of the loop all together, in seconds.
-TURN_SECONDS = 0.0005
 # A step: so many messages by the short path, or so many bytes of frames by Autobahn's way, which takes 20 µs a frame.
-_MESSAGES_A_STEP = 16
-_BYTES_A_STEP = 64
+_MESSAGES_A_STEP = 8
+_BYTES_A_STEP = 24
+# In how many pieces a transport keeps what waits. Tiny ones take twenty times their size, and a millisecond to join.
+_MAX_PIECES = 1_000
 _FIN = _MASKED = 0x80
 _TWO_BYTES = 126  # in the place of a length: it follows in two bytes
 _SHORTEST = 6  # the bytes of an empty masked frame
@@ -110,10 +107,16 @@ def missing_insides() -> list[str]:
         "twisted: HTTPFactory.log(request)": _takes(HTTPFactory, "log", "request"),
         "daphne: onMessage(payload, isBinary)": _takes(WebSocketProtocol, "onMessage", "payload", "isBinary"),
         "twisted: the write buffer of a transport": (
-            transport.dataBuffer == b"" and transport.offset == 0 and transport._tempDataLen == 0
+            transport.dataBuffer == b""
+            and transport.offset == 0
+            and transport._tempDataLen == 0
+            and transport._tempDataBuffer == []
         ),
     }
     return [name for name, holds in expectations.items() if not holds]
+
+
+def _nothing() -> None: ...
 
 
 def _takes(cls: type, method: str, *parameters: str) -> bool:
@@ -141,12 +144,15 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     request: Any = None
     sink: Callable[[str | bytes], None] | None = None
     """Takes messages in place of the application's queue."""
-    before_close: Callable[[], None] | None = None
-    """Sends what was to be sent before a close frame."""
+    flush: Callable[[], None] = staticmethod(_nothing)
+    """Sends what waits for the end of this turn of the loop."""
     count_frame: Callable[[], None] | None = None
     """Hears of each frame that ends no message: of pings and the like, and of fragments."""
+    party: Hashable = None
     untaken = b""
-    """What was read and waits for its turn."""
+    position = 0
+    cost = 1
+    _pongs = b""
     outlet: "WireOutlet | None" = None
     """Writes to the socket itself, and has to know when others write or the connection closes."""
     _state: int = WebSocketProtocol.STATE_CLOSED
@@ -209,41 +215,24 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
         if self._state == _CONNECTING and self.request is None:
             self._dataReceived(data)  # the request of the handshake, as Daphne has put it together
             return
-        if self._state == _CONNECTING or self.untaken:
-            # It is not read any more, but TLS may have several records of what was read before.
-            self.untaken += data
+        if self._state == _CONNECTING:
+            self.untaken += data  # until it is open
             self.transport.pauseProducing()
             return
-        taken = self._take_step(data, 0)
-        if taken < len(data) and not self._take_share(data, taken):
-            self.transport.pauseProducing()
-            turns.wait(self)
+        taken = 0
+        if turns.slices is LARGE and self.party == turns.latest and not self.untaken:
+            taken = self._take_step(data, 0)
+            self._send_pongs()
+            if taken >= len(data):
+                return
+        turns.receive(self, data, taken)
 
-    def take_more(self) -> bool:
-        """Take a share of what is left. Return whether that was all of it, so that the client is read again."""
-        data, self.untaken = self.untaken, b""
-        try:
-            is_all = self._take_share(data, 0)
-        except Exception:
-            # As Twisted does where data arrives: a fault ends one connection and no other.
-            logger.exception("A connection is given up.")
-            self.transport.abortConnection()
-            return True
-        if self.before_close is not None:
-            self.before_close()  # what it takes to deliver is part of the share
-        if is_all:
-            self.transport.resumeProducing()
-        return is_all
-
-    def _take_share(self, data: bytes, taken: int) -> bool:
-        """Take what is behind the first bytes for as long as one may; return whether that was all of it."""
-        until = time.perf_counter() + SHARE_SECONDS
-        while taken < len(data):
-            if time.perf_counter() > until:
-                self.untaken = data[taken:]
-                return False
-            taken = self._take_step(data, taken)
-        return True
+    def take(self, data: bytes, position: int, until: float) -> int:
+        while True:
+            position = self._take_step(data, position)
+            if position >= len(data) or time.perf_counter() > until:
+                self._send_pongs()
+                return position
 
     def _take_step(self, data: bytes, taken: int) -> int:
         """Take some of what is behind the first bytes; return how many of all are taken then."""
@@ -315,9 +304,14 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.count_frame()
 
     def onPing(self, payload: bytes) -> None:
-        # As any delivery: of pongs, too, no more may wait than the limit.
-        if self.outlet is not None:
-            self.outlet.deliver(Frames(encode_frame(PONG, payload), 1))
+        self._pongs += encode_frame(PONG, payload)
+
+    def _send_pongs(self) -> None:
+        """Answer the pings that were taken together in one write. As any delivery: no more may wait than the limit."""
+        if self._pongs:
+            pongs, self._pongs = self._pongs, b""
+            if self.outlet is not None:
+                self.outlet.deliver(Frames(pongs, 1))
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.sink is None:
@@ -335,8 +329,8 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
         return super().onConnect(request)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        if self.before_close is not None:
-            self.before_close()
+        self._send_pongs()
+        self.flush()
         if self.outlet is not None and code is not None and not isReply and self._state == _OPEN:
             self.outlet.closes[code] += 1
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -361,41 +355,9 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
             if code == close.code and close.sentence is not None and self.state == _OPEN:
-                if self.before_close is not None:
-                    self.before_close()
+                self.flush()
                 self.sendData(error_message(close.sentence).wire)
         super()._fail_connection(code, reason)
-
-
-class Turns:
-    """Connections that have sent more than is taken at once: each gets a share after the other. Loop thread only."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[ServerProtocol] = deque()
-        self._is_scheduled = False
-
-    def wait(self, protocol: ServerProtocol) -> None:
-        """Take what is left of a connection's, from the next turn of the loop on."""
-        self._waiting.append(protocol)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._run)
-
-    def _run(self) -> None:
-        self._is_scheduled = False
-        until = time.perf_counter() + TURN_SECONDS
-        while self._waiting and time.perf_counter() < until:
-            protocol = self._waiting.popleft()
-            if not protocol.take_more():
-                self._waiting.append(protocol)
-        if self._waiting:
-            self._schedule()
-
-
-turns = Turns()
 
 
 def _unmask(mask: bytes, payload: bytes) -> bytes:
@@ -465,6 +427,8 @@ class WireOutlet:
             self.close(TOO_SLOW)
         else:
             self._transport.write(batch.wire)
+            if len(self._tcp._tempDataBuffer) > _MAX_PIECES:
+                self._tcp._tempDataBuffer = [b"".join(self._tcp._tempDataBuffer)]
 
     def waiting_bytes(self) -> int:
         """How much the transport has taken and not written yet."""
@@ -498,8 +462,9 @@ class WireOutlet:
     def take_messages(
         self,
         sink: Callable[[str | bytes], None],
-        before_close: Callable[[], None],
+        flush: Callable[[], None],
         count_frame: Callable[[], None],
+        party: Hashable,
     ) -> None:
         """Give what the client sends to `sink` from now on, in place of the application's `receive()`.
 
@@ -507,11 +472,12 @@ class WireOutlet:
 
         Args:
             sink: takes a message.
-            before_close: delivers what waits for the client; called before each close frame.
+            flush: delivers what waits for the end of this turn of the loop; called before each close frame.
             count_frame: called for each frame that ends no message.
+            party: to whose slice of the loop's time that belongs.
         """
-        self._protocol.sink, self._protocol.before_close = sink, before_close
-        self._protocol.count_frame = count_frame
+        protocol = self._protocol
+        protocol.sink, protocol.flush, protocol.count_frame, protocol.party = sink, flush, count_frame, party
 
     def limit_messages(self, max_message_bytes: int) -> None:
         if max_message_bytes != self._protocol.maxMessagePayloadSize:
@@ -520,7 +486,8 @@ class WireOutlet:
     def stop(self) -> None:
         self._send = None
         protocol = self._protocol
-        protocol.sink = protocol.before_close = protocol.count_frame = protocol.outlet = None
+        protocol.sink = protocol.count_frame = protocol.outlet = None
+        protocol.flush = _nothing
 
     @property
     def is_gone(self) -> bool:

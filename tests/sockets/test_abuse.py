@@ -326,31 +326,61 @@ class Flood:
         self._thread.join()
 
 
+class RequestFlood:
+    """One tenant's publishing on some connections, as fast as the server answers, in threads."""
+
+    def __init__(self, server: LiveServer, key: str, secret: str, connections: int = 16) -> None:
+        body = b'{"channelId":"1","message":"x"}'
+        head = f"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nkey: {key}\r\nsecret: {secret}\r\n"
+        self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        self._port = server.port
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._publish) for _ in range(connections)]
+
+    def _publish(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._port), timeout=20) as connection:
+            while not self._is_over.is_set():
+                connection.sendall(self._request)
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+# What a client sends in a flood, by its name: first, and then again and again.
+FLOODS = {
+    "messages": (b"", frame(FIN | TEXT, b"message")),
+    "larger ones": (b"", frame(FIN | TEXT, b"x" * 1000)),
+    "cmd_status": (b"", frame(FIN | TEXT, b"cmd_status")),
+    "unknown commands": (b"", frame(FIN | TEXT, b"cmd_unknown")),
+    "pings": (b"", frame(FIN | PING, b"")),
+    "empty fragments": (frame(TEXT, b""), frame(CONTINUATION, b"")),
+}
+
+
 class TestFairness:
-    """What one tenant floods is taken in shares of the loop's time, and another tenant's messages go between them."""
+    """What one tenant floods is taken in slices of the loop's time, and another tenant's messages go between them.
+
+    `python -m tests.fairness` measures it.
+    """
 
     @pytest.mark.parametrize("kind", ["server", "with_redis"])
-    @pytest.mark.parametrize(
-        ("begin", "again"),
-        [
-            (b"", frame(FIN | TEXT, b"message")),
-            (b"", frame(FIN | TEXT, b"x" * 1000)),
-            (b"", frame(FIN | TEXT, b"cmd_status")),
-            (b"", frame(FIN | TEXT, b"cmd_unknown")),
-            (b"", frame(FIN | PING, b"")),
-            (frame(TEXT, b""), frame(CONTINUATION, b"")),
-        ],
-        ids=["messages", "larger ones", "cmd_status", "unknown commands", "pings", "empty fragments"],
-    )
+    @pytest.mark.parametrize("flood", FLOODS)
     def test_a_flood_of_one_tenant_delays_another_s_messages_by_milliseconds(
-        self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, begin: bytes, again: bytes
+        self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, flood: str
     ) -> None:
         server = request.getfixturevalue(kind)
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
         quiet = delays(*pair)
         senders = [raw(server, f"{channel}-{number}") for number in range(4)]
         receivers = [raw(server, f"{channel}-{number % 4}") for number in range(20)]
-        with Flood(senders, receivers, begin, again):
+        with Flood(senders, receivers, *FLOODS[flood]):
             disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 
@@ -359,24 +389,8 @@ class TestFairness:
     ) -> None:
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
         quiet = delays(*pair)
-        body = b'{"channelId":"1","message":"x"}'
-        head = f"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nkey: {keys['demo']}\r\nsecret: {secrets['demo']}\r\n"
-        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        is_over = threading.Event()
-
-        def publish() -> None:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-                while not is_over.is_set():
-                    connection.sendall(request)
-                    assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
-
-        threads = [threading.Thread(target=publish) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        disturbed = delays(*pair)
-        is_over.set()
-        for thread in threads:
-            thread.join()
+        with RequestFlood(server, keys["demo"], secrets["demo"]):
+            disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 
 

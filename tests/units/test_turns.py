@@ -1,44 +1,188 @@
-"""Requests of the Cluster API take turns: so many in each turn of the loop, one of each account after the other."""
+"""Who sends much is served in slices of the loop's time, between which others are served."""
 
 import asyncio
-import itertools
+from collections.abc import Callable, Hashable
 
-from realtime.cluster_api import Turns
+import pytest
 
-ONE, OTHER = 1, 2
-
-
-async def served(turns: Turns, *accounts: int) -> list[int]:
-    """In which order requests are let through that come at once."""
-    order: list[int] = []
-
-    async def request(account: int) -> None:
-        await turns.wait(account)
-        order.append(account)
-
-    await asyncio.gather(*(request(account) for account in accounts))
-    return order
+from realtime import turns as module
+from realtime.turns import LARGE, SHARED_SECONDS, SMALL, Turns
 
 
-async def test_an_account_waits_for_one_request_of_another_and_not_for_all() -> None:
-    assert await served(Turns(1), *[ONE] * 5, *[OTHER] * 2) == [ONE, ONE, OTHER, ONE, OTHER, ONE, ONE]
+class Clock:
+    """The time of the module under test."""
+
+    now = 1.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
 
-async def test_a_turn_of_the_loop_does_so_many_and_no_more() -> None:
-    turns = Turns(4)
-    waiting = [asyncio.ensure_future(turns.wait(ONE)) for _ in range(100)]
-    done = [sum(task.done() for task in waiting)]
-    while done[-1] < len(waiting):
-        await asyncio.sleep(0)
-        done.append(sum(task.done() for task in waiting))
-    assert max(after - before for before, after in itertools.pairwise(done)) == 4
+class Transport:
+    """Whether a connection is read."""
+
+    def __init__(self) -> None:
+        self.is_read = True
+        self.is_aborted = False
+
+    def pauseProducing(self) -> None:
+        self.is_read = False
+
+    def resumeProducing(self) -> None:
+        self.is_read = True
+
+    def abortConnection(self) -> None:
+        self.is_aborted = True
 
 
-async def test_who_has_gone_takes_no_turn() -> None:
-    turns = Turns(1)
-    waiting = [asyncio.ensure_future(turns.wait(ONE)) for _ in range(3)]
+class Connection:
+    """Takes a byte at a time, each of which takes some time."""
+
+    cost = 1
+    untaken = b""
+    position = 0
+
+    def __init__(self, clock: Clock, log: list[str], party: Hashable, seconds: float) -> None:
+        self._clock = clock
+        self.party = party
+        self.transport = Transport()
+        self._log = log
+        self._seconds = seconds
+
+    def take(self, data: bytes, position: int, until: float) -> int:
+        while True:
+            if data[position : position + 1] == b"!":
+                raise ValueError("a fault")
+            self._clock.now += self._seconds
+            self._log.append(chr(data[position]))
+            position += 1
+            if position == len(data) or self._clock.now > until:
+                return position
+
+    def flush(self) -> None: ...
+
+
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def connect(clock: Clock, log: list[str]) -> Connect:
+    """A connection of a party, whose bytes take so long each."""
+    return lambda party, seconds=0.0: Connection(clock, log, party, seconds)
+
+
+@pytest.fixture
+def turns(clock: Clock) -> Turns:
+    return Turns()
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_what_takes_no_longer_than_a_slice_is_taken_at_once(
+    turns: Turns, connect: Connect, log: list[str]
+) -> None:
+    quick = connect(1)
+    turns.receive(quick, b"abc")
+    assert ("".join(log), quick.transport.is_read) == ("abc", True)
+
+
+async def test_what_takes_longer_waits_for_later_turns_in_order_and_is_not_read_meanwhile(
+    turns: Turns, connect: Connect, log: list[str]
+) -> None:
+    slow = connect(1, 1.1 * LARGE.of_connection)
+    turns.receive(slow, b"abc")
+    assert (log, slow.transport.is_read) == (["a"], False)
+    turns.receive(slow, b"de")  # as TLS may have it
+    await until(lambda: slow.transport.is_read)
+    assert "".join(log) == "abcde"
+    turns.receive(slow, b"f")
+    await until(lambda: slow.transport.is_read)
+    assert "".join(log) == "abcdef"
+
+
+async def test_parties_that_wait_are_served_one_after_the_other_however_many_connections_each_has(
+    turns: Turns, connect: Connect, log: list[str]
+) -> None:
+    many = [connect(1, 1.1 * SMALL.of_connection) for _ in range(10)]
+    other = connect(2, 1.1 * SMALL.of_connection)
+    for connection in many:
+        turns.receive(connection, b"aaaaaaaaaa")
+    turns.receive(other, b"bbbbbbbbbb")
+    await until(lambda: other.transport.is_read)
+    assert (log.count("a"), log.count("b")) == (11, 10)
+
+
+async def test_of_connections_of_one_party_no_more_are_taken_in_a_turn_than_its_slice(
+    turns: Turns, connect: Connect, log: list[str]
+) -> None:
+    turns.receive(connect(1), b"x")
+    turns.receive(connect(2), b"y")
+    assert turns.slices is SMALL
+    crowd = [connect(2, 0.6 * SMALL.of_party) for _ in range(10)]
+    for connection in crowd:
+        turns.receive(connection, b"z")
+    assert log.count("z") == 2
+    await until(lambda: all(connection.transport.is_read for connection in crowd))
+    assert log.count("z") == 10
+
+
+async def test_what_costs_more_than_to_take_it_counts_as_more(turns: Turns, connect: Connect, log: list[str]) -> None:
+    turns.receive(connect(2), b"y")
+    first, second = connect(1, SMALL.of_party / 3), connect(1)
+    first.cost = 4
+    turns.receive(first, b"a")
+    turns.receive(second, b"b")
+    assert log == ["y", "a"]
+    await until(lambda: second.transport.is_read)
+    assert log == ["y", "a", "b"]
+
+
+async def test_slices_are_large_again_when_one_party_alone_has_sent_for_a_while(
+    turns: Turns, connect: Connect, clock: Clock
+) -> None:
+    one, other = connect(1), connect(2)
+    turns.receive(one, b"a")
+    turns.receive(other, b"b")
+    assert turns.slices is SMALL
+    clock.now += 1.1 * SHARED_SECONDS
+    turns.receive(other, b"b")
     await asyncio.sleep(0)
-    waiting[1].cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert [task.cancelled() for task in waiting] == [False, True, False]
-    assert await served(turns, OTHER) == [OTHER]
+    assert turns.slices is LARGE
+    turns.receive(one, b"a")
+    assert turns.slices is SMALL
+
+
+async def test_what_others_have_sent_goes_before_those_who_wait(turns: Turns, connect: Connect, log: list[str]) -> None:
+    turns.before = lambda: log.append("|")
+    slow = connect(1, 1.1 * LARGE.of_connection)
+    turns.receive(slow, b"abc")
+    await until(lambda: slow.transport.is_read)
+    assert log[:3] == ["a", "|", "b"]
+
+
+async def test_a_fault_ends_its_connection_and_no_other(
+    turns: Turns, connect: Connect, log: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, other = (connect(1, 1.1 * LARGE.of_connection) for _ in range(2))
+    turns.receive(faulty, b"a!c")
+    turns.receive(other, b"xyz")
+    await until(lambda: other.transport.is_read)
+    assert faulty.transport.is_aborted
+    assert "".join(log) == "axyz"
+    assert "A connection is given up." in caplog.text

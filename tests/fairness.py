@@ -1,0 +1,99 @@
+"""How much a flood of one tenant delays the messages of another on the same node: `.venv/bin/python -m tests.fairness`.
+
+A server on one core; on another, a tenant with 50 messages a second, alone and then beside each kind of flood, which
+another process sends. Ends with 1 if a flood leaves more than twice the delay (p99, medians of the rounds).
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+from tests.clients import channel_path
+from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
+from tests.sockets.test_abuse import FLOODS, Flood, Raw, RequestFlood, delays
+
+KINDS = [*FLOODS, "requests"]
+SERVER_CORE, CLIENT_CORE = 0, 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fairness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of each kind (default: %(default)s)")
+    parser.add_argument("--messages", type=int, default=250, help="a round (default: %(default)s)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of floods (default: all)")
+    options = parser.parse_args()
+    unfair = 0
+    with tempfile.TemporaryDirectory() as folder:
+        directory, port = Path(folder), free_port()
+        keys, secrets = make_tenants(environment(directory))
+        server = LiveServer(
+            directory, ["taskset", "-c", str(SERVER_CORE), *server_command("serve", port, directory)], port
+        )
+        server.start()
+        os.sched_setaffinity(0, {CLIENT_CORE})
+        print(f"{'flood':18}{'alone p50':>12}{'p99, ms':>10}{'beside p50':>12}{'p99, ms':>10}{'ratio':>8}", flush=True)
+        try:
+            for kind in options.kinds:
+                flood = kind, port, keys["demo"], secrets["demo"]
+                rounds = [measure(server, keys["other"], flood, options.messages) for _ in range(options.rounds)]
+                alone50, alone99, beside50, beside99 = (median(column) * 1000 for column in zip(*rounds, strict=True))
+                ratio = beside99 / alone99
+                unfair += ratio > 2
+                print(
+                    f"{kind:18}{alone50:12.2f}{alone99:10.2f}{beside50:12.2f}{beside99:10.2f}{ratio:8.1f}", flush=True
+                )
+        finally:
+            server.stop()
+    return 1 if unfair else 0
+
+
+def measure(
+    server: LiveServer, key: str, flood: tuple[str, int, str, str], messages: int
+) -> tuple[float, float, float, float]:
+    """p50 and p99 of a quiet tenant's delays in seconds, alone and beside a flood."""
+    pair = [Raw(server, channel_path("quiet", key)) for _ in range(2)]
+    alone = delays(*pair, count=messages)
+    process = get_context("spawn").Process(target=send, args=flood)
+    process.start()
+    try:
+        time.sleep(3)
+        beside = delays(*pair, count=messages)
+        assert process.is_alive(), "the flood has ended"
+    finally:
+        process.kill()
+        process.join()
+        for client in pair:
+            client.socket.close()
+    return *quantiles(alone), *quantiles(beside)
+
+
+def quantiles(found: list[float]) -> tuple[float, float]:
+    ordered = sorted(found)
+    return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+
+
+def send(kind: str, port: int, key: str, secret: str) -> None:
+    """Flood a server until this process is killed."""
+    os.nice(19)  # so that it does not delay the measuring itself
+    server = LiveServer(Path(), [], port)
+    flood: AbstractContextManager[None]
+    if kind == "requests":
+        flood = RequestFlood(server, key, secret)
+    else:
+        senders = [Raw(server, channel_path(f"flood{number}", key)) for number in range(4)]
+        receivers = [Raw(server, channel_path(f"flood{number % 4}", key)) for number in range(20)]
+        flood = Flood(senders, receivers, *FLOODS[kind])
+    with flood:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
