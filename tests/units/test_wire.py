@@ -1,11 +1,16 @@
 """What the insides of the libraries must be like, and what happens if they are not."""
 
 import logging
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet.abstract import FileDescriptor
 
 from realtime import wire
+from realtime.frames import Message
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +39,18 @@ def test_unmasking_is_what_the_rfc_says(length: int) -> None:
     mask, payload = b"\x37\xfa\x21\x3d", bytes(index % 251 for index in range(length))
     masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
     assert wire._unmask(mask, masked) == payload
+
+
+def test_what_waits_for_a_slow_client_is_kept_whole_and_in_few_pieces() -> None:
+    reactor: Any = SimpleNamespace(addWriter=lambda transport: None)  # that never writes
+    transport = FileDescriptor(reactor)
+    transport.connected = 1
+    protocol: Any = SimpleNamespace(state=WebSocketProtocol.STATE_OPEN, transport=transport)
+    outlet = wire.WireOutlet(protocol, 1_000_000, Counter())
+    messages = [Message(str(number)) for number in range(10_000)]
+    for message in messages:
+        outlet.deliver(message)
+    everything = b"".join(message.wire for message in messages)
+    assert b"".join(transport._tempDataBuffer) == everything
+    assert outlet.waiting_bytes() == len(everything)
+    assert len(transport._tempDataBuffer) <= 1_000
