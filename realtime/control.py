@@ -16,7 +16,7 @@ from .admission import why_not
 from .bus import CONTROL_GROUP, INTERRUPTED
 from .limits import account_user, key_user
 from .node import Connection, Node, reactions, running_node
-from .shares import of_user_everywhere
+from .redis_shares import of_user_everywhere
 
 logger = logging.getLogger(__name__)
 

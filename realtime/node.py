@@ -33,7 +33,8 @@ from .limits import AccountUse, Attempts, Bucket, Limits, connection_quotas
 from .outlets import Outlet
 from .presence import EVENT as PRESENCE_EVENT
 from .presence import Presence, RedisPresence
-from .shares import Place, RedisShares, Shares
+from .redis_shares import RedisShares
+from .shares import Place, Shares
 from .tally import Tally
 from .turns import turns
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from . import tasks
 from .hub import Member
+from .redis_shares import LEASE_SECONDS, RENEW_SECONDS, RedisShares
 from .roster import Identity, Roster, Seat, SeatId
-from .shares import LEASE_SECONDS, RENEW_SECONDS, RedisShares
 
 EVENT = "presence.change"
 # How often rosters are compared with what is noted, in case an event was lost, in seconds.

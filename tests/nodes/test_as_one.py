@@ -11,7 +11,7 @@ import redis
 from websockets.exceptions import ConnectionClosed
 
 from realtime import closes
-from realtime.shares import LEASE_SECONDS
+from realtime.redis_shares import LEASE_SECONDS
 from tests.clients import Client, channel_path, open_client
 from tests.conftest import Connect
 from tests.nodes.service import NODES, Service

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from realtime import closes
 from realtime.bus import MAX_OUTGOING_BYTES
-from realtime.shares import LEASE_SECONDS
+from realtime.redis_shares import LEASE_SECONDS
 from tests.clients import Client, Member, channel_path, open_client, until
 from tests.faults import Link
 from tests.nodes.service import NODES, Service

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from realtime import shares as module
-from realtime.shares import PREFIX, Place, RedisShares, Shares, of_user_everywhere
+from realtime import redis_shares as module
+from realtime.redis_shares import PREFIX, RedisShares, of_user_everywhere
+from realtime.shares import Place, Shares
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
