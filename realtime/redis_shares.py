@@ -39,6 +39,8 @@ LEASE_SECONDS = 10
 RENEW_SECONDS = 1.0
 # How many questions, of clients or of quotas, go to Redis together: they take it a tenth of a second at most.
 _QUESTIONS_AT_ONCE = 1_000
+# How many of what is asked besides wait for Redis at once: each takes a connection to it, which is kept.
+_ASKING_AT_ONCE = 8
 # How long an answer of Redis is waited for, and how long a connection waits for being counted everywhere before it is
 # accepted all the same, in seconds.
 ANSWER_SECONDS = 2.0
@@ -138,6 +140,7 @@ class RedisShares(Shares):
         self._leased = asyncio.Event()  # before that, what is written counts for nobody
         self._asked: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
         self._asking: asyncio.Task[None] | None = None
+        self._slots = asyncio.Semaphore(_ASKING_AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
         self.times_told = 0
         """How often this node had to say again all that it has."""
@@ -245,16 +248,17 @@ class RedisShares(Shares):
 
     async def _run(self, scripts: Sequence[tuple[str, ...]]) -> list[list[str]] | None:
         """The answers to scripts with their arguments; None if Redis is out of reach, which is not waited for again."""
-        if not self.is_reachable:
-            return None
-        pipeline = self._redis.pipeline(transaction=False)
-        for script, *arguments in scripts:
-            pipeline.eval(script, 1, PREFIX, self._node_id, *arguments)
-        try:
-            answers: list[list[str]] = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            self._lost(error)
-            return None
+        async with self._slots:
+            if not self.is_reachable:
+                return None
+            pipeline = self._redis.pipeline(transaction=False)
+            for script, *arguments in scripts:
+                pipeline.eval(script, 1, PREFIX, self._node_id, *arguments)
+            try:
+                answers: list[list[str]] = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                self._lost(error)
+                return None
         return answers
 
     async def note_seats(

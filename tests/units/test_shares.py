@@ -125,6 +125,16 @@ async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(node: 
     assert await asyncio.gather(*(count(one) for _ in range(500))) == [1] * 500
 
 
+async def test_however_many_ask_at_once_few_connections_to_redis_are_opened(
+    node: Callable[[str], RedisShares], server: Redis
+) -> None:
+    one = node("one")
+    await settle(one)
+    await asyncio.gather(*(one.of_cluster(7) for _ in range(500)))
+    async with redis.asyncio.from_url(server.url) as client:
+        assert len(await client.client_list()) < 15
+
+
 async def test_users_are_counted_here_and_everywhere(node: Callable[[str], RedisShares], server: Redis) -> None:
     one, two = node("one"), node("two")
     await settle(one, "account:1", "key:a")
