@@ -21,7 +21,7 @@ from accounts.access import KeyAccess, any_allowed_origins, can_be_a_key
 
 from .addresses import client_network
 from .admission import CHANNEL_PATH, origin_matches
-from .answers import Header, Send, answer
+from .asgi import Header, Receive, Send, answer
 from .bus import group_name
 from .conf import conf
 from .frames import Message, compact_json, frame_size
@@ -30,7 +30,6 @@ from .node import Node, current_node, message_limit
 
 logger = logging.getLogger(__name__)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Application = Callable[..., Awaitable[None]]
 Values = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """The life of one connection: admitted, joined, receives, left."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,14 +11,13 @@ from django.db import Error as DatabaseError
 from . import commands, wire
 from .addresses import client_network
 from .admission import Admission, admit
+from .asgi import Receive, Send
 from .closes import NO_DATABASE, TOO_BIG, TOO_FAST, Refusal
 from .conf import conf
 from .events import is_forged
 from .frames import Message, system_message
 from .node import Connection, current_node
-from .outlets import AsgiOutlet, Outlet, Send
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+from .outlets import AsgiOutlet, Outlet
 
 
 class Notice(NamedTuple):

@@ -18,13 +18,12 @@ from django.db import connections
 
 from accounts.access import check_reachable
 
-from .answers import JSON, Send, answer
+from .asgi import JSON, Receive, Send, answer
 from .conf import conf
 from .frames import compact_json
 from .metrics import exposition
 from .node import Node, current_node
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Headers = Mapping[bytes, bytes]
 
 # From what lag of the loop on a node is not ready, in seconds: a handshake takes some turns of the loop, and many

@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from .addresses import client_network
-from .answers import Send, answer
+from .asgi import Receive, Send, answer
 from .conf import conf
 from .frames import compact_json
 from .limits import Attempts
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 # How many requests wait until Django works on them.
 MAX_WAITING = 500

@@ -3,15 +3,13 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from .asgi import Send
 from .closes import TOO_SLOW, Close
 from .frames import Message, Sendable, error_message
 
 logger = logging.getLogger(__name__)
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Outlet(Protocol):

@@ -23,10 +23,10 @@ from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
+from .asgi import Send
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
 from .frames import BINARY, PONG, TEXT, Frames, Sendable, encode_frame, error_message
-from .outlets import Send
 from .turns import LARGE, turns
 
 logger = logging.getLogger(__name__)

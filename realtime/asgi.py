@@ -1,8 +1,9 @@
-"""Answers over HTTP by ASGI, for the paths that Django does not serve."""
+"""What ASGI gives to an application, and answers over HTTP for the paths that Django does not serve."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
