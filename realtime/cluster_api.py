@@ -9,7 +9,6 @@ import hmac
 import json
 import logging
 import re
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -27,6 +26,7 @@ from .conf import conf
 from .frames import Message, compact_json, frame_size
 from .limits import Attempts, seconds_to_midnight
 from .node import Node, current_node, message_limit
+from .turns import FairQueue
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class RequestTurns:
 
     def __init__(self, requests_a_turn: int) -> None:
         self._requests_a_turn = self._left = requests_a_turn
-        self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def wait(self, account_id: int) -> None:
         """Return when a request of an account may be done."""
@@ -181,17 +181,14 @@ class RequestTurns:
             self._left -= 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account_id, deque()).append(turn)
+        self._waiting.append(account_id, turn)
         await turn
 
     def _begin(self) -> None:
         """Begin a turn of the loop, first with those who wait."""
         self._left = self._requests_a_turn
         while self._left and self._waiting:
-            account_id, turns = self._waiting.popitem(last=False)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[account_id] = turns
+            turn = self._waiting.popleft()
             if not turn.done():  # else its client has gone
                 turn.set_result(None)
                 self._left -= 1

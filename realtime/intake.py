@@ -8,7 +8,6 @@ all come from these, which do the same and are not bounded here.
 
 import time
 from collections import Counter
-from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from twisted.web import http
 
 from .conf import conf
 from .frames import compact_json
-from .turns import turns
+from .turns import Taker, turns
 
 SWEEP_SECONDS = 1.0
 # How long who was refused may take to read the answer, in seconds; what they send meanwhile is dropped.
@@ -101,23 +100,17 @@ class Intake:
 _HTTPChannel: Any = http.HTTPChannel  # without types
 
 
-class Channel(_HTTPChannel):  # type: ignore[misc]
+class Channel(_HTTPChannel, Taker):  # type: ignore[misc]
     """Twisted's HTTP connection, within bounds."""
 
     peer: str | None = None
     """Where it comes from, while it is counted there."""
     is_refused = False
-    untaken = b""
-    position = 0
     cost = 4  # to take it is to parse a request; to answer it, later, takes three times as long
-
-    @property
-    def party(self) -> Hashable:
-        return self.peer
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.peer = getattr(self.transport.getPeer(), "host", None)
+        self.peer = self.party = getattr(self.transport.getPeer(), "host", None)
         if not intake.take(self):
             self.transport.abortConnection()
 
@@ -134,8 +127,6 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
     def take(self, data: bytes, position: int, until: float) -> int:
         super().dataReceived(data)
         return len(data)
-
-    def flush(self) -> None: ...
 
     def headerReceived(self, line: bytes) -> bool:
         try:

@@ -10,11 +10,13 @@ as soon as several do, they are small.
 
 import asyncio
 import logging
+import math
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +36,30 @@ class Slices:
     """For all that wait together."""
 
 
-LARGE = Slices(of_connection=0.0002, of_party=float("inf"), of_waiting=0.0005)
+LARGE = Slices(of_connection=0.0002, of_party=math.inf, of_waiting=0.0005)
 SMALL = Slices(of_connection=0.00005, of_party=0.0001, of_waiting=0.0001)
 
 
-class Taker(Protocol):
+def nothing() -> None:
+    """Do nothing."""
+
+
+class Taker(ABC):
     """A connection that takes what has come in as many pieces as it has to."""
 
-    party: Hashable
+    party: Hashable = None
     """Whose slice it takes."""
-    untaken: bytes
+    untaken = b""
     """What was read and is not all taken yet."""
-    position: int
+    position = 0
     """How much of that is taken."""
-    cost: int
+    cost = 1
     """How many times the time of taking it all costs: more than 1 where the most is done later."""
+    flush: Callable[[], None] = staticmethod(nothing)
+    """Delivers what was taken."""
     transport: Any
 
+    @abstractmethod
     def take(self, data: bytes, position: int, until: float) -> int:
         """Take what has come, or as much as there is time for, but some of it.
 
@@ -63,15 +72,37 @@ class Taker(Protocol):
             How much of it is taken now.
         """
 
-    def flush(self) -> None:
-        """Deliver what was taken."""
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """Who waits, in the order in which they are served: one of each party after the other."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Hashable, deque[T]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def append(self, party: Hashable, one: T) -> None:
+        """Have one more of a party wait."""
+        self._waiting.setdefault(party, deque()).append(one)
+
+    def popleft(self) -> T:
+        """Who is next, and waits no longer."""
+        party, ones = self._waiting.popitem(last=False)
+        one = ones.popleft()
+        if ones:
+            self._waiting[party] = ones
+        return one
 
 
 class Turns:
     """Who sends, and who waits for a slice."""
 
     def __init__(self) -> None:
-        self.before: Callable[[], None] = lambda: None
+        self.before: Callable[[], None] = nothing
         """What is due before those who wait get their slices."""
         self.latest: Hashable = None
         """The party that has sent last."""
@@ -79,17 +110,16 @@ class Turns:
         """How large they are now."""
         self._small_until = 0.0
         self._spent: dict[Hashable, float] = {}  # in this turn of the loop
-        self._waiting: OrderedDict[Hashable, deque[Taker]] = OrderedDict()
+        self._waiting: FairQueue[Taker] = FairQueue()
         self._is_scheduled = False
         self._left = 0.0  # for those who wait, in this turn of the loop
 
-    def receive(self, taker: Taker, data: bytes, taken: int = 0) -> None:
+    def receive(self, taker: Taker, data: bytes) -> None:
         """Have a connection take what has come, as far as there is time, and keep the rest for a later turn.
 
         Args:
             taker: the connection.
             data: what has come.
-            taken: how much of it is taken already; not all.
         """
         if taker.untaken:
             # It is not read any more, but TLS may have several records of what was read before.
@@ -99,9 +129,13 @@ class Turns:
         party = taker.party
         if party != self.latest:
             self._meet(party)
-        left = self.slices.of_party - self._spent.get(party, 0)
-        if left > 0:
-            taken = self._take(taker, data, taken, min(left, self.slices.of_connection))
+        begun = time.perf_counter()
+        if self.slices is LARGE:  # nobody else to keep accounts for
+            taken = taker.take(data, 0, begun + LARGE.of_connection)
+        else:
+            left = min(SMALL.of_connection, SMALL.of_party - self._spent.get(party, 0))
+            taken = taker.take(data, 0, begun + left) if left > 0 else 0
+            self._charge(taker, begun)
         if taken < len(data):
             taker.untaken, taker.position = data, taken
             taker.transport.pauseProducing()
@@ -109,7 +143,7 @@ class Turns:
 
     def wait(self, taker: Taker) -> None:
         """Have a connection take what it has not taken yet, from the next turn of the loop on."""
-        self._waiting.setdefault(taker.party, deque()).append(taker)
+        self._waiting.append(taker.party, taker)
         self._schedule()
 
     def _meet(self, party: Hashable) -> None:
@@ -131,18 +165,14 @@ class Turns:
         self._left = self.slices.of_waiting
         self.before()
         while self._waiting and self._left > 0:
-            party, takers = self._waiting.popitem(last=False)
-            taker = takers.popleft()
-            if takers:
-                self._waiting[party] = takers
-            self._serve(taker)
+            self._serve(self._waiting.popleft())
         if self._waiting:
             self._schedule()
 
     def _serve(self, taker: Taker) -> None:
         begun = time.perf_counter()
         try:
-            taker.position = self._take(taker, taker.untaken, taker.position, self.slices.of_connection)
+            taker.position = taker.take(taker.untaken, taker.position, begun + self.slices.of_connection)
             taker.flush()  # what it takes to deliver is part of the slice
         except Exception:
             # As Twisted does where data arrives: a fault ends one connection and no other.
@@ -150,21 +180,19 @@ class Turns:
             taker.untaken = b""
             taker.transport.abortConnection()
             return
-        self._left -= (time.perf_counter() - begun) * taker.cost
+        self._charge(taker, begun)
         if taker.position < len(taker.untaken):
             self.wait(taker)
         else:
             taker.untaken, taker.position = b"", 0
             taker.transport.resumeProducing()
 
-    def _take(self, taker: Taker, data: bytes, taken: int, seconds: float) -> int:
-        begun = time.perf_counter()
-        taken = taker.take(data, taken, begun + seconds)
-        if self.slices is SMALL:
-            party = taker.party
-            self._spent[party] = self._spent.get(party, 0) + (time.perf_counter() - begun) * taker.cost
-            self._schedule()
-        return taken
+    def _charge(self, taker: Taker, begun: float) -> None:
+        """Count the time since then as spent, until the next turn of the loop."""
+        seconds = (time.perf_counter() - begun) * taker.cost
+        self._left -= seconds
+        self._spent[taker.party] = self._spent.get(taker.party, 0) + seconds
+        self._schedule()
 
 
 turns = Turns()

@@ -27,7 +27,7 @@ from .asgi import Send
 from .closes import NOT_UTF8, TOO_BIG, TOO_SLOW, Close
 from .conf import conf
 from .frames import BINARY, PONG, TEXT, Frames, Sendable, encode_frame, error_message
-from .turns import LARGE, turns
+from .turns import Taker, nothing, turns
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,6 @@ def missing_insides() -> list[str]:
     return [name for name, holds in expectations.items() if not holds]
 
 
-def _nothing() -> None: ...
-
-
 def _takes(cls: type, method: str, *parameters: str) -> bool:
     function = getattr(cls, method, None)
     return function is not None and set(parameters) <= set(inspect.signature(function).parameters)
@@ -130,7 +127,7 @@ class _Requested(NamedTuple):
     path: str
 
 
-class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
+class ServerProtocol(WebSocketProtocol, Taker):  # type: ignore[misc]
     """Daphne's connection, which ends with the frames and codes that the wire contract promises."""
 
     # Autobahn copies its options into each connection, and formats them for a debug log that nobody reads. Class
@@ -144,14 +141,8 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
     request: Any = None
     sink: Callable[[str | bytes], None] | None = None
     """Takes messages in place of the application's queue."""
-    flush: Callable[[], None] = staticmethod(_nothing)
-    """Sends what waits for the end of this turn of the loop."""
     count_frame: Callable[[], None] | None = None
     """Hears of each frame that ends no message: of pings and the like, and of fragments."""
-    party: Hashable = None
-    untaken = b""
-    position = 0
-    cost = 1
     _pongs = b""
     outlet: "WireOutlet | None" = None
     """Writes to the socket itself, and has to know when others write or the connection closes."""
@@ -219,13 +210,7 @@ class ServerProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.untaken += data  # until it is open
             self.transport.pauseProducing()
             return
-        taken = 0
-        if turns.slices is LARGE and self.party == turns.latest and not self.untaken:
-            taken = self._take_step(data, 0)
-            self._send_pongs()
-            if taken >= len(data):
-                return
-        turns.receive(self, data, taken)
+        turns.receive(self, data)
 
     def take(self, data: bytes, position: int, until: float) -> int:
         while True:
@@ -487,7 +472,7 @@ class WireOutlet:
         self._send = None
         protocol = self._protocol
         protocol.sink = protocol.count_frame = protocol.outlet = None
-        protocol.flush = _nothing
+        protocol.flush = nothing
 
     @property
     def is_gone(self) -> bool:
