@@ -45,11 +45,20 @@ _ASKING_AT_ONCE = 8
 # accepted all the same, in seconds.
 ANSWER_SECONDS = 2.0
 
-# What the other living nodes have: the hash ARGV[2]NODE ARGV[3], all of it or the field ARGV[4].
-_OTHERS = """
-local found = {}
+_LIVING_NODES = """
+local living = {}
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
-  if node ~= ARGV[1] and redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then
+  if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then table.insert(living, node) end
+end
+"""
+_LIVING = _LIVING_NODES + "return living"
+# What the other living nodes have: the hash ARGV[2]NODE ARGV[3], all of it or the field ARGV[4].
+_OTHERS = (
+    _LIVING_NODES
+    + """
+local found = {}
+for _, node in ipairs(living) do
+  if node ~= ARGV[1] then
     local hash = KEYS[1] .. ARGV[2] .. node .. ARGV[3]
     if ARGV[4] then
       table.insert(found, ARGV[4])
@@ -61,20 +70,20 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
 end
 return found
 """
+)
 # Write how many connections this node has of some users, and let in those that wait for a quota to have room for them.
 # At once, so that nodes that ask at the same time neither let in too many together nor refuse each other's.
-_WRITE_USERS = """
-local asked, others, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}, {}
-for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
-  if node ~= ARGV[1] and redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then
-    table.insert(others, KEYS[1] .. 'users:' .. node)
-  end
-end
+_WRITE_USERS = (
+    _LIVING_NODES
+    + """
+local asked, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}
 local function everywhere(user)
   if not elsewhere[user] then
     elsewhere[user] = 0
-    for _, hash in ipairs(others) do
-      elsewhere[user] = elsewhere[user] + (redis.call('HGET', hash, user) or 0)
+    for _, node in ipairs(living) do
+      if node ~= ARGV[1] then
+        elsewhere[user] = elsewhere[user] + (redis.call('HGET', KEYS[1] .. 'users:' .. node, user) or 0)
+      end
     end
   end
   return asked.here[user] + elsewhere[user]
@@ -94,13 +103,7 @@ for user, connections in pairs(asked.here) do
 end
 return answers
 """
-_LIVING = """
-local living = {}
-for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
-  if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then table.insert(living, node) end
-end
-return living
-"""
+)
 # Remove what nodes have left behind whose lease has run out.
 _CLEAN = """
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
@@ -210,8 +213,9 @@ class RedisShares(Shares):
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         total = Counter(self._channels.get(cluster_pk, {}))
-        for path, connections in await self._numbers("channels:", f":{cluster_pk}"):
-            total[path] += connections
+        found = await self._run([_others("channels:", f":{cluster_pk}")]) or [[]]
+        for path, connections in zip(found[0][::2], found[0][1::2], strict=True):
+            total[path] += int(connections)
         return total
 
     async def _ask(self) -> None:
@@ -229,12 +233,6 @@ class RedisShares(Shares):
                         then(self._here(channel) + elsewhere)
         finally:
             self._asking = None
-
-    async def _numbers(self, before: str, behind: str) -> list[tuple[str, int]]:
-        found = await self._run([_others(before, behind)])
-        return (
-            [(name, int(number)) for name, number in zip(found[0][::2], found[0][1::2], strict=True)] if found else []
-        )
 
     async def living(self) -> list[str] | None:
         """The nodes that hold a lease; None if Redis does not answer."""
