@@ -100,12 +100,12 @@ class Member:
         return [member["uuid"] for member in self.events[-1]["data"]["members"]] if self.events else []
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Return when a condition holds.
+async def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.02) -> None:
+    """Return when a condition holds; it is looked at after each pause, and after each turn of the loop if that is 0.
 
     Raises:
         TimeoutError: it does not within so many seconds.
     """
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.clients import channel_path, open_client
+from tests.clients import channel_path, open_client, until
 from tests.metrics import get, scrape
 from tests.servers import LiveServer, Redis
 
@@ -16,12 +16,6 @@ from tests.servers import LiveServer, Redis
 def ready(server: LiveServer) -> tuple[int, dict[str, Any]]:
     answer = get(server, "/readyz")
     return answer.status_code, answer.json()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 def test_a_node_is_alive_and_ready_whatever_the_host(serve: LiveServer) -> None:

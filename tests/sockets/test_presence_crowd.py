@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients import channel_path
+from tests.clients import channel_path, until
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
@@ -70,12 +70,6 @@ class Listener(asyncio.Protocol):
     def members(self) -> list[str]:
         """The uuids in the last event."""
         return [member["uuid"] for member in json.loads(self.last)["data"]["members"]]
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

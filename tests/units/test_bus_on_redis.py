@@ -12,6 +12,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from realtime.bus import INTERRUPTED, Bus, message_event
 from realtime.frames import Frames, Message
+from tests.clients import until
 from tests.faults import Link
 from tests.servers import Redis
 
@@ -58,12 +59,6 @@ async def pair(server: Redis) -> AsyncIterator[tuple[Listener, Listener]]:
         await here.bus.join("a")
         await there.bus.join("a")
         yield here, there
-
-
-async def until(condition: Any, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 async def test_messages_arrive_at_the_other_node_once_and_in_order(pair: tuple[Listener, Listener]) -> None:

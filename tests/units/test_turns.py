@@ -7,6 +7,7 @@ import pytest
 
 from realtime import turns as module
 from realtime.turns import LARGE, SHARED_SECONDS, SMALL, Turns
+from tests.clients import until
 
 
 class Clock:
@@ -88,12 +89,6 @@ def log() -> list[str]:
     return []
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
 async def test_what_takes_no_longer_than_a_slice_is_taken_at_once(
     turns: Turns, connect: Connect, log: list[str]
 ) -> None:
@@ -109,10 +104,10 @@ async def test_what_takes_longer_waits_for_later_turns_in_order_and_is_not_read_
     turns.receive(slow, b"abc")
     assert (log, slow.transport.is_read) == (["a"], False)
     turns.receive(slow, b"de")  # as TLS may have it
-    await until(lambda: slow.transport.is_read)
+    await until(lambda: slow.transport.is_read, pause=0)
     assert "".join(log) == "abcde"
     turns.receive(slow, b"f")
-    await until(lambda: slow.transport.is_read)
+    await until(lambda: slow.transport.is_read, pause=0)
     assert "".join(log) == "abcdef"
 
 
@@ -124,7 +119,7 @@ async def test_parties_that_wait_are_served_one_after_the_other_however_many_con
     for connection in many:
         turns.receive(connection, b"aaaaaaaaaa")
     turns.receive(other, b"bbbbbbbbbb")
-    await until(lambda: other.transport.is_read)
+    await until(lambda: other.transport.is_read, pause=0)
     assert (log.count("a"), log.count("b")) == (11, 10)
 
 
@@ -138,7 +133,7 @@ async def test_of_connections_of_one_party_no_more_are_taken_in_a_turn_than_its_
     for connection in crowd:
         turns.receive(connection, b"z")
     assert log.count("z") == 2
-    await until(lambda: all(connection.transport.is_read for connection in crowd))
+    await until(lambda: all(connection.transport.is_read for connection in crowd), pause=0)
     assert log.count("z") == 10
 
 
@@ -149,7 +144,7 @@ async def test_what_costs_more_than_to_take_it_counts_as_more(turns: Turns, conn
     turns.receive(first, b"a")
     turns.receive(second, b"b")
     assert log == ["y", "a"]
-    await until(lambda: second.transport.is_read)
+    await until(lambda: second.transport.is_read, pause=0)
     assert log == ["y", "a", "b"]
 
 
@@ -172,7 +167,7 @@ async def test_what_others_have_sent_goes_before_those_who_wait(turns: Turns, co
     turns.before = lambda: log.append("|")
     slow = connect(1, 1.1 * LARGE.of_connection)
     turns.receive(slow, b"abc")
-    await until(lambda: slow.transport.is_read)
+    await until(lambda: slow.transport.is_read, pause=0)
     assert log[:3] == ["a", "|", "b"]
 
 
@@ -182,7 +177,7 @@ async def test_a_fault_ends_its_connection_and_no_other(
     faulty, other = (connect(1, 1.1 * LARGE.of_connection) for _ in range(2))
     turns.receive(faulty, b"a!c")
     turns.receive(other, b"xyz")
-    await until(lambda: other.transport.is_read)
+    await until(lambda: other.transport.is_read, pause=0)
     assert faulty.transport.is_aborted
     assert "".join(log) == "axyz"
     assert "A connection is given up." in caplog.text
