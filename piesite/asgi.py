@@ -8,11 +8,11 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
 http_application = get_asgi_application()
 
-from realtime.cluster_api import ClusterApi  # noqa: E402  (needs the apps that the line above loads)
-from realtime.health import Health  # noqa: E402
-from realtime.http_limits import HttpLimits  # noqa: E402
+from realtime.http.cluster_api import ClusterApi  # noqa: E402  (needs the apps that the line above loads)
+from realtime.http.django_limits import DjangoLimits  # noqa: E402
+from realtime.http.health import Health  # noqa: E402
 from realtime.routing import websocket_application  # noqa: E402
 
 application = ProtocolTypeRouter(
-    {"http": Health(ClusterApi(HttpLimits(http_application))), "websocket": websocket_application}
+    {"http": Health(ClusterApi(DjangoLimits(http_application))), "websocket": websocket_application}
 )

@@ -10,7 +10,10 @@ class RealtimeConfig(AppConfig):
         from accounts.signals import access_changed
         from accounts.usage import count_connections_with
 
-        from . import checks, control  # noqa: F401  (each registers itself)
+        from . import checks  # noqa: F401  (registers itself)
+        from .metrics import exposition
+        from .node import control_plane, node
 
-        count_connections_with(control.count_connections)
-        access_changed.connect(control.on_access_changed, dispatch_uid="realtime")
+        count_connections_with(control_plane.count_connections)
+        access_changed.connect(control_plane.on_access_changed, dispatch_uid="realtime")
+        node.on_start.append(exposition.share_numbers)

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
-from . import commands, wire
-from .addresses import client_network
-from .admission import Admission, admit
-from .asgi import Receive, Send
-from .closes import NO_DATABASE, TOO_BIG, TOO_FAST, Refusal
-from .conf import conf
-from .events import is_forged
-from .frames import Message, system_message
-from .node import Connection, current_node
-from .outlets import AsgiOutlet, Outlet
+from realtime.base.asgi import Receive, Send
+from realtime.conf import conf
+from realtime.fanout.outlets import AsgiOutlet, Outlet
+from realtime.node.connections import Connection
+from realtime.node.node import current_node
+from realtime.protocols import commands
+from realtime.protocols.admission import Admission, admit
+from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
+from realtime.protocols.events import is_forged
+from realtime.protocols.frames import Message, system_message
+from realtime.server.addresses import address_limits, client_network
+from realtime.server.socket_outlet import SocketOutlet
+from realtime.server.websocket import outlet_for
 
 
 class Notice(NamedTuple):
@@ -49,14 +52,15 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self.node = current_node()
-        outlet = _outlet(send, self.node.tally.closes)
+        outlet = _outlet(send, self.node.counters.closes)
         try:
             try:
                 network = client_network(scope, conf().num_proxies)
-                self.node.check_address(network)
+                if not address_limits.may_connect(network):
+                    raise Refusal(TOO_MANY_OF_ADDRESS)
                 connection = self.node.open(await self._admit(scope), outlet, network)
             except Refusal as refusal:
-                self.node.tally.refusals[refusal.close.reason] += 1
+                self.node.counters.refusals[refusal.close.reason] += 1
                 await send({"type": "websocket.accept"})
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
@@ -82,7 +86,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:
         try:
             await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
-            if isinstance(connection.outlet, wire.WireOutlet):
+            if isinstance(connection.outlet, SocketOutlet):
                 connection.outlet.take_messages(
                     partial(self.receive, connection),
                     connection.flush,
@@ -117,7 +121,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             else:
                 self._turn_down(connection, TOO_OFTEN)
         elif text is not None and text.startswith(commands.PREFIX):
-            commands.answer(text, partial(self.node.shares.count, connection.admission.channel), connection.send)
+            commands.answer(text, partial(self.node.counts.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
             self._turn_down(connection, NOT_ALLOWED)
         elif text is not None and is_forged(text):
@@ -133,13 +137,13 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 self._turn_down(connection, USED_UP)
 
     def _turn_down(self, connection: Connection, notice: Notice) -> None:
-        self.node.tally.refused_messages[notice.reason] += 1
+        self.node.counters.refused_messages[notice.reason] += 1
         connection.send(notice.message)
 
 
 def _outlet(send: Send, closes: Counter[int]) -> Outlet:
     limit = conf().max_backlog_bytes
-    return wire.outlet_for(send, limit, closes) or AsgiOutlet(send, limit, closes)
+    return outlet_for(send, limit, closes) or AsgiOutlet(send, limit, closes)
 
 
 async def _until_disconnected(receive: Receive) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from . import pages
+from realtime.http import pages
 
 urlpatterns = [
     path("", pages.index, name="index"),

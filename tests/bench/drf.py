@@ -26,7 +26,7 @@ from rest_framework.views import APIView
 
 from accounts import crypto
 from accounts.models import ApiKey
-from realtime.bus import group_name, message_event
+from realtime.protocols.channels import group_name, message_event
 from realtime.routing import websocket_application
 
 

@@ -19,8 +19,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from realtime.closes import NOT_UTF8
-from realtime.frames import error_message
+from realtime.protocols.closes import NOT_UTF8
+from realtime.protocols.frames import error_message
 from tests.clients import channel_path
 from tests.servers import PROJECT, LiveServer, environment, free_port, make_tenants, server_command
 

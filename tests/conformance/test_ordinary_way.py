@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.clients import channel_path, open_client
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import error

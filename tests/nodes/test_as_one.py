@@ -10,8 +10,8 @@ import pytest
 import redis
 from websockets.exceptions import ConnectionClosed
 
-from realtime import closes
-from realtime.redis_shares import LEASE_SECONDS
+from realtime.cluster.redis_connection_counts import LEASE_SECONDS
+from realtime.protocols import closes
 from tests.clients import Client, channel_path, open_client
 from tests.conftest import Connect
 from tests.nodes.service import NODES, Service
@@ -87,7 +87,7 @@ async def test_a_process_that_serves_no_sockets_publishes_to_the_clients_of_ever
 PUBLISH = """
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from realtime.bus import group_name, message_event
+from realtime.cluster.bus import group_name, message_event
 group = group_name("{cluster_id}", "news")
 for data in ("text", bytes([0, 255]), ""):
     async_to_sync(get_channel_layer().group_send)(group, message_event(group, data))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from realtime.cluster_api import MAX_GUESSES_AT_KEY
+from realtime.server.addresses import MAX_GUESSES_AT_KEY
 from tests.nodes.conftest import Http
 from tests.proxies import Balanced
 from tests.servers import LiveServer

@@ -13,7 +13,7 @@ import yaml
 from django.core.management import get_commands, load_command_class
 
 from realtime.conf import Conf
-from realtime.node import GOODBYE_SECONDS
+from realtime.node.shutdown import GOODBYE_SECONDS
 from tests.proxies import DEPLOY
 from tests.servers import PROJECT, make_certificate, need
 from tests.test_readme import blocks

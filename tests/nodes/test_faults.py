@@ -11,9 +11,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime import closes
-from realtime.bus import MAX_OUTGOING_BYTES
-from realtime.redis_shares import LEASE_SECONDS
+from realtime.cluster.bus import MAX_OUTGOING_BYTES
+from realtime.cluster.redis_connection_counts import LEASE_SECONDS
+from realtime.protocols import closes
 from tests.clients import Client, Member, channel_path, open_client, until
 from tests.faults import Link
 from tests.nodes.service import NODES, Service

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.clients import Client, channel_path, open_client
 from tests.conftest import Connect
 from tests.nodes.conftest import Http

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.servers import LiveServer, need
 from tests.sockets.test_refusals import error
 

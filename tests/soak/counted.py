@@ -12,14 +12,14 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from piesite.asgi import application as served
-from realtime.node import current_node
+from realtime.node.node import current_node
 
 from .watch import PATH
 
 # Whose objects come and go with connections and requests.
 MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
 # What is kept on purpose, so many at most.
-KEPT = {"realtime.keys._Entry"}
+KEPT = {"realtime.node.key_cache._Entry"}
 
 
 async def application(
@@ -40,15 +40,15 @@ async def application(
 def held() -> dict[str, int]:
     """How many of each thing this process holds, the connection that asks included."""
     node = current_node()
-    bus, shares, presence, limits = node.bus, node.shares, node.presence, node.limits
+    bus, counted, presence = node.bus, node.counts, node.presence
     counts = {
         "connections": len(node.connections),
         "rooms": len(node.hub.rooms),
         "rosters": len(presence._rosters),
         "members in presence": len(presence._members),
-        "channels counted": sum(len(paths) for paths in shares._channels.values()),
-        "users counted": len(shares._users),
-        "accounts in use": len(limits._accounts),
+        "channels counted": sum(len(paths) for paths in counted._channels.values()),
+        "users counted": len(counted._users),
+        "accounts in use": len(node.message_quotas._accounts),
         "groups wanted": len(bus._wanted),
         "groups joined": len(bus._joined),
         "groups being joined": len(bus._joining),

@@ -50,5 +50,5 @@ async def test_a_connection_is_freed_without_a_search_for_cycles(site: Site) -> 
     await asyncio.sleep(2.5)  # Daphne looks after what has ended every second
     counts = await held(site.server, after_collection=False)
     # Some are looked after later.
-    assert counts.get("objects: realtime.wire.ServerProtocol", 0) < 5
-    assert counts.get("objects: realtime.node.Connection", 0) == 0
+    assert counts.get("objects: realtime.server.websocket.ServerProtocol", 0) < 5
+    assert counts.get("objects: realtime.node.connections.Connection", 0) == 0

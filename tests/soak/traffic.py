@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from realtime import tokens
+from realtime.protocols import tokens
 from tests.clients import channel_path, open_client
 from tests.conformance.test_short_paths import BINARY, FIN, TEXT, frame
 from tests.servers import LiveServer

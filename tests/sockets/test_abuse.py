@@ -15,8 +15,8 @@ from statistics import median
 
 import pytest
 
-from realtime import closes
-from realtime.wire import SLOW_CLOSE_SECONDS
+from realtime.protocols import closes
+from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS
 from tests.clients import channel_path
 from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, split
 from tests.conftest import Connect

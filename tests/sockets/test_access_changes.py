@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from realtime import closes, tokens
-from realtime.closes import Close
+from realtime.protocols import closes, tokens
+from realtime.protocols.closes import Close
 from tests.conftest import SERVERS, Connect
 from tests.proxies import Balanced
 from tests.servers import LiveServer

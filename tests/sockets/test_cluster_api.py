@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from realtime import cluster_api
+from realtime.http import cluster_api
+from realtime.server import addresses
 from tests.conftest import Connect
 from tests.servers import LiveServer
 
@@ -199,7 +200,7 @@ async def test_guessing_is_slowed_down_and_the_right_secret_is_never_locked_out(
 ) -> None:
     client = await connect(channel)
     body = {"key": keys["protected"], "secret": "wrong", "channelId": channel, "message": "a"}
-    answers = [await http.post("/api/publish", json=body) for _ in range(cluster_api.MAX_GUESSES_AT_KEY + 5)]
+    answers = [await http.post("/api/publish", json=body) for _ in range(addresses.MAX_GUESSES_AT_KEY + 5)]
     statuses = [answer.status_code for answer in answers]
     assert sorted(set(statuses)) == [401, 429]
     assert statuses == sorted(statuses)
@@ -219,11 +220,9 @@ async def test_guessing_many_keys_is_slowed_down_by_address_and_the_right_secret
         return httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, transport=transport)
 
     async with from_address("127.0.0.2") as guesser, from_address("127.0.0.3") as other:
-        wrong = [
-            {"key": f"{number:060}", "secret": "wrong"} for number in range(cluster_api.MAX_GUESSES_OF_ADDRESS + 1)
-        ]
+        wrong = [{"key": f"{number:060}", "secret": "wrong"} for number in range(addresses.MAX_GUESSES_OF_ADDRESS + 1)]
         answers = [await guesser.get("/api/connections", headers=headers) for headers in wrong]
-        assert [answer.status_code for answer in answers] == [401] * cluster_api.MAX_GUESSES_OF_ADDRESS + [429]
+        assert [answer.status_code for answer in answers] == [401] * addresses.MAX_GUESSES_OF_ADDRESS + [429]
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert (await other.get("/api/connections", headers=wrong[0])).status_code == 401
         right = {"key": keys["demo"], "secret": secrets["demo"]}

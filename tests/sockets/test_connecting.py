@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.clients import open_client
 from tests.conftest import Connect
 from tests.servers import LiveServer

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime import intake
+from realtime.server import http_connections
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
@@ -91,7 +91,7 @@ async def test_a_request_that_is_not_complete_in_time_is_cut(hasty: LiveServer, 
         ended = await asyncio.gather(*(seconds_to_the_end(reader) for reader, _ in (*silent, *slow)))
         for task in trickling:
             task.cancel()
-        assert max(ended) < HASTY_SECONDS + 2 * intake.SWEEP_SECONDS + 1
+        assert max(ended) < HASTY_SECONDS + 2 * http_connections.SWEEP_SECONDS + 1
     await is_well(hasty, keys)
 
 
@@ -304,7 +304,7 @@ async def test_a_large_body_is_refused_before_it_is_there(
 async def test_so_many_large_bodies_come_in_at_once(server: LiveServer, keys: dict[str, str]) -> None:
     head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000)
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(intake.MAX_LARGE_BODIES):
+        for _ in range(http_connections.MAX_LARGE_BODIES):
             _, writer = await stack.enter_async_context(raw(server))
             writer.write(head)
         await asyncio.sleep(0.3)

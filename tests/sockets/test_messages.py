@@ -2,9 +2,9 @@
 
 import asyncio
 
-from realtime.events import RELAYED
+from realtime.protocols.events import RELAYED
 from tests.conftest import Connect
-from tests.units import test_events
+from tests.units.protocols import test_events
 
 EVERY_KIND = ["text", "ünï 😀 \u0000 \u2028", "", b"\x00\xff binary", b"", "x" * 70_000, b"\xfe" * 70_000, " cmd_ping"]
 

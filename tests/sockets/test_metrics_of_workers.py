@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from realtime.workers import FILE_VARIABLE
+from realtime.metrics.across_workers import FILE_VARIABLE
 from tests.clients import Client, channel_path, open_client
 from tests.metrics import scrape, until
 from tests.servers import LiveServer, Redis

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from realtime import closes, tokens
+from realtime.protocols import closes, tokens
 from tests import jwts
 from tests.clients import channel_path, open_client
 from tests.conftest import Connect

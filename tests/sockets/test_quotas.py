@@ -11,7 +11,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime import closes, consumers
+from realtime import consumers
+from realtime.protocols import closes
 from tests.clients import Client
 from tests.conftest import SERVERS, Connect
 from tests.proxies import Balanced

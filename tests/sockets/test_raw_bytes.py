@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.clients import channel_path, open_client
 from tests.conformance.test_short_paths import BINARY, FIN, TEXT, frame
 from tests.conftest import Connect

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from realtime import closes
-from realtime.closes import Close
+from realtime.protocols import closes
+from realtime.protocols.closes import Close
 from tests.clients import channel_path, open_client
 from tests.conftest import Connect
 from tests.servers import LiveServer, free_port, server_command

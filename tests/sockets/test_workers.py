@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from realtime import closes
+from realtime.protocols import closes
 from tests.clients import Client, Member, channel_path, open_client, until
 from tests.servers import LiveServer, Redis
 from tests.sockets.test_refusals import error

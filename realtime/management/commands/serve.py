@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from realtime.workers import FILE_VARIABLE, SUFFIX
+from realtime.metrics.across_workers import FILE_VARIABLE, SUFFIX
 
 from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 

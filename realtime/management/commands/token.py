@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.access import KeyAccess, find_access
 from accounts.demo import DEMO_PUBLIC_KEY
-from realtime import tokens
-from realtime.admission import CHANNEL_PATH
+from realtime.protocols import tokens
+from realtime.protocols.channels import CHANNEL_PATH
 
 from .serve import DEFAULT_PORT
 

@@ -1,0 +1,33 @@
+"""Rate limits by name: how often each of many may try something in a minute."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+# How many names are remembered; beyond that, the one whose last attempt is the oldest is forgotten.
+MAX_REMEMBERED = 10_000
+
+
+class Attempts:
+    """Counts attempts in spans of a minute; the span of a name begins with its first attempt."""
+
+    def __init__(self, per_minute: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            per_minute: returns how many attempts each name has in a minute.
+            clock: returns the time, in seconds.
+        """
+        self._per_minute = per_minute
+        self._clock = clock
+        self._spans: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def note(self, name: Hashable) -> int:
+        """Count an attempt. Return how many seconds to wait before the next one; 0 if this one is within the limit."""
+        now = self._clock()
+        begun, count = self._spans.pop(name, (now, 0))
+        if now - begun >= 60:
+            begun, count = now, 0
+        self._spans[name] = (begun, count + 1)
+        if len(self._spans) > MAX_REMEMBERED:
+            self._spans.popitem(last=False)
+        return 0 if count < self._per_minute() else max(int(begun + 60 - now), 1)

@@ -1,0 +1,276 @@
+"""The Cluster API, by which servers publish and look at their cluster's channels (the wire contract, *Cluster API*).
+
+It is called for every event of an application, so that it is an ASGI application of its own: no middleware, no view,
+no thread, and no query for a key that is known already.
+"""
+
+import hmac
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from django.db import Error as DatabaseError
+
+from accounts.access import KeyAccess, can_be_a_key
+from realtime.base.asgi import Header, Receive, Send, answer
+from realtime.conf import conf
+from realtime.http.cors import Preflights, allow
+from realtime.node.connections import message_limit
+from realtime.node.message_quotas import seconds_to_midnight
+from realtime.node.node import Node, current_node
+from realtime.protocols.channels import CHANNEL_PATH, group_name
+from realtime.protocols.frames import Message, compact_json, frame_size
+from realtime.protocols.handshake import origin_matches
+from realtime.server.addresses import address_limits, client_network
+from realtime.server.fair_scheduling import RequestTurns
+
+logger = logging.getLogger(__name__)
+
+Application = Callable[..., Awaitable[None]]
+Values = Mapping[str, Any]
+
+MAX_BATCH_MESSAGES = 1_000
+# How much JSON is parsed of who has not shown a right key and secret yet: a millisecond or two of the loop's time.
+MAX_UNKNOWN_BYTES = 64 * 1024
+_KEY_MEMBER = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{60})"')
+_SECRET_MEMBER = re.compile(rb'"secret"\s*:\s*"([A-Za-z0-9_-]{60})"')
+# How many requests are done in one turn of the loop, at some 150 µs each, so that sockets are served in between.
+REQUESTS_A_TURN = 4
+
+CREDENTIALS = ("key", "secret")
+SUCCESS = b'{"success":true}'
+NOT_JSON = 'The body must be a JSON object, as in {"key":"…","secret":"…","channelId":"…","message":"…"}.'
+NO_KEY = "Send the API key as key and its secret as secret, as JSON members or as HTTP headers."
+WRONG_KEY = "The API key or its secret is wrong."
+
+
+class Problem(Exception):
+    """A request cannot be done: the answer has this status, this sentence and these headers."""
+
+    def __init__(self, status: int, sentence: str, *headers: Header) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a path does."""
+
+    method: str
+    run: Callable[[Node, KeyAccess, Values], Awaitable[bytes]]
+    """Does it, and returns the answer."""
+    max_body_bytes: Callable[[], int] = lambda: 0
+
+
+class ClusterApi:
+    """Serves the paths of the Cluster API, and leaves all others to another application."""
+
+    def __init__(self, others: Application) -> None:
+        """
+        Args:
+            others: the ASGI application for all other paths.
+        """
+        self._others = others
+        self._preflights = Preflights()
+        self._turns = RequestTurns(REQUESTS_A_TURN)
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        operation = OPERATIONS.get(scope["path"].rstrip("/"))
+        if operation is None:
+            await self._others(scope, receive, send)
+            return
+        cors: tuple[Header, ...] = ()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        node = current_node()
+        begun = node.loop.time()
+        try:
+            if scope["method"] == "OPTIONS":
+                node.counters.api_answers[204] += 1
+                await answer(send, 204, b"", *await self._preflights.headers(origin))
+                return
+            if scope["method"] != operation.method:
+                raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
+            values: Values = {
+                name: headers[name.encode()].decode("latin-1") for name in CREDENTIALS if name.encode() in headers
+            }
+            network = client_network(scope, conf().num_proxies)
+            if operation.method == "POST":
+                body = await _read(receive, headers, operation.max_body_bytes())
+                begun = node.loop.time()
+                if len(body) > MAX_UNKNOWN_BYTES:
+                    await self._authenticate(node, network, {**values, **_peek(body)})
+                values = {**values, **_parse(body)}
+                if values.get("key") is None or values.get("secret") is None:
+                    raise Problem(400, NO_KEY)
+            access = await self._authenticate(node, network, values)
+            if origin is not None and origin_matches(origin.decode("latin-1"), access.allowed_origins):
+                cors = allow(origin)
+            await self._turns.wait(access.account_id)
+            content = await operation.run(node, access, values)
+        except Problem as problem:
+            body = compact_json({"error": str(problem)}).encode()
+            node.counters.api_answers[problem.status] += 1
+            await answer(send, problem.status, body, *problem.headers, *cors)
+        else:
+            node.counters.api_answers[200] += 1
+            await answer(send, 200, content, *cors)
+            if operation.method == "POST":
+                node.counters.publish_seconds.observe(node.loop.time() - begun)
+
+    async def _authenticate(self, node: Node, network: str | None, values: Values) -> KeyAccess:
+        """The key that a request is sent with.
+
+        Raises:
+            Problem: key or secret is wrong or missing, or the key gives access to nothing now.
+        """
+        key, secret = values.get("key"), values.get("secret")
+        if key is None or secret is None:
+            raise Problem(401, NO_KEY)
+        key, secret = (value if isinstance(value, str) else "" for value in (key, secret))
+        try:
+            access = await node.keys.find_current(key)
+        except DatabaseError:
+            raise Problem(503, "The key cannot be looked up for now; try again.", (b"retry-after", b"1")) from None
+        # Compared in any case, so that time does not tell a wrong key from a wrong secret.
+        expected = (access and access.secret) or "-" * len(secret)
+        is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
+        if access is None or access.secret is None or access.revoked or not is_right:
+            self._refuse_guess(network, key)
+        if access.account_suspended:
+            raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
+        if not access.cluster_enabled:
+            raise Problem(403, "The cluster is switched off; its owner can switch it on.")
+        return access
+
+    def _refuse_guess(self, network: str | None, key: str) -> NoReturn:
+        wait = address_limits.guess(network, key if can_be_a_key(key) else None)
+        if wait:
+            sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
+            raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
+        raise Problem(401, WRONG_KEY)
+
+
+async def _read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """
+    Raises:
+        Problem: it is larger, as far as it says so or has come.
+    """
+    announced = headers.get(b"content-length", b"0")
+    size = int(announced) if announced.isdigit() and len(announced) < 20 else 0
+    chunks: list[bytes] = []
+    more = size <= max_bytes
+    received = 0
+    while more and received <= max_bytes:
+        event = await receive()
+        chunk = event.get("body", b"")
+        chunks.append(chunk)
+        received += len(chunk)
+        more = event.get("more_body", False)
+    if max(size, received) > max_bytes:
+        raise Problem(413, f"The request is larger than {max_bytes} bytes; send less at a time.")
+    return b"".join(chunks)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Problem(400, NOT_JSON) from None
+    if not isinstance(values, dict):
+        raise Problem(400, NOT_JSON)
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _peek(body: bytes) -> dict[str, str]:
+    """Key and secret as a body that is not parsed yet seems to give them."""
+    found = {"key": _KEY_MEMBER.search(body), "secret": _SECRET_MEMBER.search(body)}
+    return {name: match[1].decode() for name, match in found.items() if match is not None}
+
+
+async def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
+    group, message = _message(access, values)
+    _count(node, access, 1)
+    node.publish_to(group, message)
+    return SUCCESS
+
+
+async def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes:
+    messages = values.get("messages")
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
+        raise Problem(400, f"Send 1 to {MAX_BATCH_MESSAGES} messages, as a list.")
+    checked = []
+    for number, given in enumerate(messages):
+        try:
+            checked.append(_message(access, given if isinstance(given, dict) else {}))
+        except Problem as problem:
+            raise Problem(problem.status, f"messages[{number}]: {problem} Nothing was sent.") from None
+    _count(node, access, len(checked))
+    for group, message in checked:
+        node.publish_to(group, message)
+    return SUCCESS
+
+
+def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
+    """The group and the message that are meant.
+
+    Raises:
+        Problem: there is no such channel, or no such message.
+    """
+    path = values.get("channelId", values.get("roomId"))
+    if path is None or "message" not in values:
+        raise Problem(400, "Send channelId and message.")
+    if isinstance(path, bool) or not isinstance(path, str | int) or not CHANNEL_PATH.fullmatch(str(path)):
+        raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
+    content = values["message"]
+    try:
+        message = Message(content if isinstance(content, str) else compact_json(content))
+    except (ValueError, RecursionError):
+        sentence = "The message has half of a surrogate pair, a number that JSON does not know, or too many levels."
+        raise Problem(400, sentence) from None
+    limit = message_limit(access)
+    if len(message.wire) > frame_size(limit):
+        raise Problem(413, f"The message is larger than {limit} bytes; send less at a time.")
+    return group_name(access.cluster_id, str(path)), message
+
+
+def _count(node: Node, access: KeyAccess, messages: int) -> None:
+    """
+    Raises:
+        Problem: the account may not send as many today.
+    """
+    if not node.message_quotas.account(access).take(messages):
+        sentence = "The account has sent as many messages as its quota allows a day (UTC)."
+        raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
+
+
+async def _connections(node: Node, access: KeyAccess, values: Values) -> bytes:
+    channels = await node.counts.of_cluster(access.cluster_pk)
+    listed = [{"channel": path, "connections": count} for path, count in channels.items()]
+    return compact_json({"channels": listed}).encode()
+
+
+async def _connections_sum(node: Node, access: KeyAccess, values: Values) -> bytes:
+    channels = await node.counts.of_cluster(access.cluster_pk)
+    return compact_json({"connections": sum(channels.values())}).encode()
+
+
+async def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
+    return compact_json({"domains": access.allowed_origins}).encode()
+
+
+OPERATIONS = {
+    "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes),
+    "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes),
+    "/api/connections": Operation("GET", _connections),
+    "/api/connections/sum": Operation("GET", _connections_sum),
+    "/api/domains": Operation("GET", _domains),
+}

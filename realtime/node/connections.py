@@ -1,0 +1,64 @@
+"""The connections that a node has admitted."""
+
+from accounts.access import KeyAccess
+from realtime.cluster.connection_counts import Place
+from realtime.conf import conf
+from realtime.fanout.hub import Member, Room
+from realtime.fanout.outlets import Outlet
+from realtime.node.message_quotas import AccountUse, Bucket
+from realtime.protocols.admission import Admission
+from realtime.protocols.closes import Close
+from realtime.protocols.frames import Message, frame_size
+
+
+class Connection(Member):
+    """One admitted connection."""
+
+    __slots__ = (
+        "admission",
+        "allows_client_messages",
+        "bucket",
+        "ended",
+        "max_frame_bytes",
+        "network",
+        "place",
+        "room",
+        "use",
+    )
+
+    def __init__(
+        self, admission: Admission, outlet: Outlet, network: str | None, place: Place, use: AccountUse
+    ) -> None:
+        super().__init__(outlet, echo=admission.notify_self)
+        self.admission = admission
+        self.network = network
+        self.place = place
+        self.use = use
+        self.room: Room | None = None
+        self.ended: Close | None = None
+        self.bucket = Bucket(admission.access.quotas.messages_per_second)
+        self.take_settings(admission.access)
+
+    def take_settings(self, access: KeyAccess) -> None:
+        """Be as the key's settings are now."""
+        self.allows_client_messages = access.allows_client_messages
+        self.bucket.set_rate(access.quotas.messages_per_second)
+        max_message_bytes = message_limit(access)
+        self.max_frame_bytes = frame_size(max_message_bytes)
+        self.outlet.limit_messages(max_message_bytes)
+
+    def send(self, message: Message) -> None:
+        """Send a message to this connection alone, after all that was sent to it before."""
+        self.flush()
+        self.outlet.deliver(message)
+
+    def flush(self) -> None:
+        """Deliver what waits for the end of this turn of the loop now."""
+        if self.room is not None:
+            self.room.flush()
+
+
+def message_limit(access: KeyAccess) -> int:
+    """The largest message that a key lets through, in bytes."""
+    quota, limit = access.quotas.message_bytes, conf().max_message_bytes
+    return limit if quota is None else min(quota, limit)

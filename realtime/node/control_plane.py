@@ -1,0 +1,54 @@
+"""What the control plane and the data plane tell each other: changes of access, and how many connections are open.
+
+Called in any thread and any process, also in one that serves no connections (a management command).
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.conf import settings
+
+from realtime.cluster.bus import CONTROL_GROUP
+from realtime.cluster.redis_connection_counts import of_user_everywhere
+from realtime.node import access_changes
+from realtime.node.message_quotas import account_user, key_user
+from realtime.node.node import running_node
+
+logger = logging.getLogger(__name__)
+
+# How long the person who makes a change waits for the channel layer, in seconds.
+ANNOUNCE_SECONDS = 2.0
+
+
+def on_access_changed(sender: object, **change: Any) -> None:
+    """Receive the signal of accounts: apply the change on this node, and announce it to all others."""
+    event = {
+        "type": access_changes.EVENT,
+        **{name: change[name] for name in ("account_id", "cluster_pk", "public_key")},
+    }
+    node = running_node()
+    if node is not None:
+        node.call(node.react, event)
+    layer = get_channel_layer()
+    if not isinstance(layer, InMemoryChannelLayer):
+        try:
+            async_to_sync(_announce)(layer, event)
+        except Exception as error:
+            logger.error("A change of access could not be announced to other nodes; they learn of it late: %s", error)
+
+
+def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
+    """Return how many connections of an account or of a key are open on all nodes."""
+    user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
+    node = running_node()
+    if settings.REDIS_URLS and (node is None or node.counts.is_reachable):
+        return of_user_everywhere(settings.REDIS_URLS[0], user)
+    return node.counts.of_user(user) if node is not None else 0
+
+
+async def _announce(layer: Any, event: dict[str, Any]) -> None:
+    async with asyncio.timeout(ANNOUNCE_SECONDS):
+        await layer.group_send(CONTROL_GROUP, event)

@@ -1,0 +1,81 @@
+"""The members of one channel, on whatever node their connections are. Loop thread only."""
+
+from realtime.fanout.hub import Member
+from realtime.presence.announcer import Announcer
+from realtime.presence.seats import Seat, SeatId, SeatList
+from realtime.protocols.closes import OVER_CAPACITY, TOO_MANY_MEMBERS, Refusal
+from realtime.protocols.presence import Identity
+
+
+class Roster:
+    """The seats of one channel. Changes are reported to the members that are connected here."""
+
+    def __init__(self, max_backlog_bytes: int) -> None:
+        """
+        Args:
+            max_backlog_bytes: a client for which more waits is disconnected; presence alone never lets it come to that.
+        """
+        self._max_list_bytes = max_backlog_bytes // 2
+        self._seats: dict[SeatId, Seat] = {}
+        self._by_uuid: dict[str, list[Seat]] = {}
+        self._list = SeatList()
+        self._size = 0  # of all identities, in bytes
+        self._announcer = Announcer(self._list, max_backlog_bytes // 4)
+
+    def check_room(self, identity: Identity) -> None:
+        """Check that one more member can join.
+
+        Raises:
+            Refusal: members come and go faster than events can be sent, or the list would be too large to send.
+        """
+        if self._announcer.is_full:
+            raise Refusal(OVER_CAPACITY)
+        if self._size + identity.size > self._max_list_bytes:
+            raise Refusal(TOO_MANY_MEMBERS)
+
+    def seats(self) -> list[Seat]:
+        """Return the seats that this node knows of."""
+        return list(self._seats.values())
+
+    def take(self, seat: Seat) -> None:
+        """Add a seat and report it to the members. Harmless if it is there already.
+
+        If several seats share a uuid, only the newest is listed.
+        """
+        if seat.id in self._seats:
+            return
+        self._seats[seat.id] = seat
+        same = self._by_uuid.setdefault(seat.identity.uuid, [])
+        same.append(seat)
+        same.sort(key=lambda seat: seat.place)
+        self._size += seat.identity.size
+        if same[-1] is seat:
+            self._list.put(seat)
+            self._announcer.report(seat, joined=True)
+
+    def give_up(self, seat_id: SeatId) -> None:
+        """Remove a seat and report it to the members. Harmless if it is not there.
+
+        If an older seat shares its uuid, that seat is listed again, and a join is reported instead of a leave.
+        """
+        seat = self._seats.pop(seat_id, None)
+        if seat is None:
+            return
+        same = self._by_uuid[seat.identity.uuid]
+        was_listed = same[-1] is seat
+        same.remove(seat)
+        self._size -= seat.identity.size
+        if not same:
+            del self._by_uuid[seat.identity.uuid], self._list[seat.identity.uuid]
+            self._announcer.report(seat, joined=False)
+        elif was_listed:
+            self._list.put(same[-1])
+            self._announcer.report(same[-1], joined=True)
+
+    def watch(self, member: Member, identity: Identity) -> None:
+        """Send a member the list, and from then on every event. Harmless if it has the list already."""
+        self._announcer.watch(member, identity)
+
+    def leave(self, member: Member) -> None:
+        """Send a member nothing more."""
+        self._announcer.leave(member)

@@ -1,0 +1,275 @@
+"""Connections are counted among nodes that share a Redis, whatever happens to one of them."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from realtime.cluster import redis_connection_counts as module
+from realtime.cluster.connection_counts import ConnectionCounts, Place
+from realtime.cluster.redis_connection_counts import PREFIX, RedisConnectionCounts, of_user_everywhere
+from tests.servers import Redis
+
+CHANNEL = (7, "room")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], RedisConnectionCounts]]:
+    """Start nodes by name on an empty Redis, all with shorter times."""
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3)
+    async with redis.asyncio.from_url(server.url) as client:
+        await client.flushall()
+    started: list[RedisConnectionCounts] = []
+
+    def start(name: str) -> RedisConnectionCounts:
+        counts = RedisConnectionCounts(server.url, name)
+        counts.start()
+        started.append(counts)
+        return counts
+
+    yield start
+    for counts in started:
+        await counts.stop()
+    module._client(server.url).close()
+    module._client.cache_clear()
+
+
+def enter(counts: ConnectionCounts, *users: str, channel: tuple[int, str] = CHANNEL, quota: int = 1_000) -> Place:
+    """A connection more, of users who may have so many."""
+    place = counts.enter(channel, dict.fromkeys(users, quota))
+    assert place is not None
+    return place
+
+
+async def settle(counts: ConnectionCounts, *users: str) -> Place:
+    """A connection more, that all nodes know of."""
+    place = enter(counts, *users)
+    assert await counts.may_stay(place)
+    return place
+
+
+async def count(counts: ConnectionCounts, channel: tuple[int, str] = CHANNEL) -> int:
+    future = asyncio.get_running_loop().create_future()
+    counts.count(channel, future.set_result)
+    async with asyncio.timeout(5):
+        return int(await future)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_alone_a_node_counts_what_it_has() -> None:
+    counts = ConnectionCounts()
+    places = [
+        enter(counts, "account:1", "key:a"),
+        enter(counts, "account:1", "key:b"),
+        enter(counts, "account:1", "key:b", channel=(7, "other")),
+    ]
+    assert await count(counts) == 2
+    assert await counts.of_cluster(7) == {"room": 2, "other": 1}
+    assert [counts.of_user(user) for user in ("account:1", "key:a", "key:b", "key:c")] == [3, 1, 2, 0]
+    for place in places:
+        counts.leave(place)
+    assert (await count(counts), await counts.of_cluster(7)) == (0, {})
+
+
+async def test_what_is_written_is_counted_by_all(node: Callable[[str], RedisConnectionCounts]) -> None:
+    one, two, three = map(node, ("one", "two", "three"))
+    places = [await settle(counts, "account:1") for counts in (one, one, two)]
+    assert [await count(counts) for counts in (one, two, three)] == [3, 3, 3]
+    assert await three.of_cluster(7) == {"room": 3}
+    assert await three.of_cluster(8) == {}
+    one.leave(places[0])
+
+    async def is_known() -> bool:
+        return await count(two) == 2
+
+    await until(is_known)
+
+
+async def test_who_enters_while_a_write_is_under_way_waits_for_the_next(
+    node: Callable[[str], RedisConnectionCounts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = node("one"), node("two")
+    await count(one)
+    write = one._write
+
+    async def write_slowly(*args: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await write(*args)
+
+    monkeypatch.setattr(one, "_write", write_slowly)
+    enter(one)
+    await asyncio.sleep(0.05)
+    await settle(one)
+    assert await count(two) == 2
+
+
+async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(
+    node: Callable[[str], RedisConnectionCounts],
+) -> None:
+    one, two = node("one"), node("two")
+    await settle(two)
+    assert await asyncio.gather(*(count(one) for _ in range(500))) == [1] * 500
+
+
+async def test_however_many_ask_at_once_few_connections_to_redis_are_opened(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one = node("one")
+    await settle(one)
+    await asyncio.gather(*(one.of_cluster(7) for _ in range(500)))
+    async with redis.asyncio.from_url(server.url) as client:
+        assert len(await client.client_list()) < 15
+
+
+async def test_users_are_counted_here_and_everywhere(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    await settle(one, "account:1", "key:a")
+    await settle(two, "account:1", "key:b")
+    assert [counts.of_user("account:1") for counts in (one, two)] == [1, 1]
+    assert [of_user_everywhere(server.url, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
+
+
+async def test_of_those_who_come_to_all_nodes_at_once_exactly_as_many_stay_as_there_may_be(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    nodes = [node(name) for name in ("one", "two", "three")]
+    places = [(counts, enter(counts, "account:1", f"key:{counts}", quota=40)) for _ in range(40) for counts in nodes]
+    for counts in nodes:
+        assert counts.enter(CHANNEL, {"account:1": 40}) is None
+    stays = await asyncio.gather(*(counts.may_stay(place) for counts, place in places))
+    assert stays.count(True) == 40
+    assert of_user_everywhere(server.url, "account:1") == 40
+    for (counts, place), may_stay in zip(places, stays, strict=True):
+        if not may_stay:
+            counts.leave(place)
+    assert sum(counts.of_user("account:1") for counts in nodes) == 40
+
+    async def is_exact() -> bool:
+        return await count(nodes[0]) == 40 == of_user_everywhere(server.url, "account:1")
+
+    await until(is_exact)
+
+
+async def test_who_leaves_makes_room_for_another_on_another_node(node: Callable[[str], RedisConnectionCounts]) -> None:
+    one, two = node("one"), node("two")
+    first = enter(one, "key:a", quota=1)
+    assert await one.may_stay(first)
+    refused = enter(two, "key:a", quota=1)
+    assert not await two.may_stay(refused)
+    two.leave(refused)
+    one.leave(first)
+    await settle(one)  # what is written later is known later
+    assert await two.may_stay(enter(two, "key:a", quota=1))
+
+
+async def test_who_leaves_while_the_others_are_asked_takes_up_no_room(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    for _ in range(20):
+        leaving = enter(one, "key:a", quota=1)
+        await asyncio.sleep(0)
+        one.leave(leaving)
+        await settle(one)
+        assert of_user_everywhere(server.url, "key:a") == 0
+        stays = enter(two, "key:a", quota=1)
+        assert await two.may_stay(stays)
+        two.leave(stays)
+        await settle(two)
+
+
+async def test_more_may_come_at_once_than_are_asked_for_together(
+    node: Callable[[str], RedisConnectionCounts], server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_QUESTIONS_AT_ONCE", 7)
+    one, two = node("one"), node("two")
+    places = [(counts, enter(counts, "account:1", quota=60)) for _ in range(50) for counts in (one, two)]
+    assert sum(await asyncio.gather(*(counts.may_stay(place) for counts, place in places))) == 60
+    assert of_user_everywhere(server.url, "account:1") == 60
+
+
+async def test_a_node_that_dies_is_counted_no_longer_and_leaves_nothing(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    await settle(two, "account:1")
+    for task in two._tasks:  # as good as SIGKILL: it says nothing more
+        task.cancel()
+
+    async def is_forgotten() -> bool:
+        return await count(one) == 0
+
+    await until(is_forgotten)
+    await asyncio.sleep(0.2)
+    async with redis.asyncio.from_url(server.url, decode_responses=True) as client:
+        assert [key for key in await client.keys(f"{PREFIX}*") if "two" in key] == []
+        assert await client.smembers(f"{PREFIX}nodes") == {"one"}
+
+
+async def test_a_node_that_stops_is_counted_no_longer_at_once(node: Callable[[str], RedisConnectionCounts]) -> None:
+    one, two = node("one"), node("two")
+    await settle(two)
+    await two.stop()
+    assert await count(one) == 0
+
+
+async def test_what_redis_has_forgotten_is_said_again(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    await settle(two, "account:1")
+    async with redis.asyncio.from_url(server.url) as client:
+        await client.flushall()
+
+    async def is_back() -> bool:
+        return await count(one) == 1
+
+    await until(is_back)
+    assert of_user_everywhere(server.url, "account:1") == 1
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
+    node: Callable[[str], RedisConnectionCounts], server: Redis, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = node("one"), node("two")
+    for counts in (one, two):
+        await settle(counts, "account:1")
+    server.stop() if how == "stopped" else server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert await count(one) == 1
+        async with asyncio.timeout(1):
+            await settle(one, "account:1")
+        assert await count(one) == 2
+        assert (one.is_reachable, one.of_user("account:1")) == (False, 2)
+        await asyncio.sleep(0.5)
+    finally:
+        server.start() if how == "stopped" else server.process.send_signal(signal.SIGCONT)
+
+    async def is_exact() -> bool:
+        return [await count(counts) for counts in (one, two)] == [3, 3] and of_user_everywhere(
+            server.url, "account:1"
+        ) == 3
+
+    await until(is_exact)
+    assert one.is_reachable
+    told = [record.message for record in caplog.records if record.name == module.__name__]
+    assert 0 < len([message for message in told if "out of reach" in message]) <= 2 * 3

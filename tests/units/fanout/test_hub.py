@@ -1,0 +1,174 @@
+"""Who gets what, and in which writes."""
+
+from collections.abc import Callable
+
+import pytest
+
+from realtime.fanout.hub import Hub, Member, Room
+from realtime.metrics.counters import Counters
+from realtime.protocols.closes import Close
+from realtime.protocols.frames import Batch, Frames, Message
+
+
+class Record:
+    """An outlet that keeps what it is given: one list of texts a write."""
+
+    is_gone = False
+
+    def __init__(self) -> None:
+        self.writes: list[list[str | bytes]] = []
+
+    def deliver(self, batch: Batch) -> None:
+        self.writes.append([message.data for message in batch.messages])
+
+    def close(self, close: Close) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Turns:
+    """A loop whose turns the test makes."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        self.waiting.append(function)
+
+    def turn(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for function in waiting:
+            function()
+
+
+@pytest.fixture
+def turns() -> Turns:
+    return Turns()
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def hub(turns: Turns, counters: Counters) -> Hub:
+    return Hub(turns, counters)
+
+
+def join(hub: Hub, name: str = "room", *, echo: bool = False) -> tuple[Member, Record, Room]:
+    outlet = Record()
+    member = Member(outlet, echo=echo)
+    return member, outlet, hub.join(name, member)
+
+
+def test_a_message_reaches_the_others_of_its_room_and_nobody_else(hub: Hub, turns: Turns) -> None:
+    sender, own, room = join(hub)
+    _, other, _ = join(hub)
+    _, elsewhere, _ = join(hub, "elsewhere")
+    hub.publish(room, Message("a"), sender)
+    turns.turn()
+    assert (own.writes, other.writes, elsewhere.writes) == ([], [["a"]], [])
+
+
+def test_a_sender_with_echo_gets_its_own(hub: Hub, turns: Turns) -> None:
+    sender, own, room = join(hub, echo=True)
+    hub.publish(room, Message("a"), sender)
+    turns.turn()
+    assert own.writes == [["a"]]
+
+
+def test_a_message_without_sender_reaches_all(hub: Hub, turns: Turns) -> None:
+    _, first, room = join(hub)
+    _, second, _ = join(hub)
+    hub.publish(room, Message("a"))
+    turns.turn()
+    assert (first.writes, second.writes) == ([["a"]], [["a"]])
+
+
+def test_messages_of_one_turn_share_a_write_and_keep_their_order(hub: Hub, turns: Turns) -> None:
+    quiet, quiet_outlet, room = join(hub)
+    loud, loud_outlet, _ = join(hub, echo=True)
+    _, other, _ = join(hub)
+    for number in range(4):
+        hub.publish(room, Message(str(number)), (quiet, loud)[number % 2])
+    assert len(turns.waiting) == 1
+    turns.turn()
+    assert other.writes == loud_outlet.writes == [["0", "1", "2", "3"]]
+    assert quiet_outlet.writes == [["1", "3"]]
+
+
+def test_nothing_is_written_before_the_end_of_the_turn_or_twice(hub: Hub, turns: Turns) -> None:
+    _, other, room = join(hub)
+    hub.publish(room, Message("a"))
+    assert other.writes == []
+    turns.turn()
+    turns.turn()
+    hub.publish(room, Message("b"))
+    turns.turn()
+    assert other.writes == [["a"], ["b"]]
+
+
+def test_who_joins_gets_nothing_from_before(hub: Hub, turns: Turns) -> None:
+    _, early, room = join(hub)
+    hub.publish(room, Message("a"))
+    _, late, _ = join(hub)
+    turns.turn()
+    assert (early.writes, late.writes) == ([["a"]], [])
+
+
+def test_who_leaves_gets_nothing_more_and_what_it_sent_still_arrives(hub: Hub, turns: Turns) -> None:
+    sender, own, room = join(hub, echo=True)
+    _, other, _ = join(hub)
+    hub.publish(room, Message("a"), sender)
+    hub.leave(room, sender)
+    turns.turn()
+    assert (own.writes, other.writes) == ([], [["a"]])
+
+
+def test_a_room_lives_from_its_first_member_to_its_last(hub: Hub, turns: Turns) -> None:
+    first, _, room = join(hub)
+    second, _, _ = join(hub)
+    hub.leave(room, first)
+    assert list(hub.rooms) == ["room"]
+    hub.publish(room, Message("a"))
+    hub.leave(room, second)
+    assert hub.rooms == {}
+    turns.turn()
+
+
+def test_what_is_delivered_is_counted_for_each_receiver(hub: Hub, turns: Turns, counters: Counters) -> None:
+    sender, _, room = join(hub)
+    join(hub)
+    join(hub)
+    hub.publish(room, Message("abc"), sender)
+    turns.turn()
+    assert (counters.deliveries, counters.delivered_bytes) == (2, 2 * 5)
+    hub.publish(room, Message("abc"))
+    turns.turn()
+    assert (counters.deliveries, counters.delivered_bytes) == (5, 5 * 5)
+
+
+def test_of_messages_that_share_a_write_those_to_their_senders_are_not_counted(
+    hub: Hub, turns: Turns, counters: Counters
+) -> None:
+    quiet, _, room = join(hub)
+    silent, _, _ = join(hub)
+    loud, _, _ = join(hub, echo=True)
+    for sender in (quiet, quiet, silent, loud):
+        hub.publish(room, Message("abc"), sender)
+    hub.publish(room, Frames(Message("d").wire + Message("e").wire, 2))
+    turns.turn()
+    assert counters.deliveries == 6 * 3 - 3
+    assert counters.delivered_bytes == (4 * 5 + 2 * 3) * 3 - 3 * 5
+
+
+def test_what_a_sender_that_has_left_sent_is_counted_for_those_who_got_it(
+    hub: Hub, turns: Turns, counters: Counters
+) -> None:
+    sender, _, room = join(hub)
+    join(hub)
+    hub.publish(room, Message("a"), sender)
+    hub.leave(room, sender)
+    turns.turn()
+    assert counters.deliveries == 1

@@ -1,0 +1,186 @@
+"""What admission remembers of API keys."""
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+from django.db import OperationalError
+
+from accounts.access import KeyAccess
+from realtime.node import key_cache as keys_module
+from realtime.node.key_cache import KeyCache
+from tests.units.protocols.test_admission import ACCESS, KEY
+
+pytestmark = pytest.mark.django_db
+
+
+UNKNOWN = "u" * 60
+
+
+class Database:
+    """Answers for the database, and counts how often it is asked."""
+
+    def __init__(self, **known: KeyAccess) -> None:
+        self.known = known
+        self.asked: list[str] = []
+        self.broken = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def load(self, public_key: str) -> KeyAccess | None:
+        self.asked.append(public_key)
+        found = self.known.get(public_key)
+        assert self.may_answer.wait(10)
+        if self.broken:
+            raise OperationalError("gone")
+        return found
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10_000_000, "k" * 61, "é" * 60])
+async def test_what_cannot_be_a_key_is_neither_asked_for_nor_remembered(text: str) -> None:
+    database = Database()
+    cache = KeyCache(database.load, 30)
+    assert await cache.find(text) is None
+    assert (database.asked, len(cache._unknown)) == ([], 0)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database(**{KEY: ACCESS})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(database: Database, clock: Clock) -> KeyCache:
+    return KeyCache(database.load, 30, clock)
+
+
+async def test_a_key_is_asked_for_once_while_it_is_good(cache: KeyCache, database: Database, clock: Clock) -> None:
+    assert [await cache.find(KEY) for _ in range(3)] == [ACCESS] * 3
+    assert await cache.find(UNKNOWN) is None
+    assert await cache.find(UNKNOWN) is None
+    assert database.asked == [KEY, UNKNOWN]
+    clock.now += 31
+    await cache.find(KEY)
+    assert database.asked == [KEY, UNKNOWN, KEY]
+
+
+async def test_many_that_come_at_once_share_one_query(cache: KeyCache, database: Database) -> None:
+    assert await asyncio.gather(*(cache.find(KEY) for _ in range(100))) == [ACCESS] * 100
+    assert database.asked == [KEY]
+
+
+async def test_one_that_gives_up_waiting_does_not_take_it_from_the_others(cache: KeyCache, database: Database) -> None:
+    database.may_answer.clear()
+    first, second = (asyncio.create_task(cache.find(KEY)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.sleep(0)
+    database.may_answer.set()
+    assert await second == ACCESS
+
+
+@pytest.mark.parametrize(
+    "change", [{"public_key": KEY}, {"account_id": ACCESS.account_id}, {"cluster_pk": ACCESS.cluster_pk}]
+)
+async def test_a_change_makes_it_ask_again(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+    await cache.find(KEY)
+    database.known[KEY] = replace(ACCESS, revoked=True)
+    cache.forget(**change)  # type: ignore[arg-type]
+    found = await cache.find(KEY)
+    assert found is not None
+    assert found.revoked
+
+
+@pytest.mark.parametrize("change", [{"public_key": "other"}, {"account_id": 99}, {"cluster_pk": 99}])
+async def test_a_change_elsewhere_does_not(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+    await cache.find(KEY)
+    cache.forget(**change)  # type: ignore[arg-type]
+    await cache.find(KEY)
+    assert database.asked == [KEY]
+
+
+async def test_an_unknown_key_is_known_as_soon_as_it_is_told_of(cache: KeyCache, database: Database) -> None:
+    await cache.find(UNKNOWN)
+    database.known[UNKNOWN] = replace(ACCESS, public_key=UNKNOWN)
+    cache.forget(public_key=UNKNOWN)
+    assert await cache.find(UNKNOWN) == database.known[UNKNOWN]
+
+
+async def test_what_changed_while_it_was_read_is_not_kept(cache: KeyCache, database: Database) -> None:
+    database.may_answer.clear()
+    reading = asyncio.create_task(cache.find(KEY))
+    await asyncio.sleep(0.05)
+    version = cache.version
+    cache.forget(public_key=KEY)
+    database.may_answer.set()
+    await reading
+    assert cache.version != version
+    await cache.find(KEY)
+    assert database.asked == [KEY, KEY]
+
+
+async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Database, clock: Clock) -> None:
+    await cache.find(KEY)
+    database.broken = True
+    clock.now += 31
+    assert await cache.find(KEY) == ACCESS
+    with pytest.raises(OperationalError):
+        await cache.find(UNKNOWN)
+
+
+async def test_a_database_that_does_not_answer_keeps_nobody_waiting(
+    cache: KeyCache, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(keys_module, "OLDER_SECONDS", 0.1)
+    await cache.find(KEY)
+    clock.now += 31
+    database.may_answer.clear()
+    assert await cache.find(KEY) == ACCESS
+    clock.now += 0.2
+    async with asyncio.timeout(0.1):
+        assert await cache.find(KEY) == ACCESS
+        with pytest.raises(OperationalError):
+            await cache.find(UNKNOWN)
+    assert database.asked == [KEY, KEY]
+    database.known[KEY] = replace(ACCESS, revoked=True)
+    database.may_answer.set()
+    await asyncio.gather(*cache._loading.values())
+    assert await cache.find(UNKNOWN) is None
+
+
+async def test_so_many_keys_are_asked_for_at_once_and_no_more(
+    cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_QUESTIONS", 10)
+    database.may_answer.clear()
+    asking = [asyncio.create_task(cache.find(f"{number:060}")) for number in range(20)]
+    done, _ = await asyncio.wait(asking, timeout=0.1)
+    assert [type(one.exception()) for one in done] == [OperationalError] * 10
+    database.may_answer.set()
+    assert await asyncio.gather(*(set(asking) - done)) == [None] * 10
+
+
+async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
+    cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_UNKNOWN_KEYS", 10)
+    await cache.find(KEY)
+    for number in range(50):
+        await cache.find(f"{number:060}")
+    await cache.find(KEY)
+    assert database.asked.count(KEY) == 1
+    assert len(cache._unknown) == 10

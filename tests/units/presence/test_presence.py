@@ -1,0 +1,285 @@
+"""PROTOCOL: Presence. Who is told what, in which order."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from realtime.fanout.hub import Member
+from realtime.presence import announcer
+from realtime.presence.local import Presence
+from realtime.protocols.closes import OVER_CAPACITY, TOO_MANY_MEMBERS, Close, Refusal
+from realtime.protocols.frames import Batch, Message
+from realtime.protocols.presence import Identity
+
+
+class Outlet:
+    """A client that keeps what it hears."""
+
+    is_gone = False
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.waiting = 0
+        self.most_waiting = 0
+        self.reads = True
+
+    def deliver(self, batch: Batch | Message) -> None:
+        self.heard.extend(json.loads(message.data) for message in batch.messages)
+        if not self.reads:
+            self.waiting += len(batch.wire)
+            self.most_waiting = max(self.most_waiting, self.waiting)
+
+    def waiting_bytes(self) -> int:
+        return self.waiting
+
+    def limit_messages(self, max_message_bytes: int) -> None: ...
+
+    def close(self, close: Close) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Channel:
+    """A channel, its members by name, and what they have heard."""
+
+    def __init__(self, max_backlog_bytes: int = 400_000) -> None:
+        self.presence = Presence("node", max_backlog_bytes)
+        self.members: dict[str, Member] = {}
+        self.outlets: dict[str, Outlet] = {}
+
+    def join(self, name: str, uuid: str = "", *, user: Any = "anonymous", echo: bool = False) -> Outlet:
+        outlet = self.outlets[name] = Outlet()
+        self.members[name] = Member(outlet, echo=echo)
+        self.presence.join("group", self.members[name], Identity.of(uuid or name, user))
+        return outlet
+
+    def leave(self, *names: str) -> None:
+        for name in names:
+            self.presence.leave("group", self.members.pop(name))
+
+    def heard(self, name: str) -> list[str]:
+        """What a member has heard since, as `list a b`, `joined b of a b` and `left b of a`."""
+        heard, self.outlets[name].heard = self.outlets[name].heard, []
+        return [short(event) for event in heard]
+
+
+def short(event: dict[str, Any]) -> str:
+    data = event["data"]
+    members = " ".join(member["uuid"] for member in data["members"])
+    kind = event["event"].removeprefix("system:member_")
+    return f"list {members}" if kind == "list" else f"{kind} {data['member']['uuid']} of {members}".strip()
+
+
+async def told() -> None:
+    """Let the loop turn until all is told."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_frames_are_those_of_the_contract() -> None:
+    channel = Channel()
+    first = channel.join("a", "uuid-a", user={"id": 1})
+    await told()
+    channel.join("b", "uuid-b", user="é")
+    await told()
+    channel.leave("b")
+    await told()
+    a, b = {"uuid": "uuid-a", "user": {"id": 1}}, {"uuid": "uuid-b", "user": "é"}
+    assert first.heard == [
+        {"event": "system:member_list", "data": {"members": [a]}},
+        {"event": "system:member_joined", "data": {"member": b, "members": [a, b]}},
+        {"event": "system:member_left", "data": {"member": b, "members": [a]}},
+    ]
+
+
+async def test_who_joins_gets_the_list_and_the_others_an_event() -> None:
+    channel = Channel()
+    for name in "abc":
+        channel.join(name)
+        await told()
+    assert channel.heard("a") == ["list a", "joined b of a b", "joined c of a b c"]
+    assert channel.heard("b") == ["list a b", "joined c of a b c"]
+    assert channel.heard("c") == ["list a b c"]
+
+
+async def test_with_notify_self_a_member_hears_of_itself_too() -> None:
+    channel = Channel()
+    channel.join("a")
+    channel.join("b", echo=True)
+    await told()
+    assert channel.heard("b") == ["list a b", "joined b of a b"]
+
+
+async def test_changes_of_one_turn_are_each_told_in_order() -> None:
+    channel = Channel()
+    for name in "abc":
+        channel.join(name)
+    await told()
+    assert [channel.heard(name) for name in "abc"] == [["list a b c"]] * 3
+    channel.join("d")
+    channel.leave("b")
+    channel.join("e")
+    channel.leave("d")
+    await told()
+    assert channel.heard("a") == [
+        "joined d of a b c d",
+        "left b of a c d",
+        "joined e of a c d e",
+        "left d of a c e",
+    ]
+    assert channel.heard("e") == ["list a c e"]
+    assert channel.heard("b") == channel.heard("d") == []
+
+
+async def test_one_person_in_two_tabs_is_two_members() -> None:
+    channel = Channel()
+    channel.join("a", user="Ann")
+    channel.join("b", user="Ann")
+    await told()
+    assert channel.heard("a") == ["list a b"]
+
+
+async def test_a_uuid_that_is_used_again_replaces_the_older_connection() -> None:
+    channel = Channel()
+    old, other = channel.join("old", "x", user=1), channel.join("other")
+    await told()
+    new = channel.join("new", "x", user=2)
+    await told()
+    assert [short(event) for event in old.heard[1:]] == ["joined x of other x"]
+    assert new.heard[0]["data"]["members"] == [{"uuid": "other", "user": "anonymous"}, {"uuid": "x", "user": 2}]
+    channel.leave("old")
+    await told()
+    channel.leave("new")
+    await told()
+    assert [short(event) for event in other.heard[1:]] == ["joined x of other x", "left x of other"]
+
+
+async def test_who_has_lost_its_place_to_a_uuid_gets_it_back_when_that_goes() -> None:
+    channel = Channel()
+    channel.join("alice", "x", user="alice")
+    watcher = channel.join("watcher")
+    channel.join("mallory", "x", user="mallory")
+    await told()
+    channel.leave("mallory")
+    await told()
+    last = watcher.heard[-1]
+    assert last["event"] == "system:member_joined"
+    assert last["data"]["member"] == {"uuid": "x", "user": "alice"}
+    assert [member["uuid"] for member in last["data"]["members"]] == ["x", "watcher"]
+    channel.leave("alice")
+    await told()
+    assert short(watcher.heard[-1]) == "left x of watcher"
+
+
+async def test_a_list_that_could_not_be_sent_takes_nobody_in() -> None:
+    channel = Channel(max_backlog_bytes=10_000)
+    for number in range(4):
+        channel.join(f"m{number}", user="😀" * 250)
+    with pytest.raises(Refusal) as raised:
+        channel.join("one too many", user="😀" * 250)
+    assert raised.value.close is TOO_MANY_MEMBERS
+    channel.leave("m0")
+    channel.join("in its place", user="😀" * 250)
+
+
+async def test_who_is_left_by_all_is_forgotten() -> None:
+    channel = Channel()
+    channel.join("a")
+    channel.join("b")
+    channel.leave("a", "b")
+    await told()
+    channel.join("c")
+    await told()
+    assert channel.heard("c") == ["list c"]
+    channel.leave("c")
+    assert channel.presence._rosters == {}
+
+
+async def test_a_crowd_gets_its_lists_when_it_is_in_and_who_was_there_before_each_event() -> None:
+    channel = Channel()
+    channel.join("first")
+    await told()
+    names = [f"m{number}" for number in range(100)]
+    for name in names:
+        channel.join(name)
+        await asyncio.sleep(0)
+    assert channel.outlets["m99"].heard == []
+    await asyncio.sleep(announcer.MOMENT_SECONDS * 5)
+    everybody = ["first", *names]
+    assert channel.heard("m99") == [f"list {' '.join(everybody)}"]
+    assert channel.heard("first") == [
+        "list first",
+        *(f"joined {name} of {' '.join(everybody[: number + 2])}" for number, name in enumerate(names)),
+    ]
+    channel.leave("m7")
+    await told()
+    assert channel.heard("m99") == [f"left m7 of {' '.join(name for name in everybody if name != 'm7')}"]
+
+
+async def test_an_endless_crowd_keeps_nobody_waiting_for_ever() -> None:
+    channel = Channel()
+    waiting = channel.join("first-of-many")
+    for number in range(20):
+        channel.join(f"m{number}")
+    late = channel.join("late")
+    for _ in range(150):
+        for number in range(10):
+            channel.join(f"x{number}")
+        await asyncio.sleep(0.01)
+        channel.leave(*(f"x{number}" for number in range(10)))
+    assert short(waiting.heard[0]).startswith("list first-of-many")
+    assert short(late.heard[0]).startswith("list")
+
+
+async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_before() -> None:
+    """Every member can follow the list from event to event, whatever happens."""
+    channel = Channel()
+    for number in range(120):
+        channel.join(f"m{number}")
+        if number % 3 == 2:
+            channel.leave(f"m{number - 1}")
+        await asyncio.sleep(0.001 if number % 20 else 0.12)
+    await asyncio.sleep(announcer.MAX_PAUSE_SECONDS)
+    present = list(channel.members)
+    for name in present:
+        kind, *known = channel.outlets[name].heard
+        uuids = [member["uuid"] for member in kind["data"]["members"]]
+        assert kind["event"] == "system:member_list"
+        assert name in uuids
+        for event in known:
+            uuid = event["data"]["member"]["uuid"]
+            uuids = [*uuids, uuid] if event["event"] == "system:member_joined" else [u for u in uuids if u != uuid]
+            assert uuids == [member["uuid"] for member in event["data"]["members"]]
+        assert uuids == present
+
+
+async def test_events_wait_for_who_reads_slowly_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer, "MAX_PAUSE_SECONDS", 0.05)
+    channel = Channel()
+    slow, other = channel.join("slow"), channel.join("other")
+    await told()
+    slow.reads = False
+    for number in range(200):
+        channel.join(f"m{number}", user="x" * 500)
+    await asyncio.sleep(0.02)
+    assert 100_000 < slow.waiting < 100_000 + 2 * announcer.MAX_BATCH_BYTES + 100_000
+    assert len(other.heard) < 201
+    slow.waiting = 0
+    await asyncio.sleep(0.02)
+    assert slow.waiting > 0
+    await asyncio.sleep(1)
+    assert len(other.heard) == 201
+
+
+async def test_a_channel_that_changes_faster_than_can_be_told_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer, "MAX_EVENTS", 10)
+    channel = Channel()
+    for number in range(10):
+        channel.join(f"m{number}")
+    with pytest.raises(Refusal) as raised:
+        channel.join("one too many")
+    assert raised.value.close is OVER_CAPACITY
+    await told()
+    channel.join("later")
