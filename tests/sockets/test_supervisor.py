@@ -52,7 +52,7 @@ async def all_have_served(server: LiveServer) -> None:
             text = (await http.get("/metrics")).text
             return int(float(text.partition("\npiesocket_processes ")[2].split()[0]))
 
-        while await count() < WORKERS:
+        while await count() < WORKERS:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
