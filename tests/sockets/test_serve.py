@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from accounts.demo import DEMO_PUBLIC_KEY
+from piesite import __version__
 from tests.clients import channel_path, open_client
 from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
 
@@ -104,6 +105,7 @@ def test_the_front_page_runs_under_a_strict_content_security_policy(serve: LiveS
     page = httpx.get(serve.url("/", scheme="http"), trust_env=False).text
     assert DEMO_PUBLIC_KEY in page
     assert "ws://CLUSTER_ID.localhost" in page
+    assert f"Version {__version__}" in page
     assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|https?://", page)
 
 
