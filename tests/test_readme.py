@@ -1,4 +1,4 @@
-"""What the README says is what happens."""
+"""What the README and the changelog say is what happens."""
 
 import re
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from piesite import __version__
 from tests.clients import open_client
 from tests.metrics import scrape
 from tests.servers import PROJECT, LiveServer
@@ -91,3 +92,10 @@ def test_every_metric_is_in_its_table(server: LiveServer) -> None:
     missing = [name for name in names if f"`{name}`" not in README]
     assert "connections" in names
     assert missing == []
+
+
+def test_the_changelog_begins_with_the_current_version() -> None:
+    changelog = (PROJECT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## \[(.*)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__
