@@ -68,7 +68,7 @@ def test_publishing_with_curl(server: LiveServer) -> None:
 async def test_the_token_command_s_url_opens_the_private_channel(server: LiveServer) -> None:
     printed = run_with_project(server, next(block for block in blocks("bash") if " token " in block))
     url = printed.rpartition("url: ")[2].strip()
-    async with open_client(server, url.partition("localhost:8000")[2]) as client:
+    async with open_client(server, url.partition(f"localhost:{server.port}")[2]) as client:
         await client.settle()
 
 

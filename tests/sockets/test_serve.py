@@ -13,7 +13,7 @@ import pytest
 
 from accounts.demo import DEMO_PUBLIC_KEY
 from piesite import __version__
-from tests.clients import channel_path, open_client
+from tests.clients import channel_path, open_client, until
 from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
 
 
@@ -45,6 +45,14 @@ async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path
     finally:
         assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+async def test_the_demo_command_knows_the_port_of_the_running_server(start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    await until(lambda: "Connect to:" in server.log)
+    assert f"ws://localhost:{server.port}/v3/" in server.manage("demo")
+    server.stop(signal.SIGKILL)
+    assert "ws://localhost:8000/v3/" in server.manage("demo")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

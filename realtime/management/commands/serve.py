@@ -21,13 +21,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from realtime.management.running import DEFAULT_PORT, announced
 from realtime.workers import FILE_VARIABLE, SUFFIX
 
 from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 
 # How many connections may wait to be accepted: a burst of clients waits a second or more for TCP otherwise.
 BACKLOG = 4096
-DEFAULT_PORT = 8000
 RESTART_SECONDS = 1.0
 # Where files are in memory, so that no worker waits for a disk.
 MEMORY = "/dev/shm"  # noqa: S108  (a directory of a random name is made in it)
@@ -64,14 +64,16 @@ class Command(BaseCommand):
         connections.close_all()
         _allow_many_files()
         listeners = _listen(host, port, workers)
-        self._say_where(host, listeners[0].getsockname()[1], options["demo"])
-        if workers == 1:
-            _serve_here(listeners[0])
-        else:
-            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
-            with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
-                files = [Path(directory, f"{index}{SUFFIX}") for index in range(workers)]
-                self._supervise(list(zip(listeners, files, strict=True)))
+        bound_port = listeners[0].getsockname()[1]
+        with announced(settings.DATA_DIR, bound_port):
+            self._say_where(host, bound_port, options["demo"])
+            if workers == 1:
+                _serve_here(listeners[0])
+            else:
+                memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+                with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
+                    files = [Path(directory, f"{index}{SUFFIX}") for index in range(workers)]
+                    self._supervise(list(zip(listeners, files, strict=True)))
         self.stdout.write("Stopped.")
 
     def _say_where(self, host: str, port: int, demo: bool) -> None:
