@@ -47,6 +47,26 @@ async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path
     assert "Traceback" not in server.log
 
 
+async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: Path) -> None:
+    port = free_port()
+    server = LiveServer(tmp_path, server_command("serve", port, tmp_path), port)
+    server.start()
+    try:
+        await until(lambda: "Connect to:" in server.log)
+        migrate = re.search(r"Run (.* migrate)$", server.log, re.MULTILINE)
+        login = re.search(r"make a login: (.* createsuperuser)\)$", server.log, re.MULTILINE)
+        assert migrate is not None
+        assert login is not None
+        person = {"USERNAME": "ada", "EMAIL": "ada@example.com", "PASSWORD": "ada-password"}
+        env = {**server.env, **{f"DJANGO_SUPERUSER_{name}": value for name, value in person.items()}}
+        for command in (migrate[1], f"{login[1]} --noinput"):
+            done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        assert "Superuser created" in done.stdout
+    finally:
+        server.stop()
+
+
 async def test_the_demo_command_knows_the_port_of_the_running_server(start: Callable[..., LiveServer]) -> None:
     server = start("serve")
     await until(lambda: "Connect to:" in server.log)

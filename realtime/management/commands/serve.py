@@ -19,8 +19,10 @@ from daphne.server import Server
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
 
+from realtime.management.command_line import manage_command
 from realtime.management.running import DEFAULT_PORT, announced
 from realtime.workers import FILE_VARIABLE, SUFFIX
 
@@ -76,11 +78,19 @@ class Command(BaseCommand):
                     self._supervise(list(zip(listeners, files, strict=True)))
         self.stdout.write("Stopped.")
 
+    def check_migrations(self) -> None:
+        """Print how to migrate the database if it lacks tables or columns."""
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            self.stdout.write(
+                f"The database is not up to date, so parts of the service will fail. Run {manage_command('migrate')}"
+            )
+
     def _say_where(self, host: str, port: int, demo: bool) -> None:
         name = reachable_as(host)
         lines = {
             "Socket tester": f"http://{name}:{port}/",
-            "Admin": f"http://{name}:{port}/admin/  (make a login: python manage.py createsuperuser)",
+            "Admin": f"http://{name}:{port}/admin/  (make a login: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
             if demo
