@@ -11,9 +11,11 @@ from typing import Any
 
 from environs import FileAwareEnv
 
+from . import __version__
 from .local_secret import read_or_create_secret
 
 env = FileAwareEnv(strip_whitespace=True)
+VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 
@@ -190,7 +192,7 @@ REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=
 SPECTACULAR_SETTINGS = {
     "TITLE": "Management API",
     "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
-    "VERSION": "1",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # what is read and what is written differ
     "ENFORCE_NON_BLANK_FIELDS": True,

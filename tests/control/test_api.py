@@ -9,6 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from piesite import __version__
 from tests.control.conftest import As, secret_of
 
 pytestmark = pytest.mark.django_db
@@ -292,6 +293,11 @@ def test_lists_are_paginated_and_cost_the_same_for_any_number(
         client.get("/api/v1/clusters/")
     with django_assert_num_queries(2):
         client.get("/api/v1/accounts/")
+
+
+def test_the_schema_has_the_version_of_the_service(client: Client) -> None:
+    schema = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    assert schema["info"]["version"] == __version__
 
 
 def test_the_schema_and_its_page_are_open_and_name_no_secret_but_those_shown_once(client: Client) -> None:

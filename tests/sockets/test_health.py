@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from piesite import __version__
 from tests.clients import channel_path, open_client, until
 from tests.metrics import get, scrape
 from tests.servers import LiveServer, Redis
@@ -20,7 +21,7 @@ def ready(server: LiveServer) -> tuple[int, dict[str, Any]]:
 
 def test_a_node_is_alive_and_ready_whatever_the_host(serve: LiveServer) -> None:
     headers = {"Host": "probe.invalid"}
-    assert get(serve, "/healthz", headers).json() == {"alive": True}
+    assert get(serve, "/healthz", headers).json() == {"alive": True, "version": __version__}
     answer = get(serve, "/readyz", headers)
     content = answer.json()
     assert 0 <= content.pop("loop_lag_seconds") < 1

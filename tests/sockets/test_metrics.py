@@ -1,10 +1,12 @@
 """What `/metrics` tells, after conversations of which each number is known."""
 
+import platform
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from piesite import __version__
 from tests.clients import channel_path, open_client
 from tests.conftest import SERVERS, Connect
 from tests.metrics import Scrape, scrape, until
@@ -43,6 +45,7 @@ async def test_every_number_of_a_conversation(
     numbers = scrape(server)
     assert (numbers["connections"], numbers["connections_opened_total"], numbers["channels"]) == (4, 4, 2)
     assert numbers["processes"] == 1
+    assert numbers["build_info", platform.python_version(), __version__] == 1
     assert numbers.some("messages_received_total") == {"client": 3, "server": 1}
     assert numbers["deliveries_total"] == 2 + 2 + 3 + 3
     assert numbers["delivered_bytes_total"] == 2 * (7 + 134) + 3 * (3 + 15)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import platform
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -10,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from realtime.metrics.across_workers import FILE_VARIABLE
+from piesite import __version__
+from realtime.metrics.across_workers import FILE_VARIABLE, Snapshot, WorkerFile
 from tests.clients import Client, channel_path, open_client
-from tests.metrics import scrape, until
+from tests.metrics import Scrape, scrape, until
 from tests.servers import LiveServer, Redis
 from tests.sockets.test_workers import SPREAD, pids_with_connections, worker_pids
 
@@ -85,14 +88,39 @@ async def test_no_counter_goes_back_when_a_worker_dies_and_is_replaced(
     assert numbers["deliveries_total"] == before["deliveries_total"]
 
 
+async def test_build_info_has_one_sample_for_each_version_among_the_workers(server: LiveServer) -> None:
+    current = (platform.python_version(), __version__)
+    numbers = await until(lambda numbers: numbers["processes"] == 2, server)
+    assert builds(numbers) == {current: 1}
+    # A worker that was replaced after an upgrade of the code is newer than the rest.
+    newer = WorkerFile(numbers_directory(server) / "newer.json")
+
+    def shows_both(numbers: Scrape) -> bool:
+        newer.write(Snapshot({}, {"build_info": {"99.0.0|3.99.0": 1}}))
+        return builds(numbers) == {current: 1, ("3.99.0", "99.0.0"): 1}
+
+    await until(shows_both, server)
+
+
 def test_their_files_are_for_nobody_else_and_gone_when_they_have_stopped(server: LiveServer) -> None:
     scrape(server)
-    environment = Path(f"/proc/{min(worker_pids(server))}/environ").read_text()
-    directory = Path(environment.partition(f"{FILE_VARIABLE}=")[2].partition("\0")[0]).parent
+    directory = numbers_directory(server)
     assert list(directory.glob("*.json")) != []
     assert directory.stat().st_mode & 0o077 == 0
     assert server.stop() == 0
     assert not directory.exists()
+
+
+def numbers_directory(server: LiveServer) -> Path:
+    """Return the directory in which the workers of a server keep their numbers."""
+    environment = Path(f"/proc/{min(worker_pids(server))}/environ").read_text()
+    return Path(environment.partition(f"{FILE_VARIABLE}=")[2].partition("\0")[0]).parent
+
+
+def builds(numbers: Scrape) -> dict[tuple[str, str], float]:
+    """Return the values of `build_info` by the versions of Python and of the service."""
+    found = re.findall(r'^piesocket_build_info{python="(.*?)",version="(.*?)"} (.*)$', numbers.text, re.MULTILINE)
+    return {(python, version): float(value) for python, version, value in found}
 
 
 def grown(before: dict[tuple[str, ...], float], server: LiveServer) -> dict[tuple[str, ...], float]:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from accounts.demo import DEMO_PUBLIC_KEY
-from tests.clients import channel_path, open_client
+from piesite import __version__
+from tests.clients import channel_path, open_client, until
 from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
 
 
@@ -44,6 +45,34 @@ async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path
     finally:
         assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: Path) -> None:
+    port = free_port()
+    server = LiveServer(tmp_path, server_command("serve", port, tmp_path), port)
+    server.start()
+    try:
+        await until(lambda: "Connect to:" in server.log)
+        migrate = re.search(r"Run (.* migrate)$", server.log, re.MULTILINE)
+        login = re.search(r"make a login: (.* createsuperuser)\)$", server.log, re.MULTILINE)
+        assert migrate is not None
+        assert login is not None
+        person = {"USERNAME": "ada", "EMAIL": "ada@example.com", "PASSWORD": "ada-password"}
+        env = {**server.env, **{f"DJANGO_SUPERUSER_{name}": value for name, value in person.items()}}
+        for command in (migrate[1], f"{login[1]} --noinput"):
+            done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        assert "Superuser created" in done.stdout
+    finally:
+        server.stop()
+
+
+async def test_the_demo_command_knows_the_port_of_the_running_server(start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    await until(lambda: "Connect to:" in server.log)
+    assert f"ws://localhost:{server.port}/v3/" in server.manage("demo")
+    server.stop(signal.SIGKILL)
+    assert "ws://localhost:8000/v3/" in server.manage("demo")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -104,6 +133,7 @@ def test_the_front_page_runs_under_a_strict_content_security_policy(serve: LiveS
     page = httpx.get(serve.url("/", scheme="http"), trust_env=False).text
     assert DEMO_PUBLIC_KEY in page
     assert "ws://CLUSTER_ID.localhost" in page
+    assert f"Version {__version__}" in page
     assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|https?://", page)
 
 

@@ -15,14 +15,16 @@ from daphne.server import Server
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
 
+from realtime.management.command_line import manage_command
+from realtime.management.running import DEFAULT_PORT, announced
 from realtime.metrics.across_workers import SUFFIX
 from realtime.server.supervisor import CannotStart, Supervisor, open_listeners
 
 from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 
-DEFAULT_PORT = 8000
 # Where files are in memory, so that no worker waits for a disk.
 MEMORY = "/dev/shm"  # noqa: S108  (a directory of a random name is made in it)
 
@@ -63,26 +65,38 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Cannot listen on {host} port {port}: {error}. Choose another with --host and --port."
             ) from error
-        self._say_where(host, listeners[0].getsockname()[1], options["demo"])
-        if workers == 1:
-            _serve_here(listeners[0])
-        else:
-            module, _, name = settings.ASGI_APPLICATION.rpartition(".")
-            supervisor = Supervisor(f"{module}:{name}", settings.BASE_DIR, self.stderr.write)
-            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
-            with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
-                files = [Path(directory, f"{index}{SUFFIX}") for index in range(workers)]
-                try:
-                    supervisor.run(listeners, files)
-                except CannotStart as error:
-                    raise CommandError(str(error)) from None
+        bound_port = listeners[0].getsockname()[1]
+        with announced(settings.DATA_DIR, bound_port):
+            self._say_where(host, bound_port, options["demo"])
+            if workers == 1:
+                _serve_here(listeners[0])
+            else:
+                self._supervise(listeners)
         self.stdout.write("Stopped.")
+
+    def _supervise(self, listeners: list[socket.socket]) -> None:
+        module, _, name = settings.ASGI_APPLICATION.rpartition(".")
+        supervisor = Supervisor(f"{module}:{name}", settings.BASE_DIR, self.stderr.write)
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
+            try:
+                supervisor.run(listeners, [Path(directory, f"{index}{SUFFIX}") for index in range(len(listeners))])
+            except CannotStart as error:
+                raise CommandError(str(error)) from None
+
+    def check_migrations(self) -> None:
+        """Print how to migrate the database if it lacks tables or columns."""
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            self.stdout.write(
+                f"The database is not up to date, so parts of the service will fail. Run {manage_command('migrate')}"
+            )
 
     def _say_where(self, host: str, port: int, demo: bool) -> None:
         name = reachable_as(host)
         lines = {
             "Socket tester": f"http://{name}:{port}/",
-            "Admin": f"http://{name}:{port}/admin/  (make a login: python manage.py createsuperuser)",
+            "Admin": f"http://{name}:{port}/admin/  (make a login: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
             if demo
