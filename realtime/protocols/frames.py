@@ -16,7 +16,7 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
 
 
 def frame_size(payload_size: int) -> int:
-    """Return the size of a frame with a payload of this size, in bytes."""
+    """Return the size of a frame in bytes, which grows with the size of its payload."""
     return len(_header(BINARY, payload_size)) + payload_size
 
 
@@ -36,7 +36,7 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
 
 
 def compact_json(value: Any) -> str:
-    """Return a value as JSON without whitespace, escaping only the characters that UTF-8 cannot encode.
+    """Return a value as JSON without whitespace. Only if it has a lone surrogate are non-ASCII characters escaped.
 
     Raises:
         ValueError: the value contains a number that JSON cannot represent, such as NaN.

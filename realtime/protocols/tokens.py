@@ -9,7 +9,7 @@ from realtime.protocols.closes import BAD_JWT, Refusal
 
 ALGORITHM = "HS256"
 LEEWAY_SECONDS = 10
-# PyJWT requires the subject to be a string, but the contract also allows a number. It knows neither `aud` nor `jti`.
+# PyJWT requires the subject to be a string. The contract also allows a number, and defines neither `aud` nor `jti`.
 _OPTIONS: Any = {"require": ["sub", "exp"], "verify_sub": False, "verify_aud": False, "verify_jti": False}
 
 
