@@ -214,7 +214,7 @@ class Node:
                 self.presence.compare()
                 self.access_changes.check_all()
             case shared_presence.EVENT if isinstance(self.presence, RedisPresence):
-                self.presence.hear(event)
+                self.presence.receive(event)
             case unknown:
                 logger.warning("Nothing here reacts to the event %r.", unknown)
 

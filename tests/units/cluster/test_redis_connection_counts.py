@@ -199,7 +199,7 @@ async def test_who_leaves_while_the_others_are_asked_takes_up_no_room(
 async def test_more_may_come_at_once_than_are_asked_for_together(
     node: Callable[[str], RedisConnectionCounts], server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_QUESTIONS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "_MAX_BATCH", 7)
     one, two = node("one"), node("two")
     places = [(counts, enter(counts, "account:1", quota=60)) for _ in range(50) for counts in (one, two)]
     assert sum(await asyncio.gather(*(counts.may_stay(place) for counts, place in places))) == 60
@@ -272,4 +272,4 @@ async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
     await until(is_exact)
     assert one.is_reachable
     told = [record.message for record in caplog.records if record.name == module.__name__]
-    assert 0 < len([message for message in told if "out of reach" in message]) <= 2 * 3
+    assert 0 < len([message for message in told if "unreachable" in message]) <= 2 * 3
