@@ -12,8 +12,9 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from .key_access import PUBLIC_KEY_PATTERN
+
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
-PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 MAX_ALLOWED_ORIGINS = 100
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -47,8 +48,8 @@ class Role(models.TextChoices):
     MEMBER = "member"
 
 
-class Quotas(models.Model):
-    """The quotas that an account has of its own, and a key."""
+class QuotaOverrides(models.Model):
+    """Quotas that an account or an API key sets for itself; empty ones are inherited."""
 
     max_connections = models.PositiveIntegerField(
         "connections", null=True, blank=True, help_text="How many may be open at once."
@@ -78,7 +79,7 @@ class AccountQuerySet(models.QuerySet["Account"]):
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
 
 
-class Account(Quotas):
+class Account(QuotaOverrides):
     """A tenant: the customer who owns clusters and keys. A quota that it has no value for has its default."""
 
     name = models.CharField(max_length=100)
@@ -187,7 +188,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(cluster__account__in=Account.objects.visible_to(user))
 
 
-class ApiKey(Quotas):
+class ApiKey(QuotaOverrides):
     """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing.
 
     Its quotas are those of its account, unless it has a lower one of its own.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 
 from . import tokens
 from .bus import group_name

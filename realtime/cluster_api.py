@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess, any_allowed_origins, can_be_a_key
+from accounts.access import any_allowed_origins
+from accounts.key_access import KeyAccess, can_be_a_key
 
 from .addresses import client_network
 from .admission import CHANNEL_PATH, origin_matches

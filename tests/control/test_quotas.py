@@ -12,8 +12,9 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts import services, usage
 from accounts.access import any_allowed_origins, find_access
 from accounts.checks import check_quotas
+from accounts.key_access import Quotas
 from accounts.models import Account, ApiKey, DailyUsage
-from accounts.quotas import QUOTA_FIELDS, Quotas
+from accounts.quotas import QUOTA_FIELDS
 from accounts.usage import record_messages, today
 from tests.control.conftest import As
 

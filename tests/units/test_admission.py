@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from accounts.access import KeyAccess
-from accounts.quotas import Quotas
+from accounts.key_access import KeyAccess, Quotas
 from realtime import closes, tokens
 from realtime.admission import Admission, admit, cluster_of, parse_options, parse_request
 from realtime.closes import Close, Refusal

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from django.db import OperationalError
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime import keys as keys_module
 from realtime.keys import KeyCache
 from tests.units.test_admission import ACCESS, KEY

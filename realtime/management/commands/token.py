@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.access import KeyAccess, find_access
+from accounts.access import find_access
 from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.key_access import KeyAccess
 from realtime import tokens
 from realtime.admission import CHANNEL_PATH
 
