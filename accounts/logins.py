@@ -17,7 +17,7 @@ from .networks import network_of
 REMEMBER_SECONDS = 90 * 86400
 
 
-class _Rate(SimpleRateThrottle):
+class _LoginRate(SimpleRateThrottle):
     scope = "login"
     num_requests: int
     duration: int  # in seconds
@@ -25,7 +25,7 @@ class _Rate(SimpleRateThrottle):
 
 def seconds_to_wait(request: HttpRequest, name: str) -> int:
     """Count an attempt to log in; return how long to wait at most, or 0 if it may be made."""
-    rate = _Rate()
+    rate = _LoginRate()
     address = client_network(request)
     counters = [f"login_from_{_digest(address)}"]
     if cache.get(_known(name, address)) is None:

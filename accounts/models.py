@@ -20,7 +20,7 @@ _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _ORIGIN = re.compile(rf"(?P<host>(\*\.)?{_LABEL}(\.{_LABEL})*)(:(?P<port>[1-9][0-9]{{0,4}}))?")
 
-Person = User | AnonymousUser
+UserOrAnonymous = User | AnonymousUser
 
 
 def new_key() -> str:
@@ -74,7 +74,7 @@ class QuotaOverrides(models.Model):
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
-    def visible_to(self, user: Person) -> "AccountQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "AccountQuerySet":
         """Accounts that a person belongs to; none for who is not logged in."""
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
 
@@ -123,7 +123,7 @@ class DailyUsage(models.Model):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
-    def visible_to(self, user: Person) -> "MembershipQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "MembershipQuerySet":
         """People of the accounts that a person belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
@@ -149,7 +149,7 @@ class Membership(models.Model):
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
-    def visible_to(self, user: Person) -> "ClusterQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "ClusterQuerySet":
         """Clusters of the accounts that a person belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
@@ -183,7 +183,7 @@ class Cluster(models.Model):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def visible_to(self, user: Person) -> "ApiKeyQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "ApiKeyQuerySet":
         """Keys of the accounts that a person belongs to."""
         return self.filter(cluster__account__in=Account.objects.visible_to(user))
 
@@ -240,27 +240,31 @@ class ApiKey(QuotaOverrides):
         return self.revoked_at is not None
 
 
-def account_of(thing: Account | Membership | Cluster | ApiKey) -> Account:
-    """The account that a thing belongs to."""
-    match thing:
+Resource = Account | Membership | Cluster | ApiKey
+"""An account, or anything that belongs to one."""
+
+
+def account_of(resource: Resource) -> Account:
+    """Return the account that a resource belongs to, or the account itself."""
+    match resource:
         case Account():
-            return thing
+            return resource
         case ApiKey():
-            return thing.cluster.account
+            return resource.cluster.account
         case _:
-            return thing.account
+            return resource.account
 
 
-class Source(models.TextChoices):
-    """By which door a change came."""
+class AuditSource(models.TextChoices):
+    """How a change was made."""
 
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
 
 
-class Verb(models.TextChoices):
-    """What was done to a thing."""
+class AuditVerb(models.TextChoices):
+    """What was done to a resource."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -271,8 +275,8 @@ class Verb(models.TextChoices):
     DELETED = "deleted"
 
 
-class Kind(models.TextChoices):
-    """What a thing is."""
+class ResourceKind(models.TextChoices):
+    """The type of a resource."""
 
     ACCOUNT = "account"
     MEMBER = "member"
@@ -288,9 +292,9 @@ class AuditEntry(models.Model):
     account_name = models.CharField("account", max_length=100)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
     username = models.CharField("user", max_length=150, blank=True)
-    source = models.CharField(max_length=10, choices=Source.choices)
-    verb = models.CharField(max_length=10, choices=Verb.choices)
-    kind = models.CharField(max_length=10, choices=Kind.choices)
+    source = models.CharField(max_length=10, choices=AuditSource.choices)
+    verb = models.CharField(max_length=10, choices=AuditVerb.choices)
+    kind = models.CharField(max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
         max_length=150, help_text="The account's ID, the username, the cluster ID or the public key."
     )

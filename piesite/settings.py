@@ -183,7 +183,7 @@ REST_FRAMEWORK = {
     },
     # How many proxies of ours a client's address comes through; 0 believes no X-Forwarded-For.
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
-    "EXCEPTION_HANDLER": "accounts.api.errors.handle",
+    "EXCEPTION_HANDLER": "accounts.api.errors.api_exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}

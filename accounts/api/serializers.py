@@ -6,15 +6,15 @@ from django.contrib.auth import authenticate, get_user_model
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role, Source
+from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
 
 # Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
 
 
-class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
-    """A reference to what the person who asks can see; anything else does not exist."""
+class VisiblePrimaryKeyRelatedField(serializers.PrimaryKeyRelatedField[Any]):
+    """A reference to a resource that the user can see; to any other the answer is that it does not exist."""
 
     def __init__(self, **kwargs: Any) -> None:
         # Else a number that is no integer reaches the database, which truncates it or fails.
@@ -25,15 +25,15 @@ class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
         return queryset.visible_to(self.context["request"].user)
 
 
-class ByName(serializers.SlugRelatedField[Any]):
-    """A reference by a name: text that every database takes, without NUL."""
+class NameRelatedField(serializers.SlugRelatedField[Any]):
+    """A reference by a unique name: text without NUL, which PostgreSQL rejects."""
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(serializers.CharField(max_length=150).run_validation(data))
 
 
-class VisibleByName(ByName):
-    """The same, to what the person who asks can see."""
+class VisibleNameRelatedField(NameRelatedField):
+    """A reference by a unique name to a resource that the user can see."""
 
     def get_queryset(self) -> Any:
         queryset: Any = self.queryset  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
-    username: Any = ByName(
+    username: Any = NameRelatedField(
         source="user", slug_field="username", queryset=get_user_model().objects.filter(is_active=True)
     )
     role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
@@ -97,7 +97,7 @@ class ChangeMemberSerializer(MemberSerializer):
 
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
-    account: Any = VisibleByPrimaryKey(queryset=Account.objects.all())
+    account: Any = VisiblePrimaryKeyRelatedField(queryset=Account.objects.all())
 
     class Meta:
         model = Cluster
@@ -123,7 +123,7 @@ class KeyUsageSerializer(serializers.Serializer[Any]):
 
 
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
-    cluster: Any = VisibleByName(slug_field="cluster_id", queryset=Cluster.objects.all())
+    cluster: Any = VisibleNameRelatedField(slug_field="cluster_id", queryset=Cluster.objects.all())
     revoked = serializers.BooleanField(read_only=True)
     allowed_origins = serializers.ListField(
         child=serializers.CharField(max_length=300),
@@ -180,4 +180,4 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
 
     def get_username(self, entry: AuditEntry) -> str | None:
         # Tenants learn that an operator did it, and no name that could be tried at the admin's login.
-        return entry.username if entry.source == Source.REST else None
+        return entry.username if entry.source == AuditSource.REST else None
