@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
+from django.contrib.auth.forms import BaseUserCreationForm
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, Model, QuerySet
@@ -20,6 +22,7 @@ from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .services import IssuedKey
 from .usage import connections, messages_today
+from .users import User
 
 admin.site.login_form = LoginForm
 # The longest list that is edited in the form of what it belongs to.
@@ -227,11 +230,29 @@ class ApiKeyInline(ServiceInline):
         save_key(request, row, changed)
 
 
+@admin.register(User)
+class UserAdmin(BaseUserAdmin):
+    add_form = BaseUserCreationForm
+    show_full_result_count = False
+    list_per_page = 50
+    list_display = ["email", "name", "is_staff", "is_superuser", "is_active", "last_login"]
+    list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
+    search_fields = ["email", "name"]
+    ordering = ["email"]
+    fieldsets = [
+        (None, {"fields": ["email", "password", "name"]}),
+        ("Permissions", {"fields": ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]}),
+        ("Audit", {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "name", "password1", "password2"]})]
+    readonly_fields = ["last_login", "date_joined"]
+
+
 @admin.register(Account)
 class AccountAdmin(ServiceAdmin):
     list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
     list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
-    search_fields = ["name", "clusters__cluster_id", "people__username", "people__email"]
+    search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
     ordering = ["name", "pk"]
     fieldsets = [
         (None, {"fields": ["name", "cluster_count"]}),
@@ -390,9 +411,9 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     show_full_result_count = False
     list_per_page = 50
-    list_display = ["at", "source", "username", "verb", "kind", "label", "account_name", "changes"]
+    list_display = ["at", "source", "email", "verb", "kind", "label", "account_name", "changes"]
     list_filter = ["at", "source", "verb", "kind"]
-    search_fields = ["username", "name", "label", "account_name"]
+    search_fields = ["email", "name", "label", "account_name"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -69,7 +69,7 @@ def _author() -> dict[str, Any]:
     # Django REST framework puts the person of a token into the request too.
     user, match = request.user, request.resolver_match
     source = AuditSource.ADMIN if match is not None and match.app_name == "admin" else AuditSource.REST
-    return {"source": source, "user_pk": user.pk, "username": user.get_username()}
+    return {"source": source, "user_pk": user.pk, "email": user.get_username()}
 
 
 def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
@@ -77,7 +77,7 @@ def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
         case Account():
             return ResourceKind.ACCOUNT, str(resource.pk)
         case Membership():
-            return ResourceKind.MEMBER, resource.user.get_username()
+            return ResourceKind.MEMBER, resource.user.email
         case Cluster():
             return ResourceKind.CLUSTER, resource.cluster_id
         case ApiKey():

@@ -13,19 +13,24 @@ from .services import KEY_SETTINGS
 
 
 class LoginForm(AdminAuthenticationForm):
-    """The admin's login, which is tried so often and no more."""
+    """The admin's login, with a rate limit."""
+
+    error_messages = {
+        **AdminAuthenticationForm.error_messages,
+        "invalid_login": "No active staff member has this e-mail address and password.",
+    }
 
     def clean(self) -> dict[str, Any]:
-        name = self.cleaned_data.get("username", "")
+        email = self.cleaned_data.get("username", "")  # Django's name for the login name
         try:
-            seconds = logins.seconds_to_wait(self.request, name)  # type: ignore[arg-type]
+            seconds = logins.seconds_to_wait(self.request, email)  # type: ignore[arg-type]
         except RedisError:
             raise ValidationError("Redis cannot be reached; try again soon.", code="unavailable") from None
         if seconds:
             raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
         values = super().clean()
         if self.get_user() is not None:
-            logins.remember(self.request, name)  # type: ignore[arg-type]
+            logins.remember(self.request, email)  # type: ignore[arg-type]
         return values
 
 

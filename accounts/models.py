@@ -6,13 +6,14 @@ import string
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
 from .key_access import PUBLIC_KEY_PATTERN
+from .users import MAX_EMAIL_LENGTH, User
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 MAX_ALLOWED_ORIGINS = 100
@@ -291,14 +292,16 @@ class AuditEntry(models.Model):
     account_pk = models.BigIntegerField("account ID")
     account_name = models.CharField("account", max_length=100)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
-    username = models.CharField("user", max_length=150, blank=True)
+    email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
     source = models.CharField(max_length=10, choices=AuditSource.choices)
     verb = models.CharField(max_length=10, choices=AuditVerb.choices)
     kind = models.CharField(max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
-        max_length=150, help_text="The account's ID, the username, the cluster ID or the public key."
+        max_length=MAX_EMAIL_LENGTH,
+        help_text="The account's ID, the member's e-mail address, the cluster ID or the public key.",
     )
-    label = models.CharField(max_length=200, help_text="The thing, for people, as it was called then.")
+    # The longest label is that of a member: the e-mail address and the role.
+    label = models.CharField(max_length=300, help_text="What people called the resource at that time.")
     changes = models.JSONField(blank=True, default=dict, help_text="Of each field that was changed: [old, new].")
 
     class Meta:

@@ -6,7 +6,6 @@ Deleting is recorded and told by signals (see `apps.py`), so that cascades and t
 
 from typing import Any, NamedTuple
 
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -18,6 +17,7 @@ from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
 from .models import Account, ApiKey, AuditVerb, Cluster, Membership, Resource, Role, new_key
 from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
+from .users import User
 
 
 class IssuedKey(NamedTuple):

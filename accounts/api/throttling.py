@@ -1,4 +1,4 @@
-"""How often somebody may try to log in."""
+"""The rate limit for obtaining tokens."""
 
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
@@ -9,14 +9,14 @@ from accounts import logins
 
 
 class LoginThrottle(BaseThrottle):
-    """Attempts on a name and from an address."""
+    """Limits the attempts for one e-mail address and from one network address."""
 
     @sensitive_variables()
     def allow_request(self, request: Request, view: APIView) -> bool:
         data = request.data
-        # As the serializer reads it: a number is text.
-        name = str(data.get("username")) if isinstance(data, dict) else ""
-        self._seconds = logins.seconds_to_wait(request, name)
+        # The serializer, too, reads a number as text.
+        email = str(data.get("email")) if isinstance(data, dict) else ""
+        self._seconds = logins.seconds_to_wait(request, email)
         return not self._seconds
 
     def wait(self) -> float:

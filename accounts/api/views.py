@@ -61,11 +61,11 @@ class TokenView(APIView):
     @sensitive_variables()
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
-        """Obtain a token with name and password."""
+        """Obtain a token with an e-mail address and a password."""
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
         user = login.validated_data["user"]
-        logins.remember(request, user.get_username())
+        logins.remember(request, user.email)
         instance, token = get_token_model().objects.create(user)
         return Response({"token": token, "expiry": instance.expiry}, headers=NO_STORE)
 

@@ -78,7 +78,7 @@ class Command(BaseCommand):
         name = reachable_as(host)
         lines = {
             "Socket tester": f"http://{name}:{port}/",
-            "Admin": f"http://{name}:{port}/admin/  (make a login: python manage.py createsuperuser)",
+            "Admin": f"http://{name}:{port}/admin/  (create a user: python manage.py createsuperuser)",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
             if demo
