@@ -75,7 +75,7 @@ async def test_the_token_command_s_url_opens_the_private_channel(server: LiveSer
 SUCCESS = '{"success":true}'
 MAKE_ADA = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_user("ada", password="ada-password")
+get_user_model().objects.create_user("ada@example.com", password="ada-password")
 """
 
 

@@ -1,4 +1,4 @@
-"""How often an address may log in, or send requests without having logged in."""
+"""Rate limits by address and by person."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from accounts import logins
 
 
 class LoginThrottle(BaseThrottle):
-    """Attempts on a name and from an address."""
+    """Limits the attempts for one e-mail address and from one network address."""
 
     @sensitive_variables()
     def allow_request(self, request: Request, view: Any) -> bool:
         data = request.data
-        # As the serializer reads it: a number is text.
-        name = str(data.get("username")) if isinstance(data, dict) else ""
-        self._seconds = logins.seconds_to_wait(request, name)
+        # The serializer, too, reads a number as text.
+        email = str(data.get("email")) if isinstance(data, dict) else ""
+        self._seconds = logins.seconds_to_wait(request, email)
         return not self._seconds
 
     def wait(self) -> float:

@@ -16,7 +16,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
 from realtime.cluster import bus
 from realtime.cluster.bus import Bus

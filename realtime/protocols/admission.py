@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime.protocols import tokens
 from realtime.protocols.channels import Channel, group_name
 from realtime.protocols.closes import (

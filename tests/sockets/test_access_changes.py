@@ -22,7 +22,7 @@ def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> 
 
 @pytest.fixture(scope="module")
 def token(server: LiveServer) -> str:
-    return server.token("owner")
+    return server.token("owner@example.com")
 
 
 @pytest.fixture
@@ -171,14 +171,18 @@ async def test_suspending_an_account_in_the_admin_closes_its_connections(
 
 MAKE_ADMIN = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("admin", password="admin-password")
+get_user_model().objects.create_superuser("admin@example.com", password="admin-password")
 """
 OTHER_ACCOUNT = "from accounts.models import Account; print(Account.objects.get(name='Other').pk)"
 
 
 async def sign_in(admin: httpx.AsyncClient) -> None:
     await admin.get("/admin/login/")
-    form = {"username": "admin", "password": "admin-password", "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    form = {
+        "username": "admin@example.com",
+        "password": "admin-password",
+        "csrfmiddlewaretoken": admin.cookies["csrftoken"],
+    }
     assert (await admin.post("/admin/login/?next=/admin/", data=form)).status_code == 302
 
 

@@ -23,7 +23,7 @@ MAKE_OPERATOR = """
 from django.contrib.auth import get_user_model
 from accounts import services
 from accounts.models import Account
-operator = get_user_model().objects.create_superuser("operator", password="operator-password")
+operator = get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
 """
 TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.message.data, consumers.USED_UP.message.data
@@ -39,7 +39,7 @@ def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> 
 
 @pytest.fixture(scope="module")
 def token(server: LiveServer) -> str:
-    return server.token("operator")
+    return server.token("operator@example.com")
 
 
 @pytest.fixture

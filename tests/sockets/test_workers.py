@@ -189,7 +189,7 @@ async def test_revoking_a_key_reaches_the_connections_of_every_worker(
         path = channel_path(channel, keys["second"])
         clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
         async with httpx.AsyncClient(base_url=server.url("/api/v1/", scheme="http"), trust_env=False) as owner:
-            answer = await owner.post("token/", json={"username": "owner", "password": "owner-password"})
+            answer = await owner.post("token/", json={"email": "owner@example.com", "password": "owner-password"})
             owner.headers["Authorization"] = f"Token {answer.json()['token']}"
             await owner.delete(f"keys/{keys['second']}/")
         begun = time.monotonic()

@@ -96,7 +96,7 @@ class Command(BaseCommand):
         name = reachable_as(host)
         lines = {
             "Socket tester": f"http://{name}:{port}/",
-            "Admin": f"http://{name}:{port}/admin/  (make a login: {manage_command('createsuperuser')})",
+            "Admin": f"http://{name}:{port}/admin/  (create a user: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
             if demo

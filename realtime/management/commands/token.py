@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.access import KeyAccess, find_access
+from accounts.access import find_access
 from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.key_access import KeyAccess
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 from realtime.protocols import tokens
 from realtime.protocols.channels import CHANNEL_PATH

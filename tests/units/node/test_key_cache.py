@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from django.db import OperationalError
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime.node import key_cache as keys_module
 from realtime.node.key_cache import KeyCache
 from tests.units.protocols.test_admission import ACCESS, KEY

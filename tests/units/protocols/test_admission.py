@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from accounts.access import KeyAccess
-from accounts.quotas import Quotas
+from accounts.key_access import KeyAccess, Quotas
 from realtime.protocols import closes, tokens
 from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import Close, Refusal
