@@ -26,7 +26,7 @@ class Listener(asyncio.Protocol):
         self.buffer = bytearray()
         self.count = self.size = 0
         self.last = b""
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self.is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,7 +59,7 @@ class Listener(asyncio.Protocol):
         self.last = bytes(buffer[start : start + size])
         self.count += 1
         self.size += size
-        self.heard_at = time.perf_counter()
+        self.received_at = time.perf_counter()
         del buffer[: start + size]
         return True
 
@@ -111,7 +111,7 @@ async def test_a_thousand_members_that_join_simultaneously_all_know_each_other(l
         begun = time.perf_counter()
         late = await listen(f"late-{number}")
         await until(lambda: all(each.count > count for each, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
-        latencies += [listener.heard_at - begun for listener in everyone]
+        latencies += [listener.received_at - begun for listener in everyone]
         late.transport.abort()
         await until(lambda: all(each.count > count + 1 for each, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
     print(f"a join reached the others in {median(latencies) * 1000:.0f} ms, the last in {max(latencies) * 1000:.0f} ms")
