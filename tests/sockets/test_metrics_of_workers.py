@@ -1,4 +1,4 @@
-"""Whichever worker on a port is asked, it tells what all of them count."""
+"""Each worker on a port reports the metrics of all workers together."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> Asy
         yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
 
 
-async def talk(clients: list[Client]) -> None:
+async def exchange_messages(clients: list[Client]) -> None:
     for client in clients:
         await client.send("hello")
     for client in clients:
@@ -48,9 +48,9 @@ async def talk(clients: list[Client]) -> None:
             await client.receive()
 
 
-async def test_the_whole_is_told_by_each(server: LiveServer, clients: list[Client]) -> None:
+async def test_each_worker_reports_the_totals(server: LiveServer, clients: list[Client]) -> None:
     assert len(pids_with_connections(server)) == 2
-    await talk(clients)
+    await exchange_messages(clients)
     await until(lambda numbers: numbers["deliveries_total"] == SPREAD * (SPREAD - 1), server)
     for numbers in [scrape(server) for _ in range(20)]:
         assert (numbers["processes"], numbers["connections"], numbers["channels"]) == (2, SPREAD, 2)
@@ -61,16 +61,16 @@ async def test_the_whole_is_told_by_each(server: LiveServer, clients: list[Clien
         assert numbers["redis_up"] == 1
 
 
-async def test_no_counter_goes_back_when_a_worker_dies_and_is_replaced(
+async def test_no_counter_decreases_when_a_worker_dies_and_is_replaced(
     server: LiveServer, clients: list[Client], keys: dict[str, str], channel: str
 ) -> None:
-    await talk(clients)
+    await exchange_messages(clients)
     before = await until(lambda numbers: numbers["deliveries_total"] == SPREAD * (SPREAD - 1), server)
     victim = min(worker_pids(server))
     os.kill(victim, signal.SIGKILL)
     last = before.counters()
     while victim in (now := worker_pids(server)) or len(now) < 2:
-        last = grown(last, server)
+        last = scrape_grown(last, server)
         await asyncio.sleep(0.02)
     left = [client for client in clients if client.socket.close_code is None]
     assert 0 < len(left) < SPREAD
@@ -78,10 +78,10 @@ async def test_no_counter_goes_back_when_a_worker_dies_and_is_replaced(
         path = channel_path(channel, keys["demo"])
         for _ in range(SPREAD):  # on the new worker too
             await stack.enter_async_context(open_client(server, path))
-            last = grown(last, server)
+            last = scrape_grown(last, server)
         numbers = await until(lambda numbers: numbers["connections"] == len(left) + SPREAD, server)
         for _ in range(20):
-            last = grown(last, server)
+            last = scrape_grown(last, server)
     assert numbers["processes"] == 2
     assert numbers["connections_opened_total"] == 2 * SPREAD
     assert numbers.some("messages_received_total") == {"client": SPREAD}
@@ -102,7 +102,7 @@ async def test_build_info_has_one_sample_for_each_version_among_the_workers(serv
     await until(shows_both, server)
 
 
-def test_their_files_are_for_nobody_else_and_gone_when_they_have_stopped(server: LiveServer) -> None:
+def test_the_files_of_the_workers_are_private_and_deleted_when_they_stop(server: LiveServer) -> None:
     scrape(server)
     directory = numbers_directory(server)
     assert list(directory.glob("*.json")) != []
@@ -123,11 +123,11 @@ def builds(numbers: Scrape) -> dict[tuple[str, str], float]:
     return {(python, version): float(value) for python, version, value in found}
 
 
-def grown(before: dict[tuple[str, ...], float], server: LiveServer) -> dict[tuple[str, ...], float]:
-    """Scrape, and see that no counter has become less."""
+def scrape_grown(before: dict[tuple[str, ...], float], server: LiveServer) -> dict[tuple[str, ...], float]:
+    """Scrape the counters, check that none has decreased, and return them."""
     try:
         now = scrape(server).counters()
     except httpx.TransportError:
-        return before  # the worker has died that was asked
+        return before  # the worker that was asked has died
     assert {name: value for name, value in before.items() if now[name] < value} == {}
     return now
