@@ -1,4 +1,4 @@
-"""What one server process serves: its connections, the keys it knows, the quotas it enforces, and its shutdown.
+"""One server process: its connections, cached API keys, message quotas and shutdown.
 
-The only place where fan-out, cluster and presence meet. The consumer and `http` import it; nothing below does.
+Fan-out, cluster and presence meet only in this package. The consumer and `http` import it; lower layers do not.
 """

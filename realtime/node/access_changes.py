@@ -1,4 +1,4 @@
-"""Applies changes of access to the open connections of this node: a revoked key, a suspended account, new settings."""
+"""Applies access changes, such as a revoked key or a suspended account, to the open connections of this node."""
 
 import asyncio
 import logging
@@ -17,33 +17,33 @@ from realtime.protocols.closes import Close
 
 logger = logging.getLogger(__name__)
 
-# The event with which a node tells the others that access has changed.
+# The type of the event that nodes send to each other when access has changed.
 EVENT = "access.changed"
 RETRY_SECONDS = 1.0
 
 
 class AccessChanges:
-    """Forgets cached keys whose access has changed, and checks their connections again. Loop thread only."""
+    """Drops cached keys whose access has changed and checks their connections again. Loop thread only."""
 
     def __init__(
         self,
         keys: KeyCache,
         connections: Collection[Connection],
         end: Callable[[Connection, Close], None],
-        change: Callable[[Connection, KeyAccess], None],
+        apply_settings: Callable[[Connection, KeyAccess], None],
     ) -> None:
         """
         Args:
             keys: the node's cache of API keys.
-            connections: the node's connections, which change while it runs.
+            connections: the node's open connections; the collection changes while the node runs.
             end: closes a connection.
-            change: applies changed settings of a key to one of its connections.
+            apply_settings: applies the current settings of a key to one of its connections.
         """
         self._keys = keys
         self._connections = connections
         self._end = end
-        self._change = change
-        self._concerned: set[Connection] = set()  # to be checked again
+        self._apply_settings = apply_settings
+        self._pending: set[Connection] = set()
         self._task: asyncio.Task[None] | None = None
 
     def apply(self, event: dict[str, Any]) -> None:
@@ -59,35 +59,37 @@ class AccessChanges:
         )
 
     def check_all(self) -> None:
-        """Check every connection, since events of other nodes may have been missed."""
+        """Check every connection, because events of other nodes may have been missed."""
         self._keys.forget_all()
         self._check(self._connections)
 
     def _check(self, connections: Iterable[Connection]) -> None:
-        self._concerned.update(connections)
-        if self._concerned and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._run())
+        self._pending.update(connections)
+        if self._pending and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._check_pending())
 
-    async def _run(self) -> None:
-        """Check until no connection is left; one task is enough, however often access changes."""
+    async def _check_pending(self) -> None:
+        """Check until no connection is pending. A single task is enough, however often access changes."""
         reachable = True
-        while self._concerned:
-            concerned = set(self._concerned)
-            self._concerned.clear()
+        while self._pending:
+            batch = set(self._pending)
+            self._pending.clear()
             try:
-                known = await database_sync_to_async(find_many)({one.admission.access.public_key for one in concerned})
+                known = await database_sync_to_async(find_many)(
+                    {connection.admission.access.public_key for connection in batch}
+                )
             except DatabaseError as error:
                 if reachable:
-                    logger.error("A change of access cannot be applied yet: the database is out of reach (%s).", error)
+                    logger.error("Cannot apply a change of access yet, because the database is unreachable: %s", error)
                 reachable = False
-                self._concerned.update(concerned)
+                self._pending.update(batch)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            for connection in concerned:
+            for connection in batch:
                 admission = connection.admission
                 access = known.get(admission.access.public_key)
                 refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
                 if refusal is not None:
                     self._end(connection, refusal)
                 elif access is not None:
-                    self._change(connection, access)
+                    self._apply_settings(connection, access)

@@ -37,10 +37,10 @@ class Connection(Member):
         self.room: Room | None = None
         self.ended: Close | None = None
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
-        self.take_settings(admission.access)
+        self.apply_settings(admission.access)
 
-    def take_settings(self, access: KeyAccess) -> None:
-        """Be as the key's settings are now."""
+    def apply_settings(self, access: KeyAccess) -> None:
+        """Apply the current settings of the key."""
         self.allows_client_messages = access.allows_client_messages
         self.bucket.set_rate(access.quotas.messages_per_second)
         max_message_bytes = message_limit(access)
@@ -48,17 +48,17 @@ class Connection(Member):
         self.outlet.limit_messages(max_message_bytes)
 
     def send(self, message: Message) -> None:
-        """Send a message to this connection alone, after all that was sent to it before."""
+        """Send a message to this connection only, after everything that was sent to it before."""
         self.flush()
         self.outlet.deliver(message)
 
     def flush(self) -> None:
-        """Deliver what waits for the end of this turn of the loop now."""
+        """Deliver the channel's batched messages now, not at the end of this loop iteration."""
         if self.room is not None:
             self.room.flush()
 
 
 def message_limit(access: KeyAccess) -> int:
-    """The largest message that a key lets through, in bytes."""
+    """Return the size in bytes of the largest message that a key allows."""
     quota, limit = access.quotas.message_bytes, conf().max_message_bytes
     return limit if quota is None else min(quota, limit)

@@ -1,6 +1,7 @@
-"""What the control plane and the data plane tell each other: changes of access, and how many connections are open.
+"""The interface to the control plane: it announces access changes and asks how many connections are open.
 
-Called in any thread and any process, also in one that serves no connections (a management command).
+These functions run in any thread and any process, including processes that serve no connections, such as a management
+command.
 """
 
 import asyncio
@@ -19,29 +20,29 @@ from realtime.node.node import running_node
 
 logger = logging.getLogger(__name__)
 
-# How long the person who makes a change waits for the channel layer, in seconds.
+# How long a request that changes access waits for the channel layer, in seconds.
 ANNOUNCE_SECONDS = 2.0
 
 
 def on_access_changed(sender: object, **change: Any) -> None:
-    """Receive the signal of accounts: apply the change on this node, and announce it to all others."""
+    """Apply a change of access on this node and announce it to the others; a receiver of `access_changed`."""
     event = {
         "type": access_changes.EVENT,
         **{name: change[name] for name in ("account_id", "cluster_pk", "public_key")},
     }
     node = running_node()
     if node is not None:
-        node.call(node.react, event)
+        node.call(node.handle_event, event)
     layer = get_channel_layer()
     if not isinstance(layer, InMemoryChannelLayer):
         try:
             async_to_sync(_announce)(layer, event)
         except Exception as error:
-            logger.error("A change of access could not be announced to other nodes; they learn of it late: %s", error)
+            logger.error("Cannot announce a change of access; other nodes notice it late: %s", error)
 
 
 def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
-    """Return how many connections of an account or of a key are open on all nodes."""
+    """Return how many connections of an account or an API key are open on all nodes."""
     user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
     node = running_node()
     if settings.REDIS_URLS and (node is None or node.counts.is_reachable):

@@ -1,4 +1,4 @@
-"""What admission knows of API keys in this process: asked of the database once, forgotten when accounts tells so."""
+"""A cache of API keys in this process: one query for each key, repeated when the key expires or its access changes."""
 
 import asyncio
 import logging
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 MAX_KEYS = 50_000
 MAX_UNKNOWN_KEYS = 10_000
-# How long a key is admitted by without asking again while the database is out of reach, in seconds.
+# How long an expired entry is trusted again after the database could not be reached, in seconds.
 OUTAGE_SECONDS = 2.0
-# How long the database is waited for, in seconds: where there is an older answer, and where there is none. One that
-# does not answer keeps nobody waiting any longer.
-OLDER_SECONDS = 0.5
+# How long a lookup waits for the database, in seconds: if there is an expired entry to fall back on, and if there is
+# none. Once the database has not answered for ANSWER_SECONDS, further lookups do not wait at all.
+EXPIRED_ANSWER_SECONDS = 0.5
 ANSWER_SECONDS = 3.0
-# How many keys may be asked for at once.
-MAX_QUESTIONS = 1_000
+# How many keys may be queried at the same time.
+MAX_QUERIES = 1_000
 
 
 def load_key(public_key: str) -> KeyAccess | None:
-    """Ask the database for a key, which counts as using it."""
+    """Return a key from the database and record that it is in use; None if it does not exist."""
     access = find_access(public_key)
     if access is not None and not access.revoked:
         touch(public_key)
@@ -38,11 +38,11 @@ def load_key(public_key: str) -> KeyAccess | None:
 
 class _Entry(NamedTuple):
     access: KeyAccess | None
-    good_until: float
+    expires_at: float
 
 
 class KeyCache:
-    """API keys by their public part. Loop thread only; the database is asked in a thread."""
+    """A cache of API keys by their public part. Loop thread only; queries run in a thread."""
 
     def __init__(
         self,
@@ -52,56 +52,56 @@ class KeyCache:
     ) -> None:
         """
         Args:
-            load: asks the database for a key; returns None if there is no such key.
-            max_age_seconds: how long an answer is good for when nobody tells of a change.
-            clock: tells the time, in seconds.
+            load: queries the database for a key; returns None if it does not exist.
+            max_age_seconds: how long an entry is valid unless a change is announced.
+            clock: returns the time, in seconds.
         """
         self._load = database_sync_to_async(load)
         self._max_age_seconds = max_age_seconds
         self._clock = clock
         self._known: OrderedDict[str, _Entry] = OrderedDict()
-        # Apart from the known ones, so that guessing does not push those out.
+        # Separate from the known keys, so that guesses cannot evict those.
         self._unknown: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, asyncio.Task[KeyAccess | None]] = {}
-        self._answered_at = 0.0  # when the database last did, or had nothing to answer
+        self._answered_at = 0.0  # when the database last answered, or last had no query to answer
         self.is_reachable = True
-        """Whether the database has answered the last question."""
-        # Grows with each change that was told of; what was read before it may be outdated.
+        """Whether the database has answered the last query."""
         self.version = 0
+        """Grows with each announced change; an answer that was read under an older version may be outdated."""
 
     async def find(self, public_key: str) -> KeyAccess | None:
-        """Return what is known of a key; None if there is no such key. A key known already costs no wait.
+        """Return the access that a key gives; None if the key does not exist. A cached key is returned without waiting.
 
-        If `version` has changed meanwhile, the answer may be outdated: ask again.
+        If `version` has changed in the meantime, the result may be outdated: ask again.
 
         Raises:
-            django.db.Error: the database is out of reach or does not answer, and the key was not known before.
+            django.db.Error: the database is unreachable or does not answer, and the key is not in the cache.
         """
         if not can_be_a_key(public_key):
-            return None  # and nothing to remember: it may be of any length
+            return None  # not cached either: it may be of any length
         entry = self._known.get(public_key) or self._unknown.get(public_key)
-        if entry is not None and entry.good_until > self._clock():
+        if entry is not None and entry.expires_at > self._clock():
             return entry.access
         if not self._loading:
             self._answered_at = self._clock()
         task = self._loading.get(public_key)
         if self._clock() - self._answered_at < ANSWER_SECONDS:
-            if task is None and len(self._loading) < MAX_QUESTIONS:
-                # One query, however many connections wait for it.
+            if task is None and len(self._loading) < MAX_QUERIES:
+                # Connections that ask for the same key share one query.
                 task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
-                task.add_done_callback(_look_at)
+                task.add_done_callback(_retrieve_exception)
             if task is not None:
-                await asyncio.wait([task], timeout=ANSWER_SECONDS if entry is None else OLDER_SECONDS)
+                await asyncio.wait([task], timeout=ANSWER_SECONDS if entry is None else EXPIRED_ANSWER_SECONDS)
         if task is not None and task.done():
             return task.result()
         if entry is not None:
             return entry.access
         error = OperationalError("it does not answer")
-        self._lost(error)
+        self._report_outage(error)
         raise error
 
     async def find_current(self, public_key: str) -> KeyAccess | None:
-        """The same, asked again until no change was told of meanwhile."""
+        """Return the same as `find`, but ask again until no change was announced in the meantime."""
         while True:
             version = self.version
             access = await self.find(public_key)
@@ -111,7 +111,7 @@ class KeyCache:
     def forget(
         self, *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
     ) -> None:
-        """Drop what is known of the keys of an account, of a cluster, or of one key."""
+        """Drop the cached keys of an account or a cluster, or a single key."""
         self.version += 1
         if public_key is not None:
             self._known.pop(public_key, None)
@@ -122,11 +122,11 @@ class KeyCache:
                 del self._known[key]
 
     def forget_all(self) -> None:
-        """Ask again for every key, since changes may have been missed. What is known still serves if nobody answers."""
+        """Expire all cached keys, because changes may have been missed. They still serve if the database is down."""
         self.version += 1
         self._unknown.clear()
         for key, entry in self._known.items():
-            self._known[key] = entry._replace(good_until=0)
+            self._known[key] = entry._replace(expires_at=0)
 
     async def _fetch(self, public_key: str) -> KeyAccess | None:
         version = self.version
@@ -136,28 +136,28 @@ class KeyCache:
                 logger.warning("The database answers again.")
                 self.is_reachable = True
             if version == self.version:
-                self._keep(public_key, access, self._max_age_seconds)
+                self._store(public_key, access, self._max_age_seconds)
             return access
         except DatabaseError as error:
-            self._lost(error)
+            self._report_outage(error)
             entry = self._known.get(public_key)
             if entry is None:
                 raise
-            self._keep(public_key, entry.access, OUTAGE_SECONDS)
+            self._store(public_key, entry.access, OUTAGE_SECONDS)
             return entry.access
         finally:
             self._answered_at = self._clock()
             del self._loading[public_key]
 
-    def _lost(self, error: DatabaseError) -> None:
+    def _report_outage(self, error: DatabaseError) -> None:
         if self.is_reachable:
             reason = str(error).partition("\n")[0]
-            logger.error("The database is out of reach (%s); only keys that were known before are admitted.", reason)
+            logger.error("The database is unreachable (%s); only cached API keys are accepted.", reason)
             self.is_reachable = False
 
-    def _keep(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:
+    def _store(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:
         entries, limit = (self._unknown, MAX_UNKNOWN_KEYS) if access is None else (self._known, MAX_KEYS)
-        # One at most of the two knows a key.
+        # A key is in at most one of the two.
         (self._known if access is None else self._unknown).pop(public_key, None)
         entries[public_key] = _Entry(access, self._clock() + seconds)
         entries.move_to_end(public_key)
@@ -165,7 +165,7 @@ class KeyCache:
             entries.popitem(last=False)
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
-    """Nobody may wait for it any longer, which is no reason to log what it has raised."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging an exception that nothing waits for any longer."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
-"""One server process: its connections, their rooms, and its place on the channel layer.
+"""A node: one server process with its connections, their rooms, and its part in the channel layer.
 
-The node alone changes hub and bus, in the right order on both. Everything here belongs to the loop thread; other
-threads may use `Node.call` only.
+Only the node changes the hub and the bus, and it changes both in the right order. Everything here belongs to the loop
+thread; other threads may only use `Node.call`.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class Node:
-    """What one process serves. Made by `current_node`."""
+    """A server process and everything that it serves. Created by `current_node`."""
 
     def __init__(self) -> None:
         self.id = uuid.uuid4().hex
@@ -57,7 +57,7 @@ class Node:
         self.hub = Hub(self.loop.call_soon, self.counters)
         self.keys = KeyCache(load_key, conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
-        self.bus = Bus(get_channel_layer(), self.id, self._deliver, self.react, on_round_trip)
+        self.bus = Bus(get_channel_layer(), self.id, self._deliver, self.handle_event, on_round_trip)
         self.counts: ConnectionCounts
         self.presence: Presence
         if settings.REDIS_URLS:
@@ -68,40 +68,41 @@ class Node:
             self.presence = Presence(self.id, conf().max_backlog_bytes)
         self.message_quotas = MessageQuotas(database_sync_to_async(record_messages))
         self.connections: set[Connection] = set()
-        self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._change)
+        self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self._shutdown = Shutdown(
             self.connections,
-            self._dismiss,
+            self._close_for_restart,
             [self.message_quotas.stop, self.presence.stop, self.counts.stop, self.bus.stop, self.lag.stop],
         )
 
     def start(self) -> None:
-        """Begin to listen to other nodes, and to the order to stop."""
+        """Start all parts of the node, and wait for the signal to stop."""
         self.lag.start()
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
         self.presence.start()
-        # What was loaded until now lives as long as the process. To look through it for garbage again and again would
-        # keep everybody waiting, 40 ms each time.
+        # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
+        # another 40 ms to look through it.
         gc.freeze()
-        scheduler.before = self.hub.flush
+        scheduler.on_turn = self.hub.flush
         signals.before_stop(self._shutdown.drain, self._shutdown.hurry)
 
     @property
     def redis_is_reachable(self) -> bool | None:
-        """Whether this node and others hear each other and count together, as far as it knows; None without Redis."""
+        """Whether this node reaches Redis, for messages and for connection counts; None without Redis."""
         return self.counts.is_reachable and self.bus.is_reachable if settings.REDIS_URLS else None
 
     @property
     def is_draining(self) -> bool:
-        """Whether the node is shutting down and accepts no further connections."""
+        """Whether the node is shutting down and rejects new connections."""
         return self._shutdown.has_begun
 
     def check_capacity(self) -> None:
-        """
+        """Check that this node can accept another connection.
+
         Raises:
-            Refusal: this node takes no further connection now.
+            Refusal: the node is shutting down or full.
         """
         if self.is_draining:
             raise Refusal(RESTARTING)
@@ -109,15 +110,15 @@ class Node:
             raise Refusal(OVER_CAPACITY)
 
     def open(self, admission: Admission, outlet: Outlet, network: str | None) -> Connection:
-        """Make a connection, which counts from now on until it leaves.
+        """Create a connection and count it until it leaves.
 
         Args:
-            admission: what it may do.
-            outlet: the way to the client.
-            network: where it comes from.
+            admission: what the connection may do.
+            outlet: sends messages to the client.
+            network: the network that the client connects from; None if it is unknown.
 
         Raises:
-            Refusal: the node or a quota has no room for it.
+            Refusal: the node is full, or a quota is used up.
         """
         self.check_capacity()
         place = self.counts.enter(admission.channel, connection_quotas(admission.access))
@@ -130,13 +131,13 @@ class Node:
         return connection
 
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
-        """Make a connection a member of its channel.
+        """Add a connection to its channel.
 
-        It hears every message that is sent after its client has heard that it is open, on whatever node.
+        The connection receives every message that is sent on any node after its client has seen it open.
 
         Args:
-            connection: not yet accepted.
-            accept: tells the client that it is open.
+            connection: a connection that is not accepted yet.
+            accept: accepts it, which completes the client's handshake.
         """
         admission = connection.admission
         await self.bus.join(admission.group)
@@ -144,7 +145,7 @@ class Node:
             self.counters.refusals[QUOTA_USED_UP.reason] += 1
             connection.ended = QUOTA_USED_UP
         await accept()
-        if connection.ended is not None:  # its access may have been withdrawn while it waited
+        if connection.ended is not None:  # its access may have been withdrawn in the meantime
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return
@@ -157,7 +158,7 @@ class Node:
                 self.end(connection, refusal.close)
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection. Harmless at any time, also if it never joined."""
+        """Remove a connection. It may have left already, or may never have joined."""
         if connection not in self.connections:
             return
         self.connections.remove(connection)
@@ -173,7 +174,7 @@ class Node:
         self.bus.leave(admission.group)
 
     def end(self, connection: Connection, close: Close) -> None:
-        """Close a connection from this side. It counts no longer, sends nothing and receives nothing any more."""
+        """Close a connection from the server's side. It no longer counts, and neither sends nor receives messages."""
         connection.ended = close
         if connection.room is not None:
             connection.flush()
@@ -181,12 +182,12 @@ class Node:
             connection.outlet.close(close)
 
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
-        """Send a client's message to its channel, here and on other nodes."""
+        """Send a client's message to its channel on all nodes."""
         self.hub.publish(room, message, sender)
         self.bus.publish(room.name, message)
 
     def publish_to(self, group: str, message: Message) -> None:
-        """Send a server's message to a channel, here and on other nodes."""
+        """Send a server's message to a channel on all nodes."""
         self.counters.published += 1
         room = self.hub.rooms.get(group)
         if room is not None:
@@ -194,19 +195,19 @@ class Node:
         self.bus.publish(group, message)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Run a function on the loop, soon. The only method for other threads."""
-        # The caller's context would bind what is awaited there to the caller's thread, which may end first.
+        """Schedule a function to run on the loop. The only method that other threads may call."""
+        # In the caller's context, database calls would be bound to the caller's thread, which may end first.
         self.loop.call_soon_threadsafe(function, *args, context=Context())
 
-    def _dismiss(self, connection: Connection) -> None:
-        """Ask a client to come back elsewhere. What it has sent before it hears of that is distributed still."""
+    def _close_for_restart(self, connection: Connection) -> None:
+        """Ask a client to reconnect elsewhere. Messages that it sends before it sees the close are still published."""
         if connection.ended is None:
             room = connection.room
             self.end(connection, RESTARTING)
             connection.room = room
 
-    def react(self, event: dict[str, Any]) -> None:
-        """Do what an event of another node, or of the bus itself, asks for."""
+    def handle_event(self, event: dict[str, Any]) -> None:
+        """Handle an event from another node or from the bus."""
         match event["type"]:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
@@ -216,12 +217,12 @@ class Node:
             case shared_presence.EVENT if isinstance(self.presence, RedisPresence):
                 self.presence.receive(event)
             case unknown:
-                logger.warning("Nothing here reacts to the event %r.", unknown)
+                logger.warning("Ignored an unknown event: %r", unknown)
 
-    def _change(self, connection: Connection, access: KeyAccess) -> None:
-        """Apply changed settings of a key to one of its connections."""
-        self.message_quotas.account(access)  # takes the account's quota over
-        connection.take_settings(access)
+    def _apply_settings(self, connection: Connection, access: KeyAccess) -> None:
+        """Apply the current settings of a key to one of its connections."""
+        self.message_quotas.account(access)  # updates the account's quota
+        connection.apply_settings(access)
 
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)
@@ -230,14 +231,14 @@ class Node:
 
 
 on_start: list[Callable[[Node], None]] = []
-"""Functions that are called with the node when it has started."""
+"""Functions to call with the node after it has started."""
 
 _node: Node | None = None
 
 
 def current_node() -> Node:
-    """The node of this process, started by the first call. Loop thread only."""
-    global _node  # noqa: PLW0603  (one a process)
+    """Return the node of this process; the first call creates and starts it. Loop thread only."""
+    global _node  # noqa: PLW0603  (one per process)
     if _node is None or _node.loop is not asyncio.get_running_loop():
         _node = Node()
         _node.start()
@@ -247,5 +248,5 @@ def current_node() -> Node:
 
 
 def running_node() -> Node | None:
-    """The node of this process if it serves any connections; for other threads, which may use `Node.call` alone."""
+    """Return the node of this process; None if it serves no connections. Other threads may only use `Node.call`."""
     return _node

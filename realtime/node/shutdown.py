@@ -1,6 +1,6 @@
-"""What a node does from SIGTERM or SIGINT until its process ends.
+"""Graceful shutdown of a node, from SIGTERM or SIGINT until the process ends.
 
-`server.signals` calls `drain` at the first signal and stops Daphne when it returns; a further signal calls `hurry`.
+`server.signals` calls `drain` at the first signal and stops Daphne when it returns; further signals call `hurry`.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from realtime.server import signals
 
 logger = logging.getLogger(__name__)
 
-# How many connections a stopping node closes in a second at least, so that few connections are closed quickly.
+# How many connections per second a stopping node closes at least, so that closing a few does not take long.
 DRAIN_RATE = 100
-# How long it then waits for clients to answer the close frame, in seconds.
+# How long the node then waits for clients to answer the close frame, in seconds.
 GOODBYE_SECONDS = 3.0
 
 
@@ -25,24 +25,24 @@ class Shutdown:
     def __init__(
         self,
         connections: Iterable[Connection],
-        dismiss: Callable[[Connection], None],
-        stops: Sequence[Callable[[], Awaitable[None]]],
+        close_for_restart: Callable[[Connection], None],
+        stop_parts: Sequence[Callable[[], Awaitable[None]]],
     ) -> None:
         """
         Args:
-            connections: the node's, which change while it runs.
-            dismiss: closes a connection with 1012.
-            stops: the parts of the node to stop afterwards, in order.
+            connections: the node's open connections; the collection changes while the node runs.
+            close_for_restart: closes a connection with 1012.
+            stop_parts: functions that stop the parts of the node; called afterwards, in order.
         """
         self._connections = connections
-        self._dismiss = dismiss
-        self._stops = stops
+        self._close_for_restart = close_for_restart
+        self._stop_parts = stop_parts
         self.has_begun = False
-        """Whether the node accepts no further connections."""
-        self._is_hurried = False
+        """Whether the shutdown has begun; the node then rejects new connections."""
+        self._is_hurrying = False
 
     async def drain(self) -> None:
-        """Stop listening, close all connections one after the other, and stop the parts of the node."""
+        """Stop listening, close all connections gradually, and stop the parts of the node."""
         loop = asyncio.get_running_loop()
         self.has_begun = True
         signals.stop_listening()
@@ -53,16 +53,16 @@ class Shutdown:
         begun = loop.time()
         for number, connection in enumerate(connections):
             due = begun + seconds * number / len(connections)
-            while loop.time() < due and not self._is_hurried:  # noqa: ASYNC110
+            while loop.time() < due and not self._is_hurrying:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-            self._dismiss(connection)
+            self._close_for_restart(connection)
         deadline = loop.time() + GOODBYE_SECONDS
         outlets = [connection.outlet for connection in connections]
         while loop.time() < deadline and not all(outlet.is_gone for outlet in outlets):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        for stop in self._stops:
+        for stop in self._stop_parts:
             await stop()
 
     def hurry(self) -> None:
-        """Close immediately what is still to be drained."""
-        self._is_hurried = True
+        """Close the remaining connections immediately."""
+        self._is_hurrying = True

@@ -153,7 +153,7 @@ async def test_nobody_waits_long_for_a_database_that_does_not_answer(
     cache: KeyCache, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(keys_module, "OLDER_SECONDS", 0.1)
+    monkeypatch.setattr(keys_module, "EXPIRED_ANSWER_SECONDS", 0.1)
     await cache.find(KEY)
     clock.now += 31
     database.may_answer.clear()
@@ -173,7 +173,7 @@ async def test_nobody_waits_long_for_a_database_that_does_not_answer(
 async def test_the_number_of_simultaneous_lookups_is_limited(
     cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "MAX_QUESTIONS", 10)
+    monkeypatch.setattr(keys_module, "MAX_QUERIES", 10)
     database.may_answer.clear()
     asking = [asyncio.create_task(cache.find(f"{number:060}")) for number in range(20)]
     done, _ = await asyncio.wait(asking, timeout=0.1)
