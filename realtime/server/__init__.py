@@ -1,4 +1,4 @@
-"""The insides of Daphne, Twisted and Autobahn, and how much of the process a client may take.
+"""Extensions of Daphne, Twisted and Autobahn, and limits on how much of the process a client may use.
 
-Only these modules know those libraries. Imports `fanout` and `protocols`; knows no node.
+Only these modules depend on internals of those libraries. They import `fanout` and `protocols` but not `node`.
 """

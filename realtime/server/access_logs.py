@@ -1,4 +1,4 @@
-"""Access logs of the servers, without query strings: API keys and JWTs are in them, and perhaps a secret."""
+"""Access logs without query strings, which contain API keys, JWTs, and perhaps secrets."""
 
 import logging
 from typing import Any
@@ -7,14 +7,14 @@ from daphne.server import Server
 
 
 def install() -> None:
-    """Have Daphne (`--access-log`, `-v 1`, `runserver`) and uvicorn write paths alone."""
+    """Make Daphne (`--access-log`, `-v 1`, `runserver`) and uvicorn log paths without query strings."""
     Server.log_action = _log_action
     for name in ("uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).addFilter(_drop_queries)
 
 
 def _log_action(server: Server, protocol: str, action: str, details: dict[str, Any]) -> None:
-    """As Daphne's own."""
+    """Log an action as Daphne does, but without the query string. Replaces `Server.log_action`."""
     if server.action_logger:
         server.action_logger(protocol, action, {**details, "path": _without_query(details["path"])})
 

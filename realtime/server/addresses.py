@@ -1,7 +1,7 @@
-"""Where clients come from, and how much one address may do in this process.
+"""Client addresses, and limits for each address in this process.
 
-All limits by address stand here: TCP connections, connections to channels, requests, and wrong secrets. The values of
-most are settings, see `conf.py`. Loop thread only.
+All limits by address are here: TCP connections, connections to channels, requests, and wrong secrets. Most of their
+values are settings, see `conf.py`. Loop thread only.
 """
 
 import logging
@@ -16,24 +16,24 @@ from realtime.conf import conf
 
 logger = logging.getLogger(__name__)
 
-# How many wrong secrets an address may send in a minute: for one key, and in all. A right secret is never refused,
-# whoever else has tried; its length (357 bits) keeps it from being guessed.
+# How many wrong secrets an address may send in a minute: for one key, and for all keys together. The correct secret is
+# always accepted, however many wrong ones were sent; with 357 bits, it cannot be guessed.
 MAX_GUESSES_AT_KEY = 10
 MAX_GUESSES_OF_ADDRESS = 100
 
 
 def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
-    """Return whose requests count together: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
+    """Return the network that a client's requests count for: an IPv4 address, or the /64 of an IPv6 address.
 
     Args:
-        scope: an ASGI connection's.
-        num_proxies: how many proxies of ours the client comes through. Its address stands as many entries from the end
-            of `X-Forwarded-For`; the client itself may have sent the entries before.
+        scope: the ASGI scope of the connection.
+        num_proxies: how many trusted proxies the client's requests pass. The client's address is that many entries
+            from the end of `X-Forwarded-For`; earlier entries may come from the client itself.
 
     Returns:
-        None if the address is not known, for example behind a Unix socket.
+        None if the address is unknown, for example on a Unix socket.
     """
-    # Some proxies extend the line, others add a line of their own.
+    # Some proxies extend the existing header line, others add a line.
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
     if lines and not num_proxies:
         _warn_of_proxy()
@@ -54,7 +54,7 @@ def _warn_of_proxy() -> None:
 class AddressLimits:
     """Counts what each address does, and decides whether it may do more.
 
-    An address that is not known (None) has no limits.
+    An unknown address (None) has no limits.
     """
 
     def __init__(self) -> None:
@@ -66,19 +66,19 @@ class AddressLimits:
         self._guesses_at_key = Attempts(lambda: MAX_GUESSES_AT_KEY)
 
     def open_tcp(self, peer: str) -> bool:
-        """Count a TCP connection that is not a WebSocket yet; return whether its peer may have one more.
+        """Count a TCP connection that is not yet a WebSocket; return whether its peer may have it.
 
-        Behind proxies of ours every connection comes from them, and they limit their own clients.
+        There is no limit behind trusted proxies: all connections come from them, and they limit their own clients.
         """
         self._tcp[peer] += 1
         return bool(conf().num_proxies) or self._tcp[peer] <= conf().max_http_per_address
 
     def close_tcp(self, peer: str) -> None:
-        """Stop counting a TCP connection, since it is closed or has become a WebSocket."""
-        _subtract(self._tcp, peer)
+        """Stop counting a TCP connection that is closed or has become a WebSocket."""
+        _decrement(self._tcp, peer)
 
     def may_connect(self, address: str | None) -> bool:
-        """Count an attempt to connect to a channel; return whether the address may."""
+        """Count an attempt to connect to a channel; return whether the address may connect."""
         if address is None:
             return True
         wait = self._connects.note(address)
@@ -92,24 +92,24 @@ class AddressLimits:
     def close(self, address: str | None) -> None:
         """Stop counting a connection to a channel."""
         if address is not None:
-            _subtract(self._connections, address)
+            _decrement(self._connections, address)
 
-    def request(self, address: str | None) -> int:
-        """Count a request to Django. Return how many seconds to wait; 0 if it may be answered."""
+    def count_request(self, address: str | None) -> int:
+        """Count a request to Django. Return how many seconds the client must wait; 0 if it is within the limit."""
         return 0 if address is None else self._requests.note(address)
 
-    def guess(self, address: str | None, key: str | None) -> int:
-        """Count a wrong secret. Return how many seconds to wait; 0 if there were few.
+    def count_wrong_secret(self, address: str | None, key: str | None) -> int:
+        """Count a wrong secret. Return how many seconds the client must wait; 0 if it is within the limits.
 
         Args:
-            address: the address that sent it.
-            key: the public key it was sent with; None if no key can look like that.
+            address: the address that sent the secret.
+            key: the public key that was sent with it; None if the value cannot be a key.
         """
         wait = self._guesses.note(address)
         return wait if key is None else max(wait, self._guesses_at_key.note((address, key)))
 
 
-def _subtract(counter: Counter[str], name: str) -> None:
+def _decrement(counter: Counter[str], name: str) -> None:
     counter[name] -= 1
     if not counter[name]:
         del counter[name]

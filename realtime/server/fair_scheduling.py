@@ -1,11 +1,12 @@
-"""Slices of the loop's time, so that who sends as fast as possible keeps nobody else waiting. Loop thread only.
+"""Fair scheduling: a connection that floods the server cannot starve the others. Loop thread only.
 
-What a connection has sent beyond its slice waits for a later turn of the loop, and TCP for it: so a flood is slowed
-down, and loses nothing. Slices belong to a *party*: a tenant whose clients send, or an address that sends requests.
-Those that wait are served one party after the other.
+Each connection may process what it has received for a short slice of time. The rest waits for a later iteration of the
+event loop, and the connection is not read meanwhile, so TCP slows the sender down and nothing is lost. Slices are
+shared among the connections of a *party*: a tenant whose clients send, or an address that sends HTTP requests. Waiting
+connections are served one party after the other.
 
-To stop in the middle and to change to another connection costs time too. While one party alone sends, slices are large;
-as soon as several do, they are small.
+Switching between connections costs time too. Slices are therefore large while a single party sends, and small as soon
+as several do.
 """
 
 import asyncio
@@ -21,24 +22,24 @@ from realtime.base.fair_queue import FairQueue
 
 logger = logging.getLogger(__name__)
 
-# For how long slices stay small after one party has sent and then another, in seconds.
+# How long slices stay small after the sending party has changed, in seconds.
 SHARED_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """How much time there is in one turn of the loop, in seconds."""
+    """How long connections may process what they have received in one iteration of the event loop, in seconds."""
 
-    of_connection: float
-    """For what one connection has sent."""
-    of_party: float
-    """For all connections of a party that do not wait."""
-    of_waiting: float
-    """For all that wait together."""
+    per_connection: float
+    """For one connection."""
+    per_party: float
+    """For all connections of a party that are not waiting."""
+    for_waiting: float
+    """For all waiting connections together."""
 
 
-LARGE = Slices(of_connection=0.0002, of_party=math.inf, of_waiting=0.0005)
-SMALL = Slices(of_connection=0.00005, of_party=0.0001, of_waiting=0.0001)
+LARGE = Slices(per_connection=0.0002, per_party=math.inf, for_waiting=0.0005)
+SMALL = Slices(per_connection=0.00005, per_party=0.0001, for_waiting=0.0001)
 
 
 def nothing() -> None:
@@ -46,84 +47,78 @@ def nothing() -> None:
 
 
 class SlicedConnection(ABC):
-    """A connection that takes what has come in as many pieces as it has to."""
+    """A connection that can process received data in several steps."""
 
     party: Hashable = None
-    """Whose slice it takes."""
-    untaken = b""
-    """What was read and is not all taken yet."""
+    """The party whose slice it uses."""
+    unconsumed = b""
+    """Received data that is not completely processed; empty if none is."""
     position = 0
-    """How much of that is taken."""
+    """How many bytes of `unconsumed` are processed."""
     cost = 1
-    """How many times the time of taking it all costs: more than 1 where the most is done later."""
+    """What processing costs in all, as a multiple of the time of `consume`; above 1 if most work is done later."""
     flush: Callable[[], None] = staticmethod(nothing)
-    """Delivers what was taken."""
+    """Delivers the messages that were consumed."""
     transport: Any
 
     @abstractmethod
-    def take(self, data: bytes, position: int, until: float) -> int:
-        """Take what has come, or as much as there is time for, but some of it.
+    def consume(self, data: bytes, position: int, until: float) -> int:
+        """Process received data until it is all processed or the time is up; always process some of it.
 
         Args:
-            data: what has come.
-            position: how much of it is taken already; not all.
-            until: when to stop, by `time.perf_counter()`.
+            data: the received data.
+            position: how many bytes are processed already; fewer than all.
+            until: when to stop, as a value of `time.perf_counter()`.
 
         Returns:
-            How much of it is taken now.
+            The new position.
         """
 
 
 class Scheduler:
-    """Who sends, and who waits for a slice."""
+    """Gives connections their slices and queues those that have used theirs up."""
 
     def __init__(self) -> None:
-        self.before: Callable[[], None] = nothing
-        """What is due before those who wait get their slices."""
-        self.latest: Hashable = None
-        """The party that has sent last."""
+        self.on_turn: Callable[[], None] = nothing
+        """Called in each iteration of the event loop before waiting connections get their slices."""
         self.slices = LARGE
-        """How large they are now."""
+        """The current size of slices."""
+        self._latest_party: Hashable = None
         self._small_until = 0.0
-        self._spent: dict[Hashable, float] = {}  # in this turn of the loop
+        self._spent: dict[Hashable, float] = {}  # seconds used in this iteration of the loop
         self._waiting: FairQueue[SlicedConnection] = FairQueue()
         self._is_scheduled = False
-        self._left = 0.0  # for those who wait, in this turn of the loop
+        self._left_for_waiting = 0.0  # seconds left in this iteration of the loop
 
-    def receive(self, taker: SlicedConnection, data: bytes) -> None:
-        """Have a connection take what has come, as far as there is time, and keep the rest for a later turn.
-
-        Args:
-            taker: the connection.
-            data: what has come.
-        """
-        if taker.untaken:
-            # It is not read any more, but TLS may have several records of what was read before.
-            taker.untaken += data
-            taker.transport.pauseProducing()
+    def receive(self, connection: SlicedConnection, data: bytes) -> None:
+        """Let a connection process received data for its slice, and queue the rest for a later loop iteration."""
+        if connection.unconsumed:
+            # Reading has stopped, but TLS may still deliver several records of what was read before.
+            connection.unconsumed += data
+            connection.transport.pauseProducing()
             return
-        party = taker.party
-        if party != self.latest:
-            self._meet(party)
-        begun = time.perf_counter()
-        if self.slices is LARGE:  # nobody else to keep accounts for
-            taken = taker.take(data, 0, begun + LARGE.of_connection)
+        party = connection.party
+        if party != self._latest_party:
+            self._change_party(party)
+        started_at = time.perf_counter()
+        if self.slices is LARGE:  # no other party is sending, so there is nothing to charge
+            position = connection.consume(data, 0, started_at + LARGE.per_connection)
         else:
-            left = min(SMALL.of_connection, SMALL.of_party - self._spent.get(party, 0))
-            taken = taker.take(data, 0, begun + left) if left > 0 else 0
-            self._charge(taker, begun)
-        if taken < len(data):
-            taker.untaken, taker.position = data, taken
-            taker.transport.pauseProducing()
-            self.wait(taker)
+            left = min(SMALL.per_connection, SMALL.per_party - self._spent.get(party, 0))
+            position = connection.consume(data, 0, started_at + left) if left > 0 else 0
+            self._charge(connection, started_at)
+        if position < len(data):
+            connection.unconsumed, connection.position = data, position
+            connection.transport.pauseProducing()
+            self.enqueue(connection)
 
-    def wait(self, taker: SlicedConnection) -> None:
-        """Have a connection take what it has not taken yet, from the next turn of the loop on."""
-        self._waiting.append(taker.party, taker)
+    def enqueue(self, connection: SlicedConnection) -> None:
+        """Queue a connection to process its unconsumed data, from the next loop iteration on."""
+        self._waiting.append(connection.party, connection)
         self._schedule()
 
-    def _meet(self, party: Hashable) -> None:
-        self.latest = party
+    def _change_party(self, party: Hashable) -> None:
+        self._latest_party = party
         self.slices = SMALL
         self._small_until = time.perf_counter() + SHARED_SECONDS
 
@@ -133,58 +128,60 @@ class Scheduler:
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
-        """Begin a turn of the loop: deliver what others have sent in the last, and serve those who wait."""
+        """Start a loop iteration: deliver what other connections sent in the last one, then serve waiting ones."""
         self._is_scheduled = False
         self._spent.clear()
         if time.perf_counter() > self._small_until:
             self.slices = LARGE
-        self._left = self.slices.of_waiting
-        self.before()
-        while self._waiting and self._left > 0:
+        self._left_for_waiting = self.slices.for_waiting
+        self.on_turn()
+        while self._waiting and self._left_for_waiting > 0:
             self._serve(self._waiting.popleft())
         if self._waiting:
             self._schedule()
 
-    def _serve(self, taker: SlicedConnection) -> None:
-        begun = time.perf_counter()
+    def _serve(self, connection: SlicedConnection) -> None:
+        started_at = time.perf_counter()
         try:
-            taker.position = taker.take(taker.untaken, taker.position, begun + self.slices.of_connection)
-            taker.flush()  # what it takes to deliver is part of the slice
+            connection.position = connection.consume(
+                connection.unconsumed, connection.position, started_at + self.slices.per_connection
+            )
+            connection.flush()  # delivering is part of the slice
         except Exception:
-            # As Twisted does where data arrives: a fault ends one connection and no other.
-            logger.exception("A connection is given up.")
-            taker.untaken = b""
-            taker.transport.abortConnection()
+            # Twisted does the same when data arrives: a failure ends only its own connection.
+            logger.exception("Closing a connection after an unexpected error.")
+            connection.unconsumed = b""
+            connection.transport.abortConnection()
             return
-        self._charge(taker, begun)
-        if taker.position < len(taker.untaken):
-            self.wait(taker)
+        self._charge(connection, started_at)
+        if connection.position < len(connection.unconsumed):
+            self.enqueue(connection)
         else:
-            taker.untaken, taker.position = b"", 0
-            taker.transport.resumeProducing()
+            connection.unconsumed, connection.position = b"", 0
+            connection.transport.resumeProducing()
 
-    def _charge(self, taker: SlicedConnection, begun: float) -> None:
-        """Count the time since then as spent, until the next turn of the loop."""
-        seconds = (time.perf_counter() - begun) * taker.cost
-        self._left -= seconds
-        self._spent[taker.party] = self._spent.get(taker.party, 0) + seconds
+    def _charge(self, connection: SlicedConnection, started_at: float) -> None:
+        """Charge the time since `started_at` to the connection's party for this loop iteration."""
+        seconds = (time.perf_counter() - started_at) * connection.cost
+        self._left_for_waiting -= seconds
+        self._spent[connection.party] = self._spent.get(connection.party, 0) + seconds
         self._schedule()
 
 
 class RequestTurns:
-    """Lets so many requests through in each turn of the loop, one of each account after the other. Loop thread only.
+    """Limits how many requests run in each iteration of the event loop, and lets accounts take turns. Loop thread only.
 
-    Who has to wait sends nothing more by that connection meanwhile, so that a flood is slowed down and not refused.
+    A client that waits for its turn sends nothing more on that connection, so a flood is slowed down, not rejected.
     """
 
-    def __init__(self, requests_a_turn: int) -> None:
-        self._requests_a_turn = self._left = requests_a_turn
+    def __init__(self, requests_per_turn: int) -> None:
+        self._requests_per_turn = self._left = requests_per_turn
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def wait(self, account_id: int) -> None:
-        """Return when a request of an account may be done."""
-        if self._left == self._requests_a_turn:
-            asyncio.get_running_loop().call_soon(self._begin)
+        """Wait until a request of an account may run."""
+        if self._left == self._requests_per_turn:
+            asyncio.get_running_loop().call_soon(self._start_turn)
         if self._left:
             self._left -= 1
             return
@@ -192,16 +189,16 @@ class RequestTurns:
         self._waiting.append(account_id, turn)
         await turn
 
-    def _begin(self) -> None:
-        """Begin a turn of the loop, first with those who wait."""
-        self._left = self._requests_a_turn
+    def _start_turn(self) -> None:
+        """Start a loop iteration; waiting requests go first."""
+        self._left = self._requests_per_turn
         while self._left and self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # else its client has gone
+            if not turn.done():  # otherwise its client has disconnected
                 turn.set_result(None)
                 self._left -= 1
-        if self._left < self._requests_a_turn:
-            asyncio.get_running_loop().call_soon(self._begin)
+        if self._left < self._requests_per_turn:
+            asyncio.get_running_loop().call_soon(self._start_turn)
 
 
 scheduler = Scheduler()

@@ -22,60 +22,61 @@ from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 
 SWEEP_SECONDS = 1.0
-# How long who was refused may take to read the answer, in seconds; what they send meanwhile is dropped.
-REFUSED_SECONDS = 5.0
-# From what size on a body waits on disk (Twisted's constant), and how many of these may come in at once.
+# How long a rejected client may take to read the response, in seconds; what it still sends is discarded.
+REJECTED_SECONDS = 5.0
+# Larger bodies are stored on disk (Twisted's constant).
 LARGE_BODY_BYTES = 100_000
+# How many large bodies may be received at the same time.
 MAX_LARGE_BODIES = 64
 
 TOO_LARGE = "The request is larger than {} bytes; send less at a time."
-BUSY = "The server takes in as many large requests as it can; try again."
+BUSY = "The server is receiving too many large requests; try again."
 
 
 class HttpConnections:
     """The connections of this process that are not WebSockets. Loop thread only."""
 
     def __init__(self) -> None:
-        # Those with a request that is not complete, and by when it must be.
-        self._due: dict[BoundedHTTPChannel, float] = {}
-        self._large: set[BoundedHTTPChannel] = set()
+        # Connections with an incomplete request, and when it must be complete.
+        self._deadlines: dict[BoundedHTTPChannel, float] = {}
+        self._large_bodies: set[BoundedHTTPChannel] = set()
         self._is_sweeping = False
 
-    def take(self, channel: "BoundedHTTPChannel") -> bool:
-        """Count a new connection; return whether its peer may have one more."""
+    def open(self, channel: "BoundedHTTPChannel") -> bool:
+        """Count a new connection and expect a request on it; return whether its address may open another connection."""
         if channel.peer is not None and not address_limits.open_tcp(channel.peer):
             return False
-        self.expect(channel, conf().request_head_seconds)
+        self.set_deadline(channel, conf().request_head_seconds)
         return True
 
-    def forget(self, channel: "BoundedHTTPChannel") -> None:
-        """A connection is gone, or is a socket now."""
-        self.settle(channel)
+    def close(self, channel: "BoundedHTTPChannel") -> None:
+        """Stop counting a connection that is closed or has become a WebSocket."""
+        self.finish_request(channel)
         peer, channel.peer = channel.peer, None
         if peer is not None:
             address_limits.close_tcp(peer)
 
-    def expect(self, channel: "BoundedHTTPChannel", seconds: float) -> None:
-        """A request must go on within so many seconds."""
-        self._due[channel] = time.monotonic() + seconds
+    def set_deadline(self, channel: "BoundedHTTPChannel", seconds: float) -> None:
+        """Close the connection unless its request makes progress within so many seconds."""
+        self._deadlines[channel] = time.monotonic() + seconds
         if not self._is_sweeping:
             self._is_sweeping = True
             self._sweep_later()
 
-    def expects(self, channel: "BoundedHTTPChannel") -> bool:
-        """Whether a request is not complete."""
-        return channel in self._due
+    def is_receiving(self, channel: "BoundedHTTPChannel") -> bool:
+        """Return whether a connection has an incomplete request."""
+        return channel in self._deadlines
 
-    def settle(self, channel: "BoundedHTTPChannel") -> None:
-        """A request is complete, or will never be."""
-        self._due.pop(channel, None)
-        self._large.discard(channel)
+    def finish_request(self, channel: "BoundedHTTPChannel") -> None:
+        """Cancel the deadline of a request that is complete or never will be."""
+        self._deadlines.pop(channel, None)
+        self._large_bodies.discard(channel)
 
-    def take_large(self, channel: "BoundedHTTPChannel") -> bool:
-        """Whether one more large body may come in."""
-        if len(self._large) >= MAX_LARGE_BODIES:
+    def admit_large_body(self, channel: "BoundedHTTPChannel") -> bool:
+        """Count a request with a large body if there is room for another; return whether there is."""
+        if len(self._large_bodies) >= MAX_LARGE_BODIES:
             return False
-        self._large.add(channel)
+        self._large_bodies.add(channel)
         return True
 
     def _sweep_later(self) -> None:
@@ -83,10 +84,10 @@ class HttpConnections:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for channel in [channel for channel, due in self._due.items() if due < now]:
-            self.settle(channel)
+        for channel in [channel for channel, deadline in self._deadlines.items() if deadline < now]:
+            self.finish_request(channel)
             channel.transport.abortConnection()
-        self._is_sweeping = bool(self._due)
+        self._is_sweeping = bool(self._deadlines)
         if self._is_sweeping:
             self._sweep_later()
 
@@ -95,89 +96,92 @@ _HTTPChannel: Any = http.HTTPChannel  # without types
 
 
 class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
-    """Twisted's HTTP connection, within bounds."""
+    """Twisted's HTTP connection with limits."""
 
     peer: str | None = None
-    """Where it comes from, while it is counted there."""
-    is_refused = False
-    cost = 4  # to take it is to parse a request; to answer it, later, takes three times as long
+    """The address that the connection counts for; None once it is not counted."""
+    is_rejected = False
+    cost = 4  # `consume` parses a request; answering it later takes three times as long
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.peer = self.party = getattr(self.transport.getPeer(), "host", None)
-        if not http_connections.take(self):
+        if not http_connections.open(self):
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        if self.is_refused:
+        if self.is_rejected:
             return
         if self._handlingRequest:
-            super().dataReceived(data)  # keeps it until the answer is sent, and is read no more if that is much
+            super().dataReceived(data)  # buffers it until the response is sent, and stops reading if it is too much
             return
-        if not http_connections.expects(self):
-            http_connections.expect(self, conf().request_head_seconds)
+        if not http_connections.is_receiving(self):
+            http_connections.set_deadline(self, conf().request_head_seconds)
         scheduler.receive(self, data)
 
-    def take(self, data: bytes, position: int, until: float) -> int:
+    def consume(self, data: bytes, position: int, until: float) -> int:
         super().dataReceived(data)
         return len(data)
 
     def headerReceived(self, line: bytes) -> bool:
         try:
             return bool(super().headerReceived(line))
-        except ValueError:  # of a Content-Length that has more digits than Python reads
+        except ValueError:  # the Content-Length has more digits than Python converts
             self._respondToBadRequestAndDisconnect()
             return False
 
     def allHeadersReceived(self) -> None:
         limit = conf().max_request_bytes
         if self.length is not None and self.length > limit:
-            self.refuse(413, b"Content Too Large", TOO_LARGE.format(limit))
-        elif (self.length is None or self.length > LARGE_BODY_BYTES) and not http_connections.take_large(self):
-            self.refuse(503, b"Service Unavailable", BUSY)
+            self.reject(413, b"Content Too Large", TOO_LARGE.format(limit))
+        elif (self.length is None or self.length > LARGE_BODY_BYTES) and not http_connections.admit_large_body(self):
+            self.reject(503, b"Service Unavailable", BUSY)
         else:
-            http_connections.expect(self, conf().request_seconds)
+            http_connections.set_deadline(self, conf().request_seconds)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        http_connections.settle(self)
-        if not self.is_refused:
+        http_connections.finish_request(self)
+        if not self.is_rejected:
             super().allContentReceived()
 
     def connectionLost(self, reason: Any) -> None:
-        http_connections.forget(self)
-        self.untaken = b""
+        http_connections.close(self)
+        self.unconsumed = b""
         super().connectionLost(reason)
 
-    def refuse(self, status: int, phrase: bytes, sentence: str) -> None:
-        """Answer a request before it is complete, and end the connection: later, or the answer could be lost."""
-        if self.is_refused:
+    def reject(self, status: int, phrase: bytes, sentence: str) -> None:
+        """Answer an incomplete request with an error, and close the connection later.
+
+        Closing it immediately could lose the response.
+        """
+        if self.is_rejected:
             return
-        self.is_refused = True
+        self.is_rejected = True
         body = compact_json({"error": sentence}).encode()
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         self.transport.write(head % (status, phrase, len(body)) + body)
-        http_connections.expect(self, REFUSED_SECONDS)
+        http_connections.set_deadline(self, REJECTED_SECONDS)
 
 
 class BoundedRequest(WebRequest):  # type: ignore[misc]
-    """Daphne's request, whose body has a size also if it does not say so."""
+    """Daphne's request, with a limit for bodies that do not announce their size."""
 
     def process(self) -> Any:
-        # Daphne would believe anybody, and applications would send people there.
+        # Daphne would trust this header from any client, and applications would build links with it.
         self.requestHeaders.removeHeader(b"daphne-root-path")
         transport, channel = self.transport, self.channel
         processed = super().process()
-        if self.transport is None and self.channel is not None:  # Daphne has made a socket of the connection
-            http_connections.forget(channel)
-            # Twisted would keep what came with the handshake for a next request.
+        if self.transport is None and self.channel is not None:  # Daphne has turned the connection into a WebSocket
+            http_connections.close(channel)
+            # Twisted would keep data that came with the handshake for the next request.
             protocol = transport.wrappedProtocol if isinstance(transport, ProtocolWrapper) else transport.protocol
             channel.rawDataReceived = protocol.dataReceived
         return processed
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content.tell() + len(data) > conf().max_request_bytes:
-            self.channel.refuse(413, b"Content Too Large", TOO_LARGE.format(conf().max_request_bytes))
+            self.channel.reject(413, b"Content Too Large", TOO_LARGE.format(conf().max_request_bytes))
         else:
             super().handleContentChunk(data)
 
@@ -186,9 +190,9 @@ http_connections = HttpConnections()
 
 
 def install() -> None:
-    """Have Daphne use these connections and requests."""
+    """Make Daphne use these connections and requests."""
     HTTPFactory.protocol = _new_protocol
-    # Twisted would parse forms, which applications do by themselves: a fifth of the time of a small POST.
+    # Twisted would parse forms, which applications do themselves; it takes a fifth of the time of a small POST.
     http_protocol.WebRequest = partial(BoundedRequest, parsePOSTFormSubmission=False)
 
 

@@ -1,6 +1,6 @@
-"""The insides of Daphne, Twisted and Autobahn that this service relies on.
+"""The internals of Daphne, Twisted and Autobahn that this service relies on.
 
-With versions of these libraries that lack them, one warning says so, and everything goes through ASGI instead.
+If the installed versions lack any of them, the service logs one warning and uses plain ASGI instead.
 """
 
 import asyncio
@@ -24,43 +24,43 @@ from realtime.server.websocket import ServerProtocol
 logger = logging.getLogger(__name__)
 
 
-def missing_insides() -> list[str]:
-    """What this module relies on and the installed libraries do not have; empty if all is well."""
+def missing_internals() -> list[str]:
+    """Return the internals that the installed libraries lack; empty if they have all of them."""
     transport = tcp.Server.__new__(tcp.Server)
     abstract.FileDescriptor.__init__(transport)
     expectations = {
         "daphne: WebSocketFactory.protocol": getattr(WebSocketFactory, "protocol", None) is WebSocketProtocol,
-        "daphne: WebSocketProtocol.onConnect(request)": _takes(WebSocketProtocol, "onConnect", "request"),
-        "autobahn: sendCloseFrame(code)": _takes(WebSocketProtocol, "sendCloseFrame", "code"),
-        "autobahn: _fail_connection(code, reason)": _takes(WebSocketProtocol, "_fail_connection", "code", "reason"),
-        "autobahn: _closeConnection(abort)": _takes(WebSocketProtocol, "_closeConnection", "abort"),
+        "daphne: WebSocketProtocol.onConnect(request)": _accepts(WebSocketProtocol, "onConnect", "request"),
+        "autobahn: sendCloseFrame(code)": _accepts(WebSocketProtocol, "sendCloseFrame", "code"),
+        "autobahn: _fail_connection(code, reason)": _accepts(WebSocketProtocol, "_fail_connection", "code", "reason"),
+        "autobahn: _closeConnection(abort)": _accepts(WebSocketProtocol, "_closeConnection", "abort"),
         "autobahn: CONFIG_ATTRS": {
             *("failByDrop", "maxMessagePayloadSize", "maxFramePayloadSize", "autoPingTimeout", "closeHandshakeTimeout")
         }
         <= set(getattr(WebSocketProtocol, "CONFIG_ATTRS", ())),
-        "autobahn: _connectionMade()": _takes(WebSocketProtocol, "_connectionMade", "self"),
-        "autobahn: _connectionLost(reason)": _takes(WebSocketProtocol, "_connectionLost", "reason"),
-        "autobahn: _dataReceived(data)": _takes(WebSocketProtocol, "_dataReceived", "data"),
-        "daphne: WebRequest(parsePOSTFormSubmission), as Twisted has it": _takes(
+        "autobahn: _connectionMade()": _accepts(WebSocketProtocol, "_connectionMade", "self"),
+        "autobahn: _connectionLost(reason)": _accepts(WebSocketProtocol, "_connectionLost", "reason"),
+        "autobahn: _dataReceived(data)": _accepts(WebSocketProtocol, "_dataReceived", "data"),
+        "daphne: WebRequest(parsePOSTFormSubmission), inherited from Twisted": _accepts(
             http.Request, "__init__", "parsePOSTFormSubmission"
         ),
-        "twisted: HTTPFactory.protocol, which makes a connection's HTTPChannel": (
+        "twisted: HTTPFactory.protocol, which creates a connection's HTTPChannel": (
             http.HTTPFactory.protocol is http._genericHTTPChannelProtocolFactory
         ),
-        "twisted: HTTPChannel.allHeadersReceived() and its like": all(
-            _takes(http.HTTPChannel, method, "self")
+        "twisted: HTTPChannel.allHeadersReceived() and similar methods": all(
+            _accepts(http.HTTPChannel, method, "self")
             for method in ("connectionMade", "allHeadersReceived", "allContentReceived", "loseConnection")
         ),
-        "twisted: HTTPChannel.rawDataReceived(data)": _takes(http.HTTPChannel, "rawDataReceived", "data"),
-        "twisted: HTTPChannel.headerReceived(line)": _takes(http.HTTPChannel, "headerReceived", "line"),
-        "twisted: HTTPChannel._respondToBadRequestAndDisconnect()": _takes(
+        "twisted: HTTPChannel.rawDataReceived(data)": _accepts(http.HTTPChannel, "rawDataReceived", "data"),
+        "twisted: HTTPChannel.headerReceived(line)": _accepts(http.HTTPChannel, "headerReceived", "line"),
+        "twisted: HTTPChannel._respondToBadRequestAndDisconnect()": _accepts(
             http.HTTPChannel, "_respondToBadRequestAndDisconnect", "self"
         ),
-        "twisted: Request.handleContentChunk(data)": _takes(http.Request, "handleContentChunk", "data"),
-        "daphne: HTTPFactory makes WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
-        "daphne: Server.protocol_disconnected(protocol)": _takes(Server, "protocol_disconnected", "protocol"),
-        "twisted: HTTPFactory.log(request)": _takes(HTTPFactory, "log", "request"),
-        "daphne: onMessage(payload, isBinary)": _takes(WebSocketProtocol, "onMessage", "payload", "isBinary"),
+        "twisted: Request.handleContentChunk(data)": _accepts(http.Request, "handleContentChunk", "data"),
+        "daphne: HTTPFactory creates WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
+        "daphne: Server.protocol_disconnected(protocol)": _accepts(Server, "protocol_disconnected", "protocol"),
+        "twisted: HTTPFactory.log(request)": _accepts(HTTPFactory, "log", "request"),
+        "daphne: onMessage(payload, isBinary)": _accepts(WebSocketProtocol, "onMessage", "payload", "isBinary"),
         "twisted: the write buffer of a transport": (
             transport.dataBuffer == b""
             and transport.offset == 0
@@ -71,19 +71,19 @@ def missing_insides() -> list[str]:
     return [name for name, holds in expectations.items() if not holds]
 
 
-def _takes(cls: type, method: str, *parameters: str) -> bool:
+def _accepts(cls: type, method: str, *parameters: str) -> bool:
     function = getattr(cls, method, None)
     return function is not None and set(parameters) <= set(inspect.signature(function).parameters)
 
 
 def install() -> bool:
-    """Have Daphne use this project's connections. Return whether it does; if not, one warning says why."""
-    if missing := missing_insides():
-        logger.warning("Unknown versions of the server's libraries; using ASGI alone. Missing: %s", "; ".join(missing))
+    """Make Daphne use this project's connections. Return whether it does; if not, log a warning that says why."""
+    if missing := missing_internals():
+        logger.warning("Unknown versions of the server's libraries; using plain ASGI. Missing: %s", "; ".join(missing))
         return False
     ServerProtocol.maxMessagePayloadSize = ServerProtocol.maxFramePayloadSize = conf().max_message_bytes
     WebSocketFactory.protocol = ServerProtocol
-    # Twisted would format a line a request for a log that nobody opened (Daphne has its own).
+    # Twisted would format a line for each request, although no log file is open (Daphne has its own log).
     HTTPFactory.log = _log_nothing
     Server.protocol_disconnected = _disconnected
     http_connections.install()
@@ -96,10 +96,10 @@ def when_running(function: Callable[[], object]) -> None:
 
 
 def _disconnected(server: Any, protocol: object) -> None:
-    """Do as Daphne does, and forget a request when it is done.
+    """Record a disconnect as Daphne does, and forget the connection as soon as its application has finished.
 
-    Daphne keeps them until it looks through all once a second. Of thousands, that and Python's search for garbage among
-    them kept everybody waiting for 40 ms.
+    Daphne keeps it until it looks through all connections, once a second. With thousands of them, that and the garbage
+    collection of their objects blocked the loop for 40 ms.
     """
     details = server.connections[protocol]
     details.setdefault("disconnected", time.time())
@@ -109,7 +109,7 @@ def _disconnected(server: Any, protocol: object) -> None:
 
 
 def _forget(server: Any, protocol: object, application: "asyncio.Future[None]") -> None:
-    if not application.cancelled() and application.exception() is None:  # else Daphne tells of it
+    if not application.cancelled() and application.exception() is None:  # otherwise Daphne reports it
         server.connections.pop(protocol, None)
 
 

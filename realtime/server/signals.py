@@ -1,4 +1,4 @@
-"""How daphne is told to stop: by signals, which wait until the node has drained."""
+"""Stop signals: Daphne stops only after the node has drained its connections."""
 
 import asyncio
 import select
@@ -13,15 +13,15 @@ from twisted.internet import reactor, tcp
 
 
 def before_stop(drain: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[[], None]) -> None:
-    """Have SIGINT and SIGTERM wait for `drain` before they stop Daphne, which would cancel all applications at once.
+    """Make SIGINT and SIGTERM wait for `drain` before they stop Daphne, which cancels all applications immediately.
 
     Args:
-        drain: called at the first signal.
-        hurry: called at each further one, but not within a second: some supervisors send the first one twice.
+        drain: called on the first signal.
+        hurry: called on each further signal, except in the first second: some supervisors send the first one twice.
     """
     twisted_reactor: Any = reactor
     if not twisted_reactor.running or threading.current_thread() is not threading.main_thread():
-        return  # another server, or one without signals
+        return  # another server, or Daphne without signal handlers
     loop = asyncio.get_running_loop()
     draining: asyncio.Task[None] | None = None
     hurry_from = 0.0
@@ -32,7 +32,7 @@ def before_stop(drain: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[
         finally:
             stop()
 
-    def hear(stop: Callable[[], object]) -> None:
+    def handle_signal(stop: Callable[[], object]) -> None:
         nonlocal draining, hurry_from
         if draining is None:
             draining, hurry_from = loop.create_task(drain_and_stop(stop)), time.monotonic() + 1
@@ -43,16 +43,18 @@ def before_stop(drain: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[
         handler = signal.getsignal(number)
         if callable(handler):
             stop = partial(handler, number, None)
-            signal.signal(number, partial(_pass_to, loop, hear, stop))
+            signal.signal(number, partial(_call_on_loop, loop, handle_signal, stop))
 
 
-def _pass_to(loop: asyncio.AbstractEventLoop, hear: Callable[..., None], stop: Callable[[], object], *_: Any) -> None:
-    """Be a signal handler: it may run between any two instructions."""
-    loop.call_soon_threadsafe(hear, stop)
+def _call_on_loop(
+    loop: asyncio.AbstractEventLoop, handle_signal: Callable[..., None], stop: Callable[[], object], *_: Any
+) -> None:
+    """Handle a signal on the loop, because a signal handler may run between any two instructions."""
+    loop.call_soon_threadsafe(handle_signal, stop)
 
 
 def stop_listening() -> None:
-    """Accept who waits to be accepted, and nobody after them."""
+    """Accept the connections that are already waiting, then stop listening."""
     twisted_reactor: Any = reactor
     ports: list[Any] = [reader for reader in twisted_reactor.getReaders() if isinstance(reader, tcp.Port)]
     for port in ports:

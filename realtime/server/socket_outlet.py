@@ -1,6 +1,6 @@
-"""The outlet that writes frames to the socket of a Daphne connection.
+"""The outlet that writes frames directly to the socket of a Daphne connection.
 
-ASGI on Daphne loses empty messages, cannot close with 1012, and does not report how much waits for a slow client.
+Through ASGI, Daphne drops empty messages, cannot close with 1012, and does not report the backlog of a slow client.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from realtime.protocols.closes import TOO_SLOW, Close
 from realtime.protocols.frames import Sendable, error_message
 from realtime.server.fair_scheduling import nothing
 
-# How long a client that reads too slowly may take to read what waits and the close frame behind it, in seconds.
+# How long a client that reads too slowly may take to read its backlog and the close frame behind it, in seconds.
 SLOW_CLOSE_SECONDS = 10
-# How many pieces of data may wait in a transport: tiny ones take twenty times their size, and a millisecond to join.
+# How many pieces of data may wait in a transport. Tiny ones take twenty times their size, and a millisecond to join.
 _MAX_PIECES = 1_000
 _OPEN = WebSocketProtocol.STATE_OPEN
 _CLOSED = WebSocketProtocol.STATE_CLOSED
@@ -26,8 +26,8 @@ _CLOSED = WebSocketProtocol.STATE_CLOSED
 class SocketOutlet:
     """Writes frames to the transport of a Daphne connection; an `Outlet`.
 
-    While nothing waits, it writes straight to the socket, and only what the kernel does not take goes to Twisted, whose
-    way of buffering and polling costs several times as much. TLS has no socket to write to and goes to Twisted always.
+    While there is no backlog, it writes directly to the socket. Only what the kernel does not accept goes to Twisted,
+    whose buffering and polling costs several times as much. TLS connections always write through Twisted.
     """
 
     __slots__ = ("_direct", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport", "closes")
@@ -36,18 +36,18 @@ class SocketOutlet:
         """
         Args:
             protocol: the connection, a `server.websocket.ServerProtocol`.
-            max_backlog_bytes: how much may wait.
-            closes: where the close is counted, by its code.
+            max_backlog_bytes: how large the backlog may grow before the connection is closed (4100).
+            closes: counts the closes by code.
         """
         self.closes = closes
         self._protocol = protocol
         self._max_backlog_bytes = max_backlog_bytes
         self._transport = transport = protocol.transport
-        # The client may be gone already, and the socket with it.
+        # The client may have disconnected already; then there is no socket.
         self._direct = transport.socket.send if isinstance(transport, tcp.Connection) and transport.connected else None
-        # The socket's send while nothing waits and the connection is open, else None. So a delivery looks at this
-        # object alone, and not at the many attributes of protocol and transport: with a thousand receivers, their way
-        # from memory costs as much as the rest.
+        # The socket's send method while the connection is open without a backlog, otherwise None. A delivery then reads
+        # only this object, not the attributes of protocol and transport: with a thousand receivers, loading those from
+        # memory costs as much as everything else.
         self._send: Callable[[bytes], int] | None = None
         while hasattr(transport, "wrappedProtocol"):
             transport = transport.transport
@@ -57,7 +57,7 @@ class SocketOutlet:
     def deliver(self, batch: Sendable) -> None:
         send = self._send
         if send is None:
-            self._deliver_behind(batch)
+            self._deliver_slowly(batch)
             return
         data = batch.wire
         try:
@@ -65,13 +65,13 @@ class SocketOutlet:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            return  # the transport finds out by itself, and the consumer with it
+            return  # the transport detects it too, and ends the connection
         if sent < len(data):
-            self.hold()
+            self.pause_direct_writes()
             self._transport.write(data[sent:])
 
-    def _deliver_behind(self, batch: Sendable) -> None:
-        """Deliver when something may wait, or the connection may be closed."""
+    def _deliver_slowly(self, batch: Sendable) -> None:
+        """Deliver to a connection that may have a backlog or may be closed."""
         if self._protocol.state != _OPEN:
             return
         waiting = self.waiting_bytes()
@@ -87,24 +87,25 @@ class SocketOutlet:
                 self._tcp._tempDataBuffer = [b"".join(self._tcp._tempDataBuffer)]
 
     def waiting_bytes(self) -> int:
-        """How much the transport has taken and not written yet."""
+        """Return how many bytes the transport has accepted but not yet written."""
         return int(len(self._tcp.dataBuffer) - self._tcp.offset + self._tcp._tempDataLen)
 
     def write(self, data: bytes) -> None:
-        """Write a frame of Autobahn's own, or the answer to a handshake, whatever the state of the connection.
+        """Write a frame or handshake response that Autobahn has built, in any state of the connection.
 
-        At once too: where a client's close frame follows on what ends the connection, Autobahn drops what still waits.
+        If there is no backlog, this writes directly to the socket too. Otherwise, a client's close frame that arrives
+        right after the data that ends the connection would make Autobahn drop everything that still waits.
         """
         sent = 0
         if self._direct is not None and not self.waiting_bytes():
             with contextlib.suppress(OSError):
                 sent = self._direct(data)
         if sent < len(data):
-            self.hold()
+            self.pause_direct_writes()
             self._transport.write(data[sent:])
 
-    def hold(self) -> None:
-        """Write no more to the socket itself until the transport has written what it has."""
+    def pause_direct_writes(self) -> None:
+        """Write through the transport until it has written its backlog."""
         self._send = None
 
     def close(self, close: Close) -> None:
@@ -113,7 +114,7 @@ class SocketOutlet:
         if close.sentence is not None:
             self.write(error_message(close.sentence).wire)
         self._protocol.sendCloseFrame(code=close.code)
-        self.hold()  # nothing may follow
+        self.pause_direct_writes()  # nothing may follow
 
     def take_messages(
         self,
@@ -122,15 +123,16 @@ class SocketOutlet:
         count_frame: Callable[[], None],
         party: Hashable,
     ) -> None:
-        """Give what the client sends to `sink` from now on, in place of the application's `receive()`.
+        """Pass the client's messages to `sink` from now on, not to the application's `receive()`.
 
-        What came before and is queued must be received without waiting in between, or the order is lost.
+        To keep them in order, the application must receive all messages that are already queued before it awaits
+        anything else.
 
         Args:
-            sink: takes a message.
-            flush: delivers what waits for the end of this turn of the loop; called before each close frame.
-            count_frame: called for each frame that ends no message.
-            party: to whose slice of the loop's time that belongs.
+            sink: called with each message.
+            flush: delivers the channel's batched messages; called before each close frame.
+            count_frame: called for each frame that does not complete a message.
+            party: the party whose time slices the messages use.
         """
         protocol = self._protocol
         protocol.sink, protocol.flush, protocol.count_frame, protocol.party = sink, flush, count_frame, party

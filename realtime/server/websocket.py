@@ -1,6 +1,6 @@
-"""Daphne's WebSocket connection, extended: a short path for messages, fair shares of the loop, the contract's closes.
+"""Daphne's WebSocket connection with a short path for messages, fair scheduling, and this service's close codes.
 
-Whatever is not an ordinary message goes to Autobahn untouched, so that conformance stays Autobahn's.
+Everything that is not an ordinary message goes to Autobahn unchanged, which keeps Autobahn's conformance.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from realtime.protocols.frames import BINARY, PONG, TEXT, Frames, encode_frame, 
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, SocketOutlet
 
-# How long a client may take to answer a close frame before TCP is reset, which can lose that frame and the error before
-# it on their way. Autobahn rounds down when this is due to a whole second: its own 1 would leave some no time at all.
+# How long a client may take to answer a close frame before TCP is reset, in seconds. A reset can lose the close frame
+# and the error before it. Autobahn rounds the deadline down to a whole second, so its default of 1 could leave no time.
 CLOSE_SECONDS = 5
-# A step: so many messages by the short path, or so many bytes of frames by Autobahn's way, which takes 20 µs a frame.
-_MESSAGES_A_STEP = 8
-_BYTES_A_STEP = 24
+# The size of a step: messages on the short path, or bytes of frames for Autobahn, which takes 20 µs for each frame.
+_MESSAGES_PER_STEP = 8
+_BYTES_PER_STEP = 24
 _FIN = _MASKED = 0x80
-_TWO_BYTES = 126  # in the place of a length: it follows in two bytes
-_SHORTEST = 6  # the bytes of an empty masked frame
+_TWO_BYTES = 126  # instead of a length: the length follows in two bytes
+_SHORTEST = 6  # the size of an empty masked frame
 _PLAIN_TCP = TransportDetails(is_server=True, is_secure=False)
 _CONNECTING = WebSocketProtocol.STATE_CONNECTING
 _OPEN = WebSocketProtocol.STATE_OPEN
-_OF_THE_HANDSHAKE = (
+_HANDSHAKE_ATTRIBUTES = (
     "_raw_query_string",
     "_wskey",
     "application_deferred",
@@ -51,35 +51,35 @@ _OF_THE_HANDSHAKE = (
     "websocket_origin",
     "websocket_protocols",
     "protocol_to_accept",
-    "send_queue",  # for writing in small pieces, which sendData does not
+    "send_queue",  # for writing in small pieces, which sendData does not do
 )
 
 
-class _Requested(NamedTuple):
-    """What Daphne still asks of a handshake when the connection closes."""
+class _ClosedRequest(NamedTuple):
+    """The part of the handshake request that Daphne reads when the connection closes."""
 
     path: str
 
 
 class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
-    """Daphne's connection, which ends with the frames and codes that the wire contract promises."""
+    """Daphne's WebSocket connection, closed with the frames and codes of this service's protocol."""
 
-    # Autobahn copies its options into each connection, and formats them for a debug log that nobody reads. Class
-    # attributes of the same names take their place; `_take_options` fills in the rest.
+    # Autobahn copies its options into each connection and formats them for its debug log. Class attributes with the
+    # same names replace the copies; `_copy_options` sets the remaining ones.
     CONFIG_ATTRS: Sequence[str] = ()
-    failByDrop = False  # 1007 and 1009 are told with a close frame, not by cutting TCP
+    failByDrop = False  # send a close frame with 1007 and 1009 instead of dropping the TCP connection
     maxMessagePayloadSize = 0
     maxFramePayloadSize = 0
     closeHandshakeTimeout = CLOSE_SECONDS
 
     request: Any = None
     sink: Callable[[str | bytes], None] | None = None
-    """Takes messages in place of the application's queue."""
+    """Receives the messages; without it, they go to the application's queue."""
     count_frame: Callable[[], None] | None = None
-    """Hears of each frame that ends no message: of pings and the like, and of fragments."""
+    """Called for each frame that does not complete a message: control frames and fragments."""
     _pongs = b""
     outlet: SocketOutlet | None = None
-    """Writes to the socket itself, and has to know when others write or the connection closes."""
+    """Writes directly to the socket, and must be informed of other writes and of the close."""
     _state: int = WebSocketProtocol.STATE_CLOSED
 
     @property
@@ -90,24 +90,24 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     def state(self, state: int) -> None:
         self._state = state
         if self.outlet is not None:
-            self.outlet.hold()
+            self.outlet.pause_direct_writes()
 
     def onOpen(self) -> None:
         super().onOpen()
-        # Half of what an idle connection holds on to is left from its handshake.
-        for name in _OF_THE_HANDSHAKE:
+        # Half of the memory of an idle connection is left over from its handshake.
+        for name in _HANDSHAKE_ATTRIBUTES:
             self.__dict__.pop(name, None)
-        self.request = _Requested(self.request.path)
+        self.request = _ClosedRequest(self.request.path)
         if isinstance(self.transport, tcp.Connection):
-            # The HTTP channel would stop reading while something waits to be written, which keeps a slow client's pongs
-            # and close frame from being heard; outlets bound what waits.
+            # The HTTP channel would stop reading while there is a backlog, and so miss the pongs and the close frame of
+            # a slow client. Outlets limit the backlog.
             channel = self.transport.producer
             self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
             if isinstance(channel, http.HTTPChannel):
-                # Channel and request hold each other, until Python looks through all objects for such cycles.
+                # Channel and request refer to each other, so only garbage collection would free them.
                 channel.requests.clear()
-        if self.untaken:
-            scheduler.wait(self)
+        if self.unconsumed:
+            scheduler.enqueue(self)
         else:
             self.transport.resumeProducing()
 
@@ -119,9 +119,9 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def connectionMade(self) -> None:
         if not hasattr(type(self), "autoPingTimeout"):
-            self._take_options()
+            self._copy_options()
         if isinstance(self.transport, tcp.Connection):
-            # What Autobahn does here for plain TCP, without collecting details of the transport that nobody asks for.
+            # The same as Autobahn does for plain TCP, but without collecting transport details that nothing uses.
             self._transport_details = _PLAIN_TCP
             with contextlib.suppress(OSError):  # a Unix socket
                 self.transport.setTcpNoDelay(True)
@@ -129,32 +129,32 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         else:
             super().connectionMade()
 
-    def _take_options(self) -> None:
+    def _copy_options(self) -> None:
         for name in WebSocketProtocol.CONFIG_ATTRS:
             if not hasattr(type(self), name):
                 value = getattr(self.factory, name)
                 setattr(type(self), name, staticmethod(value) if callable(value) else value)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take whole messages by a short path and all else by Autobahn's way, but not too much at once."""
+        """Consume whole messages on a short path and everything else through Autobahn, in fair slices of time."""
         if self._state == _CONNECTING and self.request is None:
-            self._dataReceived(data)  # the request of the handshake, as Daphne has put it together
+            self._dataReceived(data)  # the handshake request, which Daphne has rebuilt
             return
         if self._state == _CONNECTING:
-            self.untaken += data  # until it is open
+            self.unconsumed += data  # until the connection is open
             self.transport.pauseProducing()
             return
         scheduler.receive(self, data)
 
-    def take(self, data: bytes, position: int, until: float) -> int:
+    def consume(self, data: bytes, position: int, until: float) -> int:
         while True:
-            position = self._take_step(data, position)
+            position = self._consume_step(data, position)
             if position >= len(data) or time.perf_counter() > until:
                 self._send_pongs()
                 return position
 
-    def _take_step(self, data: bytes, taken: int) -> int:
-        """Take some of what is behind the first bytes; return how many of all are taken then."""
+    def _consume_step(self, data: bytes, position: int) -> int:
+        """Consume some of the data from a position on; return the new position."""
         if (
             self.sink is not None
             and self._state == _OPEN
@@ -163,22 +163,22 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             and not self.inside_message
             and self.autoPingTimeoutCall is None
         ):
-            after = self._take_messages(data, taken, self.sink)
-            if after > taken:
+            after = self._consume_messages(data, position, self.sink)
+            if after > position:
                 return after
-        size = _BYTES_A_STEP
+        size = _BYTES_PER_STEP
         if self.current_frame is not None:
             size = max(size, self.current_frame.length - self.current_frame_masker.pointer())
-        self._dataReceived(data[taken : taken + size])
-        return taken + size
+        self._dataReceived(data[position : position + size])
+        return position + size
 
-    def _take_messages(self, data: bytes, position: int, sink: Callable[[str | bytes], None]) -> int:
-        """Hand over complete, unfragmented, masked and valid messages from a position on; return where they end.
+    def _consume_messages(self, data: bytes, position: int, sink: Callable[[str | bytes], None]) -> int:
+        """Pass complete, unfragmented, masked and valid messages from a position on to `sink`; return where they end.
 
-        The first frame that is anything else (RFC 6455, section 5.2) ends it, so that conformance stays Autobahn's.
+        It stops at the first other frame (RFC 6455, section 5.2), which Autobahn then handles.
         """
         begun, size = position, len(data)
-        for _ in range(_MESSAGES_A_STEP):
+        for _ in range(_MESSAGES_PER_STEP):
             if size - position < _SHORTEST:
                 break
             opcode, length, start = data[position] - _FIN, data[position + 1] - _MASKED, position + 2
@@ -212,7 +212,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         self.message_data.append(bytearray())
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        # Grown in place. In the list of pieces that Autobahn keeps, tiny ones would take thirty times their size.
+        # Autobahn would keep a list of the payloads, in which tiny ones take thirty times their size.
         if not self.failedByMe:
             self.message_data[0] += payload
 
@@ -226,7 +226,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         self._pongs += encode_frame(PONG, payload)
 
     def _send_pongs(self) -> None:
-        """Answer the pings that were taken together in one write. As any delivery: no more may wait than the limit."""
+        """Answer all pings of this slice in one write, which counts towards the backlog like any other delivery."""
         if self._pongs:
             pongs, self._pongs = self._pongs, b""
             if self.outlet is not None:
@@ -243,7 +243,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         # Daphne would close every connection after 24 hours.
         self.factory.server_class.websocket_timeout = -1
         if not request.headers.get("sec-websocket-protocol", "").isascii():
-            # Daphne would fail to decode it, with a traceback and a 500.
+            # Daphne would fail to decode the header, log a traceback and answer with 500.
             raise ConnectionDeny(400, "Sec-WebSocket-Protocol must be ASCII")  # type: ignore[no-untyped-call]
         return super().onConnect(request)
 
@@ -256,15 +256,15 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def _connectionLost(self, reason: Any) -> None:
         super()._connectionLost(reason)
-        # Autobahn's future of the end has this object as its result, so that both, and what was read last, would stay
-        # in memory until Python looks through all objects for such cycles: a hundred megabytes if many come and go.
+        # The result of Autobahn's future is this object. The cycle would keep both, and the data read last, in memory
+        # until garbage collection: a hundred megabytes when many clients connect and disconnect.
         del self.is_closed
         self.data = b""
 
     def _closeConnection(self, abort: bool = False) -> None:
         if abort and self.wasClean:
-            # Both sides have sent a close frame, so TCP ends in order. Autobahn would reset it, and what kernel and
-            # transport have not sent yet would be lost, in the middle of a frame perhaps.
+            # Both sides have sent a close frame, so TCP can close normally. Autobahn would reset it, which loses data
+            # that kernel and transport have not sent yet, perhaps in the middle of a frame.
             self.transport.loseConnection()
             if self.outlet is not None and self.outlet.waiting_bytes():
                 reactor.callLater(SLOW_CLOSE_SECONDS, self.transport.abortConnection)  # type: ignore[arg-type]
@@ -280,6 +280,6 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
 
 def outlet_for(send: Send, max_backlog_bytes: int, closes: Counter[int]) -> SocketOutlet | None:
-    """The outlet to the Daphne connection behind an ASGI `send`; None if there is none, or not one of ours."""
+    """Return an outlet to the Daphne connection behind an ASGI `send`; None for connections of other servers."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
     return SocketOutlet(protocol, max_backlog_bytes, closes) if isinstance(protocol, ServerProtocol) else None

@@ -8,4 +8,4 @@ def _take_nothing(self: ServerProtocol, data: bytes, position: int, sink: object
     return position
 
 
-ServerProtocol._take_messages = _take_nothing  # type: ignore[method-assign]
+ServerProtocol._consume_messages = _take_nothing  # type: ignore[method-assign]

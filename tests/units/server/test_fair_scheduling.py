@@ -40,7 +40,7 @@ class Connection:
     """A connection that processes one byte at a time and needs a fixed time for each."""
 
     cost = 1
-    untaken = b""
+    unconsumed = b""
     position = 0
 
     def __init__(self, clock: Clock, log: list[str], party: Hashable, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Connection:
         self._log = log
         self._seconds = seconds
 
-    def take(self, data: bytes, position: int, until: float) -> int:
+    def consume(self, data: bytes, position: int, until: float) -> int:
         while True:
             if data[position : position + 1] == b"!":
                 raise ValueError("a fault")
@@ -100,7 +100,7 @@ async def test_data_that_fits_into_a_slice_is_processed_immediately(
 async def test_longer_data_waits_for_later_turns_in_order_and_reading_pauses_meanwhile(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
-    slow = connect(1, 1.1 * LARGE.of_connection)
+    slow = connect(1, 1.1 * LARGE.per_connection)
     scheduler.receive(slow, b"abc")
     assert (log, slow.transport.is_read) == (["a"], False)
     scheduler.receive(slow, b"de")  # TLS may still deliver data while reading is paused
@@ -114,8 +114,8 @@ async def test_longer_data_waits_for_later_turns_in_order_and_reading_pauses_mea
 async def test_waiting_parties_take_turns_however_many_connections_each_has(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
-    many = [connect(1, 1.1 * SMALL.of_connection) for _ in range(10)]
-    other = connect(2, 1.1 * SMALL.of_connection)
+    many = [connect(1, 1.1 * SMALL.per_connection) for _ in range(10)]
+    other = connect(2, 1.1 * SMALL.per_connection)
     for connection in many:
         scheduler.receive(connection, b"aaaaaaaaaa")
     scheduler.receive(other, b"bbbbbbbbbb")
@@ -129,7 +129,7 @@ async def test_the_connections_of_a_party_share_its_slice_of_each_turn(
     scheduler.receive(connect(1), b"x")
     scheduler.receive(connect(2), b"y")
     assert scheduler.slices is SMALL
-    crowd = [connect(2, 0.6 * SMALL.of_party) for _ in range(10)]
+    crowd = [connect(2, 0.6 * SMALL.per_party) for _ in range(10)]
     for connection in crowd:
         scheduler.receive(connection, b"z")
     assert log.count("z") == 2
@@ -141,7 +141,7 @@ async def test_data_with_a_higher_cost_uses_more_of_the_slice(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     scheduler.receive(connect(2), b"y")
-    first, second = connect(1, SMALL.of_party / 3), connect(1)
+    first, second = connect(1, SMALL.per_party / 3), connect(1)
     first.cost = 4
     scheduler.receive(first, b"a")
     scheduler.receive(second, b"b")
@@ -168,8 +168,8 @@ async def test_slices_are_large_again_when_only_one_party_has_sent_for_a_while(
 async def test_what_others_have_sent_is_handled_before_connections_that_wait(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
-    scheduler.before = lambda: log.append("|")
-    slow = connect(1, 1.1 * LARGE.of_connection)
+    scheduler.on_turn = lambda: log.append("|")
+    slow = connect(1, 1.1 * LARGE.per_connection)
     scheduler.receive(slow, b"abc")
     await until(lambda: slow.transport.is_read, pause=0)
     assert log[:3] == ["a", "|", "b"]
@@ -178,10 +178,10 @@ async def test_what_others_have_sent_is_handled_before_connections_that_wait(
 async def test_an_exception_ends_its_connection_and_no_other(
     scheduler: Scheduler, connect: Connect, log: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    faulty, other = (connect(1, 1.1 * LARGE.of_connection) for _ in range(2))
+    faulty, other = (connect(1, 1.1 * LARGE.per_connection) for _ in range(2))
     scheduler.receive(faulty, b"a!c")
     scheduler.receive(other, b"xyz")
     await until(lambda: other.transport.is_read, pause=0)
     assert faulty.transport.is_aborted
     assert "".join(log) == "axyz"
-    assert "A connection is given up." in caplog.text
+    assert "Closing a connection after an unexpected error." in caplog.text

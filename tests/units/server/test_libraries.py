@@ -15,7 +15,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_internals_of_the_installed_libraries_are_as_expected() -> None:
-    assert libraries.missing_insides() == []
+    assert libraries.missing_internals() == []
     assert libraries.install()
     assert WebSocketFactory.protocol is ServerProtocol
 
