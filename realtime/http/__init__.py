@@ -1,5 +1,5 @@
-"""The HTTP doors beside Django's pages and REST API: Cluster API, health, metrics, and what a channel's URL answers.
+"""The HTTP endpoints of the data plane: Cluster API, health, metrics, and plain HTTP requests to channel URLs.
 
-They are ASGI applications wrapped around Django, or its views. Only the project's URLs and its ASGI application import
+They are ASGI applications that wrap Django, or Django views. Only the project's URLs and its ASGI application import
 them.
 """

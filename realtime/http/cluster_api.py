@@ -1,7 +1,7 @@
-"""The Cluster API, by which servers publish and look at their cluster's channels (the wire contract, *Cluster API*).
+"""The Cluster API, with which servers publish and inspect their cluster's channels (the wire contract, *Cluster API*).
 
-It is called for every event of an application, so that it is an ASGI application of its own: no middleware, no view,
-no thread, and no query for a key that is known already.
+Applications call it for each of their events. It is therefore a separate ASGI application without middleware, views or
+threads, and it does not query the database for keys that are cached.
 """
 
 import hmac
@@ -33,22 +33,22 @@ Application = Callable[..., Awaitable[None]]
 Values = Mapping[str, Any]
 
 MAX_BATCH_MESSAGES = 1_000
-# How much JSON is parsed of who has not shown a right key and secret yet: a millisecond or two of the loop's time.
-MAX_UNKNOWN_BYTES = 64 * 1024
+# How much JSON is parsed before key and secret are checked; it takes a millisecond or two of the loop's time.
+MAX_UNAUTHENTICATED_BYTES = 64 * 1024
 _KEY_MEMBER = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{60})"')
 _SECRET_MEMBER = re.compile(rb'"secret"\s*:\s*"([A-Za-z0-9_-]{60})"')
-# How many requests are done in one turn of the loop, at some 150 µs each, so that sockets are served in between.
-REQUESTS_A_TURN = 4
+# How many requests run in one iteration of the event loop, at about 150 µs each, before sockets are served again.
+REQUESTS_PER_TURN = 4
 
 CREDENTIALS = ("key", "secret")
 SUCCESS = b'{"success":true}'
-NOT_JSON = 'The body must be a JSON object, as in {"key":"…","secret":"…","channelId":"…","message":"…"}.'
+NOT_JSON = 'The body must be a JSON object, for example {"key":"…","secret":"…","channelId":"…","message":"…"}.'
 NO_KEY = "Send the API key as key and its secret as secret, as JSON members or as HTTP headers."
 WRONG_KEY = "The API key or its secret is wrong."
 
 
 class Problem(Exception):
-    """A request cannot be done: the answer has this status, this sentence and these headers."""
+    """A request cannot be served. The response has this status, error sentence and headers."""
 
     def __init__(self, status: int, sentence: str, *headers: Header) -> None:
         super().__init__(sentence)
@@ -58,36 +58,36 @@ class Problem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a path does."""
+    """The operation that a path stands for."""
 
     method: str
     run: Callable[[Node, KeyAccess, Values], Awaitable[bytes]]
-    """Does it, and returns the answer."""
+    """Performs the operation and returns the body of the response."""
     max_body_bytes: Callable[[], int] = lambda: 0
 
 
 class ClusterApi:
-    """Serves the paths of the Cluster API, and leaves all others to another application."""
+    """Serves the paths of the Cluster API and passes all other requests to another application."""
 
-    def __init__(self, others: Application) -> None:
+    def __init__(self, next_application: Application) -> None:
         """
         Args:
-            others: the ASGI application for all other paths.
+            next_application: the ASGI application for all other paths.
         """
-        self._others = others
+        self._next_application = next_application
         self._preflights = Preflights()
-        self._turns = RequestTurns(REQUESTS_A_TURN)
+        self._turns = RequestTurns(REQUESTS_PER_TURN)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         operation = OPERATIONS.get(scope["path"].rstrip("/"))
         if operation is None:
-            await self._others(scope, receive, send)
+            await self._next_application(scope, receive, send)
             return
         cors: tuple[Header, ...] = ()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         origin = headers.get(b"origin")
         node = current_node()
-        begun = node.loop.time()
+        started_at = node.loop.time()
         try:
             if scope["method"] == "OPTIONS":
                 node.counters.api_answers[204] += 1
@@ -100,11 +100,11 @@ class ClusterApi:
             }
             network = client_network(scope, conf().num_proxies)
             if operation.method == "POST":
-                body = await _read(receive, headers, operation.max_body_bytes())
-                begun = node.loop.time()
-                if len(body) > MAX_UNKNOWN_BYTES:
-                    await self._authenticate(node, network, {**values, **_peek(body)})
-                values = {**values, **_parse(body)}
+                body = await _read_body(receive, headers, operation.max_body_bytes())
+                started_at = node.loop.time()
+                if len(body) > MAX_UNAUTHENTICATED_BYTES:
+                    await self._authenticate(node, network, {**values, **_find_credentials(body)})
+                values = {**values, **_parse_body(body)}
                 if values.get("key") is None or values.get("secret") is None:
                     raise Problem(400, NO_KEY)
             access = await self._authenticate(node, network, values)
@@ -120,13 +120,13 @@ class ClusterApi:
             node.counters.api_answers[200] += 1
             await answer(send, 200, content, *cors)
             if operation.method == "POST":
-                node.counters.publish_seconds.observe(node.loop.time() - begun)
+                node.counters.publish_seconds.observe(node.loop.time() - started_at)
 
     async def _authenticate(self, node: Node, network: str | None, values: Values) -> KeyAccess:
-        """The key that a request is sent with.
+        """Return the access of the key that a request is sent with.
 
         Raises:
-            Problem: key or secret is wrong or missing, or the key gives access to nothing now.
+            Problem: the key or the secret is wrong or missing, the account is suspended, or the cluster is off.
         """
         key, secret = values.get("key"), values.get("secret")
         if key is None or secret is None:
@@ -135,30 +135,31 @@ class ClusterApi:
         try:
             access = await node.keys.find_current(key)
         except DatabaseError:
-            raise Problem(503, "The key cannot be looked up for now; try again.", (b"retry-after", b"1")) from None
-        # Compared in any case, so that time does not tell a wrong key from a wrong secret.
+            raise Problem(503, "The key cannot be looked up right now; try again.", (b"retry-after", b"1")) from None
+        # Always compare, so that the response time does not distinguish a wrong key from a wrong secret.
         expected = (access and access.secret) or "-" * len(secret)
         is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
         if access is None or access.secret is None or access.revoked or not is_right:
-            self._refuse_guess(network, key)
+            self._reject_credentials(network, key)
         if access.account_suspended:
             raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
         if not access.cluster_enabled:
             raise Problem(403, "The cluster is switched off; its owner can switch it on.")
         return access
 
-    def _refuse_guess(self, network: str | None, key: str) -> NoReturn:
-        wait = address_limits.guess(network, key if can_be_a_key(key) else None)
+    def _reject_credentials(self, network: str | None, key: str) -> NoReturn:
+        wait = address_limits.count_wrong_secret(network, key if can_be_a_key(key) else None)
         if wait:
-            sentence = f"{WRONG_KEY} Too many wrong ones were tried; wait {wait} seconds."
+            sentence = f"{WRONG_KEY} There were too many failed attempts; wait {wait} seconds."
             raise Problem(429, sentence, (b"retry-after", str(wait).encode()))
         raise Problem(401, WRONG_KEY)
 
 
-async def _read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
-    """
+async def _read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """Return the body of a request.
+
     Raises:
-        Problem: it is larger, as far as it says so or has come.
+        Problem: the announced or received size exceeds `max_bytes`.
     """
     announced = headers.get(b"content-length", b"0")
     size = int(announced) if announced.isdigit() and len(announced) < 20 else 0
@@ -176,9 +177,9 @@ async def _read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int
     return b"".join(chunks)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse_body(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body, parse_constant=_refuse_constant)
+        values = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise Problem(400, NOT_JSON) from None
     if not isinstance(values, dict):
@@ -186,19 +187,19 @@ def _parse(body: bytes) -> dict[str, Any]:
     return values
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
-def _peek(body: bytes) -> dict[str, str]:
-    """Key and secret as a body that is not parsed yet seems to give them."""
+def _find_credentials(body: bytes) -> dict[str, str]:
+    """Return what looks like the key and the secret in a body that is not parsed yet."""
     found = {"key": _KEY_MEMBER.search(body), "secret": _SECRET_MEMBER.search(body)}
     return {name: match[1].decode() for name, match in found.items() if match is not None}
 
 
 async def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
-    group, message = _message(access, values)
-    _count(node, access, 1)
+    group, message = _parse_message(access, values)
+    _count_against_quota(node, access, 1)
     node.publish_to(group, message)
     return SUCCESS
 
@@ -208,22 +209,22 @@ async def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_BATCH_MESSAGES:
         raise Problem(400, f"Send 1 to {MAX_BATCH_MESSAGES} messages, as a list.")
     checked = []
-    for number, given in enumerate(messages):
+    for index, item in enumerate(messages):
         try:
-            checked.append(_message(access, given if isinstance(given, dict) else {}))
+            checked.append(_parse_message(access, item if isinstance(item, dict) else {}))
         except Problem as problem:
-            raise Problem(problem.status, f"messages[{number}]: {problem} Nothing was sent.") from None
-    _count(node, access, len(checked))
+            raise Problem(problem.status, f"messages[{index}]: {problem} Nothing was sent.") from None
+    _count_against_quota(node, access, len(checked))
     for group, message in checked:
         node.publish_to(group, message)
     return SUCCESS
 
 
-def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
-    """The group and the message that are meant.
+def _parse_message(access: KeyAccess, values: Values) -> tuple[str, Message]:
+    """Return the channel's group and the message of a publish request.
 
     Raises:
-        Problem: there is no such channel, or no such message.
+        Problem: the channel or the message is missing or invalid.
     """
     path = values.get("channelId", values.get("roomId"))
     if path is None or "message" not in values:
@@ -234,7 +235,7 @@ def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
     try:
         message = Message(content if isinstance(content, str) else compact_json(content))
     except (ValueError, RecursionError):
-        sentence = "The message has half of a surrogate pair, a number that JSON does not know, or too many levels."
+        sentence = "The message contains half of a surrogate pair, a number that is not valid JSON, or too many levels."
         raise Problem(400, sentence) from None
     limit = message_limit(access)
     if len(message.wire) > frame_size(limit):
@@ -242,10 +243,11 @@ def _message(access: KeyAccess, values: Values) -> tuple[str, Message]:
     return group_name(access.cluster_id, str(path)), message
 
 
-def _count(node: Node, access: KeyAccess, messages: int) -> None:
-    """
+def _count_against_quota(node: Node, access: KeyAccess, messages: int) -> None:
+    """Count messages against the account's daily quota.
+
     Raises:
-        Problem: the account may not send as many today.
+        Problem: the quota does not allow as many messages today.
     """
     if not node.message_quotas.account(access).take(messages):
         sentence = "The account has sent as many messages as its quota allows a day (UTC)."

@@ -1,4 +1,4 @@
-"""Which web sites a browser lets call the Cluster API (the Fetch standard, *CORS protocol*)."""
+"""CORS for the Cluster API: which web sites may call it from a browser (the Fetch standard, *CORS protocol*)."""
 
 import asyncio
 import logging
@@ -16,22 +16,22 @@ logger = logging.getLogger(__name__)
 
 
 class Preflights:
-    """What browsers are told who ask before they send (the Fetch standard, *CORS-preflight request*).
+    """Answers browsers' preflight requests (the Fetch standard, *CORS-preflight request*).
 
-    They do not say for which key, so that an origin may send if any key allows it; whether this one does, decides
-    about the answer.
+    A preflight request does not contain the key. An origin may therefore send requests if any key allows it, and may
+    read the response only if the key of the request allows it.
     """
 
     def __init__(self) -> None:
         self._origins: frozenset[str] = frozenset()
-        self._known_until = 0.0
+        self._expires_at = 0.0
         self._version = -1
-        self._reading = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def headers(self, origin: bytes | None) -> tuple[Header, ...]:
-        """The headers that allow an origin to send; none if it may not."""
-        async with self._reading:
-            await self._read()
+        """Return the headers that allow an origin to send requests; empty if it may not."""
+        async with self._lock:
+            await self._refresh()
         if origin is None or not origin_matches(origin.decode("latin-1"), self._origins):
             return ()
         return (
@@ -41,19 +41,19 @@ class Preflights:
             (b"access-control-max-age", b"600"),
         )
 
-    async def _read(self) -> None:
+    async def _refresh(self) -> None:
         node = current_node()
         version = node.keys.version
-        if version == self._version and node.loop.time() < self._known_until:
+        if version == self._version and node.loop.time() < self._expires_at:
             return
         try:
             self._origins = await database_sync_to_async(any_allowed_origins)()
         except DatabaseError as error:
-            logger.error("The allowed origins cannot be read: %s", error)
+            logger.error("Cannot read the allowed origins: %s", error)
         else:
-            self._version, self._known_until = version, node.loop.time() + conf().key_cache_seconds
+            self._version, self._expires_at = version, node.loop.time() + conf().key_cache_seconds
 
 
 def allow(origin: bytes) -> tuple[Header, ...]:
-    """Return the headers with which a browser lets pages of an origin read the answer."""
+    """Return the headers that let pages of an origin read a response."""
     return ((b"access-control-allow-origin", origin), (b"vary", b"origin"))

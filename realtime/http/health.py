@@ -1,8 +1,8 @@
-"""What those are told who run a node: whether it is alive, whether it should get clients, and what it counts.
+"""Endpoints for operators: whether a node is alive, whether it should receive clients, and its metrics.
 
-An ASGI application of its own, so that a probe needs no host name that Django knows. What all nodes depend on is shown
-and makes none unready: with Redis or the database away each still serves its clients, and a proxy that took all of them
-out would end the service.
+This is a separate ASGI application, so probes do not need a host name that Django allows. The state of Redis and the
+database is reported but does not affect readiness: without them every node still serves its clients, and if a proxy
+removed all nodes, the whole service would be down.
 """
 
 import asyncio
@@ -20,49 +20,49 @@ from django.db import connections
 from accounts.access import check_reachable
 from realtime.base.asgi import JSON, Receive, Send, answer
 from realtime.conf import conf
-from realtime.metrics.exposition import exposition
+from realtime.metrics.exposition import render_metrics
 from realtime.node.node import Node, current_node
 from realtime.protocols.frames import compact_json
 
 Headers = Mapping[bytes, bytes]
 
-# From what lag of the loop on a node is not ready, in seconds: a handshake takes some turns of the loop, and many
-# clients give it up after ten seconds.
+# From which loop lag on a node is not ready, in seconds. A handshake takes several loop iterations, and many clients
+# give up after ten seconds.
 MAX_LAG_SECONDS = 5.0
-# For how long an answer of the database is good, and how long one is waited for, in seconds. Proxies give probes a
-# second in all.
+# How long the result of a database check is valid, in seconds.
 DATABASE_SECONDS = 5.0
+# How long a probe waits for the database, in seconds. Proxies often give a probe one second in all.
 ANSWER_SECONDS = 0.5
 NOT_ALLOWED = (
-    "Metrics are not for this address. The operator can add it to METRICS_ALLOWED, "
-    "or set METRICS_TOKEN and have it sent as a bearer token; who comes by a proxy needs the token."
+    "This address may not read the metrics. The operator can add it to METRICS_ALLOWED, "
+    "or set METRICS_TOKEN, which clients send as a bearer token. Requests through a proxy need the token."
 )
 
 
 class Health:
-    """Serves `/healthz`, `/readyz` and `/metrics`, and leaves all other paths to another application."""
+    """Serves `/healthz`, `/readyz` and `/metrics`, and passes all other requests to another application."""
 
-    def __init__(self, others: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, next_application: Callable[..., Awaitable[None]]) -> None:
         """
         Args:
-            others: the ASGI application for all other paths.
+            next_application: the ASGI application for all other paths.
         """
-        self._others = others
-        self._database = Database()
-        self._answers = {"/healthz": self._tell_alive, "/readyz": self._tell_ready, "/metrics": self._tell_metrics}
+        self._next_application = next_application
+        self._database = DatabaseProbe()
+        self._handlers = {"/healthz": self._liveness, "/readyz": self._readiness, "/metrics": self._metrics}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        tell = self._answers.get(scope["path"])
-        if tell is None:
-            await self._others(scope, receive, send)
+        handler = self._handlers.get(scope["path"])
+        if handler is None:
+            await self._next_application(scope, receive, send)
             return
-        status, content_type, body = await tell(current_node(), scope)
+        status, content_type, body = await handler(current_node(), scope)
         await answer(send, status, body, (b"cache-control", b"no-store"), content_type=content_type)
 
-    async def _tell_alive(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
+    async def _liveness(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
         return 200, JSON, _json({"alive": True, "version": settings.VERSION})
 
-    async def _tell_ready(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
+    async def _readiness(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
         lag = node.lag.seconds
         ready = not node.is_draining and lag < MAX_LAG_SECONDS
         content = {
@@ -74,35 +74,35 @@ class Health:
         }
         return 200 if ready else 503, JSON, _json(content)
 
-    async def _tell_metrics(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
+    async def _metrics(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
         headers: Headers = dict(scope["headers"])
         if not _may_read_metrics(scope, headers):
             return 403, JSON, _json({"error": NOT_ALLOWED})
-        return 200, *exposition(node, headers.get(b"accept", b"").decode("latin-1"))
+        return 200, *render_metrics(node, headers.get(b"accept", b"").decode("latin-1"))
 
 
-class Database:
-    """Whether the database answers.
+class DatabaseProbe:
+    """Checks whether the database answers.
 
-    It is asked now and then, when somebody wants to know, in a thread of its own: one that hangs keeps nobody waiting.
+    A check runs on demand, at most every `DATABASE_SECONDS`, in a separate thread: a database that hangs blocks no one.
     """
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[bool] | None = None
-        self._asked_at = 0.0
+        self._checked_at = 0.0
 
     async def is_reachable(self) -> bool:
-        """Whether keys can be looked up now, or could some seconds ago."""
+        """Return whether keys could be looked up by the latest check, which is at most some seconds old."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._answer is None or (self._answer.done() and now - self._asked_at > DATABASE_SECONDS):
-            self._answer, self._asked_at = loop.create_future(), now
-            threading.Thread(target=_ask_database, args=(loop, self._answer), daemon=True).start()
-        await asyncio.wait([self._answer], timeout=max(self._asked_at + ANSWER_SECONDS - now, 0))
+        if self._answer is None or (self._answer.done() and now - self._checked_at > DATABASE_SECONDS):
+            self._answer, self._checked_at = loop.create_future(), now
+            threading.Thread(target=_check_database, args=(loop, self._answer), daemon=True).start()
+        await asyncio.wait([self._answer], timeout=max(self._checked_at + ANSWER_SECONDS - now, 0))
         return self._answer.done() and self._answer.result()
 
 
-def _ask_database(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
+def _check_database(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
     is_reachable = False
     try:
         with contextlib.suppress(DatabaseError):
@@ -110,7 +110,7 @@ def _ask_database(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool])
             is_reachable = True
     finally:
         connections.close_all()
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(answer.set_result, is_reachable)
 
 
@@ -119,7 +119,7 @@ def _may_read_metrics(scope: Mapping[str, Any], headers: Headers) -> bool:
     expected = conf().metrics_token.encode()
     if expected and scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected):
         return True
-    # Who comes by a proxy on this machine has its address, and not an own one.
+    # A request through a proxy on this machine has the proxy's address, not the client's.
     if b"x-forwarded-for" in headers or b"forwarded" in headers or not scope.get("client"):
         return False
     try:

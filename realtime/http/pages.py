@@ -1,4 +1,4 @@
-"""Plain HTTP answers of realtime: the front page, and what a socket's URL says to who is no socket."""
+"""Django views of the data plane: the front page, and responses to plain HTTP requests for channel URLs."""
 
 from urllib.parse import urlsplit
 
@@ -14,9 +14,9 @@ from realtime.conf import conf
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """What runs here, and a socket tester. It knows the demo key alone, which everybody does."""
+    """Show what runs here and a socket tester. It contains only the demo key, which is public."""
     scheme = "wss" if request.is_secure() else "ws"
-    # The port by which the client came, which behind a proxy is not the one that this process listens on.
+    # The port that the client connected to; behind a proxy, this process listens on another one.
     port = urlsplit(f"//{request.get_host()}").port
     context = {
         "version": settings.VERSION,
@@ -31,13 +31,13 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def no_channel(request: HttpRequest) -> HttpResponse:
-    """`/v3/` without a channel."""
-    return JsonResponse({"error": "Name a channel: connect a WebSocket to /v3/CHANNEL_ID."}, status=404)
+    """Answer a request for `/v3/` without a channel."""
+    return JsonResponse({"error": "The channel ID is missing; connect a WebSocket to /v3/CHANNEL_ID."}, status=404)
 
 
 @csrf_exempt
 def upgrade_required(request: HttpRequest) -> HttpResponse:
-    """A channel's URL, asked for without a WebSocket handshake (RFC 9110, section 15.5.22)."""
+    """Answer a request for a channel's URL that is not a WebSocket handshake (RFC 9110, section 15.5.22)."""
     return JsonResponse(
         {"error": "This is the URL of a channel; connect to it with a WebSocket client."},
         status=426,
