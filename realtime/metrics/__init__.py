@@ -1,5 +1,5 @@
-"""Counting, and showing the counts to Prometheus.
+"""Metrics: collecting them, and exposing them to Prometheus.
 
-Every package may import the counters and the lag, which import nothing; `exposition` reads a node and is imported by
-`http` only.
+Every package may import the counters and the lag, which import nothing else. `exposition` reads a node; only `http`
+imports it.
 """

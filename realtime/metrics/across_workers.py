@@ -1,17 +1,17 @@
-"""The numbers of the workers that share one port, put together by whichever of them is asked.
+"""Combines the metrics of workers that share a port, so that any of them can answer for all.
 
-Each worker has a file of its own in a directory of their supervisor's, and writes its numbers to it once a second and
-whenever it is asked. Who is asked adds what is in the files of the others. A counter that went backwards would be taken
-for one that began anew, so:
+Each worker writes its metrics to a file in a directory of their supervisor, once a second and for each scrape. A worker
+that is scraped adds the metrics from the files of the others. Prometheus would interpret a counter that decreases as a
+restart, therefore:
 
-- what has been told is written before it is told;
-- the file of a worker that died stays, and the one that takes its place goes on from its counters. So there are never
-  more files than workers.
+- a worker writes its metrics before it reports them;
+- the file of a worker that died is kept, and its replacement continues its counters. There are never more files than
+  workers.
 
-Gauges of a worker that writes no more are left out.
+The gauges of a worker that has stopped writing are ignored.
 
-prometheus-client has a mode for several processes. It writes to a mapped file at every change of every number, keeps
-the files of all who ever lived, and has no place for numbers that are read when they are asked for.
+The multiprocess mode of prometheus-client is not used. It writes to a mapped file on each change of each metric, keeps
+the files of all workers that ever ran, and does not support metrics that are read only when they are scraped.
 """
 
 import json
@@ -23,66 +23,66 @@ from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
-# The environment variable by which the supervisor tells a worker its file.
+# The environment variable in which the supervisor passes a worker the path of its file.
 FILE_VARIABLE = "WORKER_NUMBERS_FILE"
 SUFFIX = ".json"
 WRITE_SECONDS = 1.0
-# From what age on a file is that of a worker that is gone, or as good as gone, in seconds.
+# From which age on a file belongs to a worker that is gone or does not respond, in seconds.
 STALE_SECONDS = 5.0
 
-# By the name of a metric, and then by the value of its label.
+# The values of metrics, by name of the metric and then by value of its label.
 Numbers = dict[str, dict[str, float]]
 
 
 class Snapshot(NamedTuple):
-    """What one worker has to tell."""
+    """The metrics of one worker at one moment."""
 
     counters: Numbers
-    """They only grow, and are added."""
+    """Values that only grow; those of several workers are added."""
     gauges: Numbers
 
 
 class WorkerFile:
-    """The file of this worker, and those of the others beside it."""
+    """The file of this worker, beside the files of the other workers."""
 
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: of this worker's file. What is in it is of those whose place this worker takes.
+            path: the file of this worker. It may contain counters of the workers that this one replaces.
         """
         self._path = path
-        self._before = _read(path).counters
-        self._fails = False
+        self._inherited = _read(path).counters
+        self._write_failed = False
 
     def write(self, own: Snapshot) -> Snapshot:
-        """Write what this worker has to tell; return it, with what those have counted whose place it has taken."""
-        snapshot = Snapshot(added(own.counters, self._before), own.gauges)
+        """Write the metrics of this worker; return them with the counters of the workers that it replaces."""
+        snapshot = Snapshot(add_up(own.counters, self._inherited), own.gauges)
         new = self._path.with_suffix(".new")
         try:
             new.write_text(json.dumps({"written": time.monotonic(), **snapshot._asdict()}))
             new.replace(self._path)
         except OSError as error:
-            if not self._fails:
-                logger.error("The other workers cannot be told what this one counts: %s", error)
-            self._fails = True
+            if not self._write_failed:
+                logger.error("Cannot share the metrics of this worker with the others: %s", error)
+            self._write_failed = True
         else:
-            self._fails = False
+            self._write_failed = False
         return snapshot
 
-    def others(self) -> list[Snapshot]:
-        """What the other workers had to tell when they wrote last."""
+    def read_others(self) -> list[Snapshot]:
+        """Return the metrics that the other workers have written last."""
         return [_read(path) for path in self._path.parent.glob(f"*{SUFFIX}") if path != self._path]
 
 
-def added(*numbers: Numbers) -> Numbers:
-    """Numbers of the same names and labels added up."""
+def add_up(*numbers: Numbers) -> Numbers:
+    """Return the sums of values with the same name and label."""
     found: dict[str, dict[str, list[float]]] = {}
-    for one in numbers:
-        for name, values in one.items():
+    for worker_numbers in numbers:
+        for name, values in worker_numbers.items():
             labels = found.setdefault(name, {})
             for label, value in values.items():
                 labels.setdefault(label, []).append(value)
-    # Rounded once, since by the order in which they are added a sum could go back by a bit.
+    # Round only once: otherwise a sum would depend on the order of its terms, and could decrease slightly.
     return {name: {label: fsum(values) for label, values in labels.items()} for name, labels in found.items()}
 
 
@@ -91,6 +91,6 @@ def _read(path: Path) -> Snapshot:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return Snapshot({}, {})
-    # The monotonic clock is one for all processes of a machine.
+    # All processes of a machine share the monotonic clock.
     is_fresh = time.monotonic() - content["written"] < STALE_SECONDS
     return Snapshot(content["counters"], content["gauges"] if is_fresh else {})

@@ -1,4 +1,4 @@
-"""What this process counts: plain numbers that only grow, so that counting costs the data plane nothing to speak of."""
+"""The counters of this process: plain numbers, so counting costs the data plane next to nothing."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 
 
 class Histogram:
-    """How often something took how long."""
+    """Counts durations in buckets."""
 
     __slots__ = ("bounds", "counts", "seconds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """
         Args:
-            bounds: up to how long what falls into each bucket takes, in seconds, rising; one more takes the rest.
+            bounds: the upper bounds of the buckets in seconds, ascending. An additional bucket counts longer durations.
         """
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.seconds = 0.0
-        """All together."""
+        """The sum of all durations."""
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count a duration."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.seconds += seconds
 
 
 class Counters:
-    """The numbers of one node. Loop thread only."""
+    """The counters of one node. Loop thread only."""
 
     __slots__ = (
         "api_answers",
@@ -44,20 +44,20 @@ class Counters:
 
     def __init__(self) -> None:
         self.opened = 0
-        """Connections that were admitted."""
+        """Admitted connections."""
         self.refusals: Counter[str] = Counter()
-        """Connections that were not, by the reason of the close."""
+        """Rejected connections, by the reason of the close."""
         self.closes: Counter[int] = Counter()
-        """Closes that this side has begun, refusals too, by code."""
+        """Closes that the server started, including rejections, by code."""
         self.refused_messages: Counter[str] = Counter()
-        """Messages that were not distributed, by the reason."""
+        """Messages of clients that were not published, by reason."""
         self.published = 0
-        """Messages that the Cluster API has published."""
+        """Messages published through the Cluster API."""
         self.deliveries = self.delivered_bytes = 0
-        """Messages handed to connections, one for each receiver, and their frames."""
+        """Messages delivered to connections, counted once for each receiver, and the size of their frames."""
         self.api_answers: Counter[int] = Counter()
-        """Answers of the Cluster API, by status."""
+        """Responses of the Cluster API, by HTTP status."""
         self.publish_seconds = Histogram((0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0))
-        """How long requests to publish took, from their last byte to the answer."""
+        """Durations of publish requests, from their last byte to the response."""
         self.round_trip_seconds = Histogram((0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0))
-        """How long events took by the channel layer from this node to itself."""
+        """Durations of round trips from this node through the channel layer back to itself."""

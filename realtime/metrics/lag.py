@@ -1,15 +1,15 @@
-"""How late a loop does what is due: what every client of a node that is too busy, or blocked, waits longer."""
+"""The lag of an event loop: how much longer clients of a busy or blocked node wait."""
 
 import asyncio
 from collections import deque
 
 TICK_SECONDS = 0.5
-# How far back the worst lag is remembered, in seconds: longer than from one look of Prometheus to the next.
+# How long a lag counts for `worst`, in seconds: longer than the interval at which Prometheus scrapes.
 REMEMBERED_SECONDS = 60
 
 
 class Lag:
-    """The lag of the running loop, measured by a task that wants to wake now and then."""
+    """The lag of the running loop, measured by a task that wakes up regularly."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -19,24 +19,24 @@ class Lag:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         self._due = self._loop.time() + TICK_SECONDS
         self._task = asyncio.create_task(self._measure())
 
     async def stop(self) -> None:
-        """Measure no longer."""
+        """Stop measuring."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     @property
     def seconds(self) -> float:
-        """How late the loop was last, or is by now if that is more."""
+        """The last measured lag, or the current delay if that is larger, in seconds."""
         return max(self._last, self._loop.time() - self._due)
 
     @property
     def worst(self) -> float:
-        """The most of the last minute, in seconds."""
+        """The largest lag of the last minute, in seconds."""
         return max(self.seconds, *self._recent, 0.0)
 
     async def _measure(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime.metrics.across_workers import STALE_SECONDS, Snapshot, WorkerFile, added
+from realtime.metrics.across_workers import STALE_SECONDS, Snapshot, WorkerFile, add_up
 
 
 def snapshot(number: float, gauge: float = 0) -> Snapshot:
@@ -19,8 +19,8 @@ def test_each_worker_reads_what_the_others_have_written(tmp_path: Path) -> None:
     first.write(snapshot(1, 5))
     first.write(snapshot(2, 4))
     second.write(snapshot(10, 40))
-    assert sorted(third.others(), key=str) == [snapshot(10, 40), snapshot(2, 4)]
-    assert first.others() == [snapshot(10, 40)]
+    assert sorted(third.read_others(), key=str) == [snapshot(10, 40), snapshot(2, 4)]
+    assert first.read_others() == [snapshot(10, 40)]
 
 
 def test_a_replacement_worker_continues_the_counters_but_not_the_gauges(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_replacement_worker_continues_the_counters_but_not_the_gauges(tmp_path
         worker.write(snapshot(1, 5))
         written = worker.write(snapshot(2, 5))
     assert written == snapshot(6, 5)
-    assert WorkerFile(tmp_path / "1.json").others() == [snapshot(6, 5)]
+    assert WorkerFile(tmp_path / "1.json").read_others() == [snapshot(6, 5)]
 
 
 def test_a_worker_that_stops_writing_keeps_its_counters_but_not_its_gauges(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_worker_that_stops_writing_keeps_its_counters_but_not_its_gauges(tmp_p
     WorkerFile(path).write(snapshot(3, 5))
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "written": time.monotonic() - STALE_SECONDS}))
-    assert WorkerFile(tmp_path / "1.json").others() == [Snapshot(snapshot(3).counters, {})]
+    assert WorkerFile(tmp_path / "1.json").read_others() == [Snapshot(snapshot(3).counters, {})]
 
 
 def test_labels_of_only_one_snapshot_are_kept(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_file_that_cannot_be_written_is_logged_once_and_disturbs_nothing(
     with caplog.at_level(logging.ERROR):
         assert [worker.write(snapshot(number)) for number in range(3)] == [snapshot(number) for number in range(3)]
     assert len(caplog.records) == 1
-    assert worker.others() == []
+    assert worker.read_others() == []
 
 
 def test_a_sum_does_not_depend_on_the_order() -> None:
     numbers = [snapshot(seconds).counters for seconds in (0.1, 0.2, 0.3)]
-    assert added(*numbers) == added(*reversed(numbers))
+    assert add_up(*numbers) == add_up(*reversed(numbers))
