@@ -91,7 +91,7 @@ def install() -> bool:
 
 
 def when_running(function: Callable[[], object]) -> None:
-    """Call a function in the event loop as soon as Daphne's runs. With another server it is never called."""
+    """Call a function on the event loop as soon as Daphne runs it. With another server, it is never called."""
     reactor.callLater(0, function)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,8 @@
-"""Worker processes that share one port, and the process that keeps them running.
+"""Worker processes that share a port, and the supervisor that keeps them running.
 
-The supervisor holds the listeners, so that clients that wait for a worker that died are served by its successor. It
-replaces workers that end, and kills and replaces workers whose event loop hangs. Workers end with their supervisor,
-even if that is killed.
+The supervisor owns the listening sockets: if a worker dies, its replacement accepts the clients that were waiting. It
+replaces workers that have exited, and kills and replaces workers whose event loop hangs. Workers exit when their
+supervisor does, even if it is killed.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from queue import Empty, SimpleQueue
 
 from realtime.metrics.across_workers import FILE_VARIABLE
 
-# How often the supervisor looks at its workers, in seconds.
-LOOK_SECONDS = 1.0
-# A worker is killed if it has not written its numbers for this long, in seconds. It writes them once a second.
+# How often the supervisor checks its workers, in seconds.
+CHECK_SECONDS = 1.0
+# A worker is killed if it has not written its metrics for this long, in seconds. It writes them once a second.
 HANG_SECONDS = 30.0
-# How many workers in a row may end before they have served anything, until the supervisor gives up.
+# After how many workers in a row that exit before they have served anything the supervisor gives up.
 MAX_FAILED_STARTS = 3
-# How long a worker whose supervisor is gone may take to close its connections, in seconds.
+# How long a worker may take to close its connections after its supervisor has exited, in seconds.
 ORPHAN_SECONDS = 30.0
-# The environment variable with the number of an open file that ends when the supervisor does.
+# The environment variable with the descriptor of a pipe that is closed when the supervisor exits.
 LIFELINE_VARIABLE = "SUPERVISOR_LIFELINE"
 
 # How many connections may wait to be accepted: in a burst, clients would otherwise wait a second or more for TCP.
@@ -35,11 +35,11 @@ BACKLOG = 4096
 
 
 class CannotStart(Exception):
-    """Worker after worker ended before it served anything."""
+    """Several workers in a row exited before they served anything."""
 
 
 class _Worker:
-    """One place for a worker: its listener, its file of numbers, and the process that fills the place now."""
+    """A worker: its listener, its metrics file, and its current process."""
 
     def __init__(self, listener: socket.socket, file: Path, application: str, folder: Path, lifeline: int) -> None:
         self._listener = listener
@@ -50,42 +50,42 @@ class _Worker:
         self.start()
 
     def start(self) -> None:
-        self._silent_looks = 0
-        self._written_at = self._written_before = _written_at(self._file)
+        self._silent_checks = 0
+        self._written_at = self._written_before_start = _written_at(self._file)
         self.process = subprocess.Popen(
             self._command,
             cwd=self._folder,
             env={**os.environ, FILE_VARIABLE: str(self._file), LIFELINE_VARIABLE: str(self._lifeline)},
             pass_fds=[self._listener.fileno(), self._lifeline],
-            start_new_session=True,  # signals of the terminal are for the supervisor
+            start_new_session=True,  # signals from the terminal are meant for the supervisor
         )
 
     @property
     def has_served(self) -> bool:
-        """Whether the process has written its numbers, which it does as soon as it runs."""
-        return _written_at(self._file) != self._written_before
+        """Whether the process has written its metrics, which it does as soon as it runs."""
+        return _written_at(self._file) != self._written_before_start
 
-    def hangs(self) -> bool:
-        """Look at the process once; return whether it has been silent for too long.
+    def is_hanging(self) -> bool:
+        """Check the process once; return whether it has been silent for too long.
 
-        Silence is counted in looks and not read off a clock, so that a machine or a supervisor that stood still kills
-        nobody.
+        Silence is measured in checks, not with a clock, so no worker is killed after the machine or the supervisor was
+        suspended.
         """
         written = _written_at(self._file)
-        self._silent_looks = 0 if written != self._written_at else self._silent_looks + 1
+        self._silent_checks = 0 if written != self._written_at else self._silent_checks + 1
         self._written_at = written
-        return self._silent_looks * LOOK_SECONDS >= HANG_SECONDS
+        return self._silent_checks * CHECK_SECONDS >= HANG_SECONDS
 
 
 class Supervisor:
-    """Runs a worker for each listener until it is told to stop."""
+    """Runs a worker for each listener until it receives a signal to stop."""
 
     def __init__(self, application: str, folder: Path, report: Callable[[str], object]) -> None:
         """
         Args:
-            application: the ASGI application, as daphne takes it (`module:name`).
+            application: the ASGI application in the form that daphne expects (`module:name`).
             folder: the working directory of the workers.
-            report: called with a sentence when a worker is replaced.
+            report: called with a sentence whenever a worker is replaced.
         """
         self._application = application
         self._folder = folder
@@ -93,38 +93,38 @@ class Supervisor:
         self._failed_starts = 0
 
     def run(self, listeners: Sequence[socket.socket], files: Sequence[Path]) -> None:
-        """Run the workers until SIGINT or SIGTERM, and wait for them to end. Main thread only.
+        """Run the workers until SIGINT or SIGTERM, then wait until they have exited. Main thread only.
 
         Args:
-            listeners: where each worker accepts clients.
-            files: where each worker writes its numbers for the others.
+            listeners: the listening socket of each worker.
+            files: the file of each worker to which it writes its metrics for the others.
 
         Raises:
-            CannotStart: the workers end as soon as they are started; their own error is on stderr.
+            CannotStart: the workers exit as soon as they are started; they have written their errors to stderr.
         """
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: signals.put(number))
-        ours, theirs = os.pipe()  # `theirs` is written to by nobody: it ends when the supervisor does
+        lifeline, write_end = os.pipe()  # never written: its end shows that the supervisor has exited
         workers = [
-            _Worker(listener, file, self._application, self._folder, ours)
+            _Worker(listener, file, self._application, self._folder, lifeline)
             for listener, file in zip(listeners, files, strict=True)
         ]
         try:
-            while not _arrived(signals, LOOK_SECONDS):
+            while not _wait_for_signal(signals, CHECK_SECONDS):
                 for worker in workers:
-                    self._look_at(worker)
+                    self._check(worker)
         finally:
             for listener in listeners:
-                listener.close()  # or clients would wait here in vain
+                listener.close()  # otherwise clients would wait here in vain
             _stop(workers, signals)
-            os.close(theirs)
-            os.close(ours)
+            os.close(write_end)
+            os.close(lifeline)
 
-    def _look_at(self, worker: _Worker) -> None:
+    def _check(self, worker: _Worker) -> None:
         status = worker.process.poll()
         if status is None:
-            if worker.hangs():
+            if worker.is_hanging():
                 self._report(f"A worker has been silent for {HANG_SECONDS:g} seconds; killing it and starting another.")
                 worker.process.kill()
                 worker.process.wait()
@@ -141,15 +141,15 @@ class Supervisor:
 
 
 def _written_at(file: Path) -> int | None:
-    """Return when a file was written last, in any unit; None if it never was."""
+    """Return when a file was last written, as a number to compare; None if it does not exist."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
         return None
 
 
-def _arrived(signals: "SimpleQueue[int]", seconds: float) -> bool:
-    """Wait for a signal; return whether one has come."""
+def _wait_for_signal(signals: "SimpleQueue[int]", seconds: float) -> bool:
+    """Wait for a signal for at most so many seconds; return whether it has arrived."""
     with contextlib.suppress(Empty):
         signals.get(timeout=seconds)
         return True
@@ -157,23 +157,24 @@ def _arrived(signals: "SimpleQueue[int]", seconds: float) -> bool:
 
 
 def _stop(workers: Sequence[_Worker], signals: "SimpleQueue[int]") -> None:
-    """Ask the workers to end, again at each further signal, and wait until they have."""
-    ask = True
+    """Terminate the workers, again at each further signal, and wait until they have exited."""
+    terminate = True
     while any(worker.process.poll() is None for worker in workers):
-        if ask:
+        if terminate:
             for worker in workers:
                 worker.process.terminate()
-        ask = _arrived(signals, 0.1)
+        terminate = _wait_for_signal(signals, 0.1)
 
 
 def open_listeners(host: str, port: int, workers: int) -> list[socket.socket]:
-    """Open a port: a listener for each worker where the kernel spreads clients over them, else one for all.
+    """Open a port and return the listener of each worker.
 
-    Another process cannot open the same port, also not with SO_REUSEPORT before this one listens.
+    On Linux, each worker has its own listener, and the kernel distributes clients over them; elsewhere, they share one.
+    Another process cannot open the same port, not even with SO_REUSEPORT before this process listens.
 
     Raises:
         OSError: the port cannot be opened.
-        OverflowError: there is no such port.
+        OverflowError: the port number is out of range.
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     spread = workers > 1 and sys.platform == "linux"
@@ -189,7 +190,7 @@ def open_listeners(host: str, port: int, workers: int) -> list[socket.socket]:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind((address[0], listeners[0].getsockname()[1] if number else port))
             if spread:
-                # For the first one only after binding: so the port is bound exclusively, and shared with ours alone.
+                # Not before the first listener is bound, so the port is shared with our own listeners only.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for listener in listeners:
             listener.listen(BACKLOG)
@@ -201,19 +202,19 @@ def open_listeners(host: str, port: int, workers: int) -> list[socket.socket]:
 
 
 def end_with_supervisor() -> None:
-    """Have this process end when its supervisor is gone: first as at SIGTERM, and at the latest after a while.
+    """Make this process exit when its supervisor does: with SIGTERM first, and unconditionally after `ORPHAN_SECONDS`.
 
-    Does nothing in a process that has no supervisor.
+    In a process without a supervisor, this does nothing.
     """
     lifeline = os.environ.get(LIFELINE_VARIABLE)
     if lifeline is not None:
-        # A thread, since an event loop that hangs would not notice.
-        threading.Thread(target=_watch, args=(int(lifeline),), daemon=True, name="supervisor-lifeline").start()
+        # In a thread, because an event loop that hangs would not notice.
+        threading.Thread(target=_exit_after, args=(int(lifeline),), daemon=True, name="supervisor-lifeline").start()
 
 
-def _watch(lifeline: int) -> None:
+def _exit_after(lifeline: int) -> None:
     with contextlib.suppress(OSError):
-        os.read(lifeline, 1)  # returns when the other end is closed
+        os.read(lifeline, 1)  # returns when the supervisor's end is closed
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Where a client comes from."""
+"""The address that a client's requests count for."""
 
 import pytest
 
@@ -23,13 +23,13 @@ def scope(*forwarded: bytes, client: str = "192.0.2.1") -> dict[str, object]:
         ([], 1, "192.0.2.1"),
     ],
 )
-def test_the_entry_of_the_outermost_proxy_counts_without_its_port(
+def test_the_entry_of_the_outermost_proxy_is_used_without_its_port(
     forwarded: list[bytes], proxies: int, network: str
 ) -> None:
     assert client_network(scope(*forwarded), proxies) == network
 
 
-def test_a_forwarded_address_that_is_not_believed_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_forwarded_address_that_is_not_trusted_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     addresses._warn_of_proxy.cache_clear()
     for _ in range(3):
         client_network(scope(b"203.0.113.9"), 0)
