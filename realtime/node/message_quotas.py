@@ -76,7 +76,7 @@ class Bucket:
 
 
 class AccountUse:
-    """The messages that one account sends on this node."""
+    """Counts the messages that one account sends on this node, up to its daily quota."""
 
     __slots__ = ("_left", "_left_at_sync", "_limit", "senders")
 
@@ -171,7 +171,7 @@ class MessageQuotas:
             await asyncio.wait([task], timeout=STOP_SECONDS)
 
     def account(self, access: KeyAccess) -> AccountUse:
-        """Return the use of a key's account, with the account's current quota."""
+        """Return the counter of a key's account, set to the account's current quota."""
         use = self._accounts.get(access.account_id)
         if use is None:
             use = self._accounts[access.account_id] = AccountUse(access.quotas.messages_per_day)
@@ -180,13 +180,13 @@ class MessageQuotas:
         return use
 
     def open(self, access: KeyAccess) -> AccountUse:
-        """Return the use of a key's account for a connection, which may count messages until `close`."""
+        """Return the counter of a key's account for a connection, which may count messages until `close`."""
         use = self.account(access)
         use.senders += 1
         return use
 
     def close(self, access: KeyAccess) -> None:
-        """Release the use of an account: the connection counts no more messages."""
+        """Release the counter of a key's account: the connection counts no more messages."""
         self._accounts[access.account_id].senders -= 1
 
     @property

@@ -76,7 +76,7 @@ class Node:
         )
 
     def start(self) -> None:
-        """Start all parts of the node, and wait for the signal to stop."""
+        """Start all parts of the node and make stop signals drain it first."""
         self.lag.start()
         self.bus.start()
         self.counts.start()
