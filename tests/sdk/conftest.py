@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documentation import code_blocks
 from tests.servers import LiveServer, need
-from tests.test_readme import blocks
 
 FOLDER = Path(__file__).parent
 
@@ -28,12 +28,12 @@ def secret(secrets: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packages of package.json, the programs that use them, and the README's auth endpoint."""
+    """A folder with the packages of package.json, the programs that use them, and an endpoint of realtime/README.md."""
     need("node", "npm")
     folder = tmp_path_factory.mktemp("sdk")
     for path in (FOLDER / "package.json", *FOLDER.glob("*.mjs")):
         shutil.copy(path, folder)
-    (endpoint,) = (block for block in blocks("js") if "express" in block)
+    (endpoint,) = (block for block in code_blocks("realtime/README.md", "js") if "express" in block)
     (folder / "auth.mjs").write_text(endpoint)
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
     return folder
@@ -41,7 +41,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def site(node_modules: Path, secret: str) -> Iterator[str]:
-    """The URL of a web site in Express with the README's auth endpoint. The cookie `user` says who is logged in."""
+    """The URL of a web site in Express with that endpoint. The cookie `user` says who is logged in."""
     env = {**os.environ, "CHANNELS_SECRET": secret}
     with subprocess.Popen(["node", "site.mjs"], cwd=node_modules, env=env, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout is not None

@@ -1,4 +1,4 @@
-// A web site with the auth endpoint that the README shows for Express. It prints its port.
+// A web site with the auth endpoint of realtime/README.md for Express. It prints its port.
 
 import {fileURLToPath} from 'node:url';
 import express from 'express';

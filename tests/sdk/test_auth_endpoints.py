@@ -1,4 +1,4 @@
-"""The auth endpoints that the README shows, as they stand there: their JWT opens a private channel to whoever may."""
+"""The auth endpoints in realtime/README.md: their JWT opens a private channel to those who may enter it."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ from pytest_django import Settings
 
 from accounts.users import User
 from tests.clients import channel_path, open_client
+from tests.documentation import code_blocks
 from tests.servers import LiveServer
-from tests.test_readme import blocks
 
 pytestmark = pytest.mark.django_db
 URL = "/broadcasting/auth"
@@ -25,8 +25,8 @@ Ask = Callable[[str, str | None], tuple[int, dict[str, Any]]]
 
 
 def shown_for(package: str) -> ModuleType:
-    """The README's Python code that imports from a package."""
-    (code,) = (block for block in blocks("python") if f"from {package}" in block)
+    """Return the endpoint that imports from a package, as a module."""
+    (code,) = (block for block in code_blocks("realtime/README.md", "python") if f"from {package}" in block)
     module = ModuleType(package)
     exec(code, module.__dict__)
     return module
