@@ -6,6 +6,10 @@ import sys
 
 
 def main() -> None:
+    # Every Python 3.6 or newer must be able to parse this file: it tells those that are too old what is missing.
+    if sys.version_info < (3, 11):  # noqa: UP036
+        version = ".".join(map(str, sys.version_info[:3]))
+        sys.exit(f"This service needs Python 3.11 or newer, but {sys.executable} is Python {version}.")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
     try:
         from django.core.management import execute_from_command_line

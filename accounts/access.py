@@ -1,9 +1,7 @@
 """What the data plane asks about API keys: plain values, one query."""
 
 import logging
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -11,35 +9,15 @@ from django.db.models import Q
 from django.utils import timezone
 
 from . import crypto
-from .models import PUBLIC_KEY_PATTERN, ApiKey
-from .quotas import QUOTA_FIELDS, Quotas, default_quotas, in_force
+from .key_access import KeyAccess, can_be_a_key
+from .models import ApiKey
+from .quotas import QUOTA_FIELDS, default_quotas, in_force
 
 logger = logging.getLogger(__name__)
 
-# How often it is written down that a key is in use.
+# The shortest time between two updates of a key's last use.
 TOUCH_EVERY = timedelta(minutes=1)
 _CHUNK = 500  # SQLite allows a limited number of parameters
-
-
-@dataclass(frozen=True, slots=True)
-class KeyAccess:
-    """What admission needs to know of one API key."""
-
-    public_key: str
-    account_id: int
-    cluster_pk: int
-    cluster_id: str
-    """The cluster's DNS label."""
-    revoked: bool
-    cluster_enabled: bool
-    account_suspended: bool
-    protects_channels: bool
-    allows_client_messages: bool
-    allowed_origins: tuple[str, ...]
-    quotas: Quotas
-    secret: str | None = field(repr=False)
-    """Signs JWTs and authorises publishing; None if the settings lack the key that encrypted it."""
-
 
 _ACCOUNT = "cluster__account__"
 _OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages")
@@ -69,7 +47,7 @@ def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     found: dict[str, KeyAccess] = {}
     for start in range(0, len(possible), _CHUNK):
         rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values(*_COLUMNS)
-        found.update((row["public_key"], _access(row)) for row in rows)
+        found.update((row["public_key"], _access_from(row)) for row in rows)
     return found
 
 
@@ -87,12 +65,7 @@ def check_reachable() -> None:
     ApiKey.objects.exists()
 
 
-def can_be_a_key(text: str) -> bool:
-    """Whether a text looks like the public part of a key."""
-    return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None
-
-
-def _access(row: dict[str, Any]) -> KeyAccess:
+def _access_from(row: dict[str, Any]) -> KeyAccess:
     return KeyAccess(
         **{name: row[name] for name in _OWN_COLUMNS},
         account_id=row["cluster__account_id"],
@@ -103,11 +76,11 @@ def _access(row: dict[str, Any]) -> KeyAccess:
         account_suspended=row["cluster__account__suspended_at"] is not None,
         allowed_origins=tuple(row["allowed_origins"]),
         quotas=in_force({name: row[_ACCOUNT + name] for name in default_quotas()}, row),
-        secret=_secret(row["public_key"], row["secret_ciphertext"]),
+        secret=_decrypted_secret(row["public_key"], row["secret_ciphertext"]),
     )
 
 
-def _secret(public_key: str, ciphertext: str) -> str | None:
+def _decrypted_secret(public_key: str, ciphertext: str) -> str | None:
     try:
         return crypto.decrypt(ciphertext)
     except crypto.DecryptionFailed as error:

@@ -1,9 +1,11 @@
 """The admin, in which those who run the service manage tenants. It changes things through the services alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
+from django.contrib.auth.forms import BaseUserCreationForm
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, Model, QuerySet
@@ -20,6 +22,7 @@ from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .services import IssuedKey
 from .usage import connections, messages_today
+from .users import User
 
 admin.site.login_form = LoginForm
 # The longest list that is edited in the form of what it belongs to.
@@ -45,7 +48,7 @@ def moment_filter(field: str, label: str, *, passed: str, not_passed: str) -> ty
 
 
 class ServiceAdmin(admin.ModelAdmin):
-    """Saves through the services, and shows the secrets of keys that were issued on the way: once."""
+    """Saves through the services, and shows the secrets of newly issued keys once."""
 
     show_full_result_count = False
     list_per_page = 50
@@ -63,19 +66,12 @@ class ServiceAdmin(admin.ModelAdmin):
             if obj is None or not self.admin_site.is_registered(inline.model) or is_short(inline.model)
         ]
 
-    def save_model(self, request: HttpRequest, obj: Model, form: ModelForm, change: bool) -> None:
-        save(request, obj, form.changed_data)
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
+        """Have the services save what the form has put into the object."""
+        raise NotImplementedError
 
-    def save_formset(self, request: HttpRequest, form: ModelForm, formset: BaseModelFormSet, change: bool) -> None:
-        changed = {id(form.instance): form.changed_data for form in formset.forms}
-        # Owners first, so that one can hand over to another in one form.
-        for obj in sorted(formset.save(commit=False), key=lambda obj: getattr(obj, "role", None) != Role.OWNER):
-            save(request, obj, changed[id(obj)])
-        for obj in formset.deleted_objects:
-            if isinstance(obj, Membership):
-                services.remove_member(obj)
-            else:
-                obj.delete()
+    def save_formset(self, request: HttpRequest, form: ModelForm, formset: Any, change: bool) -> None:
+        formset.inline.save_rows(request, formset)
 
     def changeform_view(
         self,
@@ -97,40 +93,73 @@ class ServiceAdmin(admin.ModelAdmin):
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         return self._with_secrets(request, super().response_change(request, obj))
 
+    def call_for_each(
+        self, request: HttpRequest, queryset: QuerySet[Any], service: Callable[[Any], object], done: str
+    ) -> None:
+        """Call a service for each selected object and add it to the object's history.
+
+        Args:
+            service: takes the object.
+            done: a short sentence for the history and for the message on the page.
+        """
+        count = 0
+        for obj in queryset:
+            service(obj)
+            self.log_change(request, obj, done)
+            count += 1
+        self.message_user(request, f"{done} ({count})", messages.SUCCESS)
+
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
         return secrets_page(self, request, keys, response.headers.get("Location", "..")) if keys else response
 
 
-def save(request: HttpRequest, obj: Model, changed: Iterable[str]) -> None:
-    """Have the service save what a form has put into an object."""
-    adding = obj.pk is None
-    match obj:
-        case Account():
-            quotas = {name: getattr(obj, name) for name in default_quotas() if name in changed}
-            account = services.create_account(obj.name) if adding else obj
-            obj.pk = account.pk
-            if not adding and "name" in changed:
-                services.rename_account(account, obj.name)
-            services.set_quotas(account, **quotas)
-        case Membership():
-            if adding:
-                obj.pk = services.add_member(obj.account, obj.user, obj.role).pk
-            else:
-                services.set_role(obj, obj.role)
-        case Cluster():
-            if adding:
-                obj.pk = services.create_cluster(obj.account, obj.cluster_id, enabled=obj.enabled).pk
-            elif "enabled" in changed:
-                services.update_cluster(obj, enabled=obj.enabled)
-        case ApiKey():
-            values = {name: getattr(obj, name) for name in services.KEY_SETTINGS}
-            if adding:
-                issued = services.issue_key(obj.cluster, **values)
-                obj.pk, obj.public_key = issued.key.pk, issued.key.public_key
-                issued_keys(request).append(issued)
-            else:
-                services.update_key(obj, **{name: values[name] for name in changed})
+class ServiceInline(admin.TabularInline):
+    """A list of objects inside the form of the object that they belong to, saved through the services."""
+
+    extra = 0
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        formset: Any = super().get_formset(request, obj, **kwargs)
+        formset.inline = self  # for ServiceAdmin.save_formset(), which gets only the formset
+        return formset
+
+    def save_rows(self, request: HttpRequest, formset: BaseModelFormSet) -> None:
+        """Save the rows that were added or changed, then delete those that were marked for it."""
+        changed = {id(form.instance): form.changed_data for form in formset.forms}
+        for row in self.in_saving_order(formset.save(commit=False)):
+            self.save_row(request, row, changed[id(row)])
+        for row in formset.deleted_objects:
+            self.delete_row(row)
+
+    def in_saving_order(self, rows: list[Any]) -> list[Any]:
+        return rows
+
+    def save_row(self, request: HttpRequest, row: Any, changed: Collection[str]) -> None:
+        """Have the services save a new row, or the changed fields of an existing one."""
+        raise NotImplementedError
+
+    def delete_row(self, row: Any) -> None:
+        row.delete()
+
+
+def save_cluster(cluster: Cluster, changed: Collection[str]) -> None:
+    """Create a cluster from what a form has put into it, or update its changed fields."""
+    if cluster.pk is None:
+        cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, enabled=cluster.enabled).pk
+    elif "enabled" in changed:
+        services.update_cluster(cluster, enabled=cluster.enabled)
+
+
+def save_key(request: HttpRequest, key: ApiKey, changed: Collection[str]) -> None:
+    """Issue an API key from what a form has put into it, or update its changed settings."""
+    settings = {name: getattr(key, name) for name in services.KEY_SETTINGS}
+    if key.pk is None:
+        issued = services.issue_key(key.cluster, **settings)
+        key.pk, key.public_key = issued.key.pk, issued.key.public_key
+        issued_keys(request).append(issued)
+    else:
+        services.update_key(key, **{name: settings[name] for name in changed})
 
 
 def issued_keys(request: HttpRequest) -> list[IssuedKey]:
@@ -153,59 +182,77 @@ def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list
     return response
 
 
-def list_link(model: type[Model], count: int, **filters: object) -> str:
-    """A number that leads to the list of what it counts."""
+def changelist_link(model: type[Model], count: int, **filters: object) -> str:
+    """Return a number that links to the list of the objects that it counts."""
     url = reverse(f"admin:accounts_{model._meta.model_name}_changelist", query=filters)
     return format_html('<a href="{}">{}</a>', url, count)
 
 
-def apply(
-    model_admin: admin.ModelAdmin,
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    service: Callable[[Any], object],
-    done: str,
-) -> None:
-    """Call a service for each selected object, and write it into the history."""
-    count = 0
-    for obj in queryset:
-        service(obj)
-        model_admin.log_change(request, obj, done)
-        count += 1
-    model_admin.message_user(request, f"{done} ({count})", messages.SUCCESS)
-
-
-class MembershipInline(admin.TabularInline):
+class MembershipInline(ServiceInline):
     model = Membership
     form = MembershipForm
-    extra = 0
     autocomplete_fields = ["user"]
     verbose_name_plural = "people"
 
+    def in_saving_order(self, rows: list[Membership]) -> list[Membership]:
+        # Owners first, so that one owner can hand over to another in the same form.
+        return sorted(rows, key=lambda membership: membership.role != Role.OWNER)
 
-class ClusterInline(admin.TabularInline):
+    def save_row(self, request: HttpRequest, row: Membership, changed: Collection[str]) -> None:
+        if row.pk is None:
+            row.pk = services.add_member(row.account, row.user, row.role).pk
+        else:
+            services.set_role(row, row.role)
+
+    def delete_row(self, row: Membership) -> None:
+        services.remove_member(row)
+
+
+class ClusterInline(ServiceInline):
     model = Cluster
     form = ClusterForm
-    extra = 0
     show_change_link = True
     fields = ["cluster_id", "enabled", "created_at"]
     readonly_fields = ["created_at"]
 
+    def save_row(self, request: HttpRequest, row: Cluster, changed: Collection[str]) -> None:
+        save_cluster(row, changed)
 
-class ApiKeyInline(admin.TabularInline):
+
+class ApiKeyInline(ServiceInline):
     model = ApiKey
     form = ApiKeyForm
-    extra = 0
     show_change_link = True
     fields = ["label", "public_key", "protects_channels", "allows_client_messages", "last_used_at", "revoked_at"]
     readonly_fields = ["public_key", "last_used_at", "revoked_at"]
+
+    def save_row(self, request: HttpRequest, row: ApiKey, changed: Collection[str]) -> None:
+        save_key(request, row, changed)
+
+
+@admin.register(User)
+class UserAdmin(BaseUserAdmin):
+    add_form = BaseUserCreationForm
+    show_full_result_count = False
+    list_per_page = 50
+    list_display = ["email", "name", "is_staff", "is_superuser", "is_active", "last_login"]
+    list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
+    search_fields = ["email", "name"]
+    ordering = ["email"]
+    fieldsets = [
+        (None, {"fields": ["email", "password", "name"]}),
+        ("Permissions", {"fields": ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"]}),
+        ("Audit", {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "name", "password1", "password2"]})]
+    readonly_fields = ["last_login", "date_joined"]
 
 
 @admin.register(Account)
 class AccountAdmin(ServiceAdmin):
     list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
     list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
-    search_fields = ["name", "clusters__cluster_id", "people__username", "people__email"]
+    search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
     ordering = ["name", "pk"]
     fieldsets = [
         (None, {"fields": ["name", "cluster_count"]}),
@@ -216,6 +263,14 @@ class AccountAdmin(ServiceAdmin):
     readonly_fields = ["cluster_count", "connections", "messages_today", "created_at", "suspended_at"]
     inlines = [MembershipInline, ClusterInline]
     actions = ["suspend", "resume"]
+
+    def save_model(self, request: HttpRequest, obj: Account, form: ModelForm, change: bool) -> None:
+        quotas = {name: getattr(obj, name) for name in default_quotas() if name in form.changed_data}
+        account = obj if change else services.create_account(obj.name)
+        obj.pk = account.pk
+        if change and "name" in form.changed_data:
+            services.rename_account(account, obj.name)
+        services.set_quotas(account, **quotas)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         accounts: QuerySet[Any] = super().get_queryset(request)
@@ -245,15 +300,15 @@ class AccountAdmin(ServiceAdmin):
 
     @admin.display(description="clusters", ordering="cluster_count")
     def cluster_count(self, account: Any) -> str:
-        return list_link(Cluster, account.cluster_count, account__id__exact=account.pk)
+        return changelist_link(Cluster, account.cluster_count, account__id__exact=account.pk)
 
     @admin.action(description="Suspend: close all connections and admit no more", permissions=["change"])
     def suspend(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        apply(self, request, queryset, services.suspend_account, "Suspended.")
+        self.call_for_each(request, queryset, services.suspend_account, "Suspended.")
 
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        apply(self, request, queryset, services.resume_account, "Resumed.")
+        self.call_for_each(request, queryset, services.resume_account, "Resumed.")
 
 
 @admin.register(Cluster)
@@ -270,21 +325,28 @@ class ClusterAdmin(ServiceAdmin):
     inlines = [ApiKeyInline]
     actions = ["enable", "disable"]
 
+    def save_model(self, request: HttpRequest, obj: Cluster, form: ModelForm, change: bool) -> None:
+        save_cluster(obj, form.changed_data)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         clusters: QuerySet[Any] = super().get_queryset(request)
         return clusters.annotate(key_count=Count("keys"))  # type: ignore[no-any-return]
 
     @admin.display(description="API keys", ordering="key_count")
     def key_count(self, cluster: Any) -> str:
-        return list_link(ApiKey, cluster.key_count, cluster__id__exact=cluster.pk)
+        return changelist_link(ApiKey, cluster.key_count, cluster__id__exact=cluster.pk)
 
     @admin.action(description="Switch on", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
-        apply(self, request, queryset, lambda cluster: services.update_cluster(cluster, enabled=True), "Switched on.")
+        self.call_for_each(
+            request, queryset, lambda cluster: services.update_cluster(cluster, enabled=True), "Switched on."
+        )
 
     @admin.action(description="Switch off: close all connections and admit no more", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
-        apply(self, request, queryset, lambda cluster: services.update_cluster(cluster, enabled=False), "Switched off.")
+        self.call_for_each(
+            request, queryset, lambda cluster: services.update_cluster(cluster, enabled=False), "Switched off."
+        )
 
 
 @admin.register(ApiKey)
@@ -311,6 +373,9 @@ class ApiKeyAdmin(ServiceAdmin):
     readonly_fields = ["public_key", "connections", "created_at", "last_used_at", "revoked_at"]
     actions = ["revoke", "rotate_secrets"]
 
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
+        save_key(request, obj, form.changed_data)
+
     @admin.display(ordering="cluster__account__name")
     def account(self, key: ApiKey) -> Account:
         return key.cluster.account
@@ -325,7 +390,7 @@ class ApiKeyAdmin(ServiceAdmin):
 
     @admin.action(description="Revoke for ever: close all connections and admit no more", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        apply(self, request, queryset, services.revoke_key, "Revoked.")
+        self.call_for_each(request, queryset, services.revoke_key, "Revoked.")
 
     @admin.action(description="Rotate secrets and show the new ones once", permissions=["change"])
     @transaction.atomic  # all or none: the page that shows the secrets is the only one
@@ -346,9 +411,9 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     show_full_result_count = False
     list_per_page = 50
-    list_display = ["at", "source", "username", "verb", "kind", "label", "account_name", "changes"]
+    list_display = ["at", "source", "email", "verb", "kind", "label", "account_name", "changes"]
     list_filter = ["at", "source", "verb", "kind"]
-    search_fields = ["username", "name", "label", "account_name"]
+    search_fields = ["email", "name", "label", "account_name"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -41,9 +41,10 @@ def _key_deleted(instance: Any, **_: Any) -> None:
     announce(public_key=instance.public_key)
 
 
-def _record_deletion(thing: Any) -> None:
-    # What a thing belongs to goes after it, so that it can still be read; in the transaction that deletes both.
-    from .audit import record
-    from .models import Verb
+def _record_deletion(resource: Any) -> None:
+    # Django deletes a resource before its account, so the account can still be read here. Both deletions and
+    # this entry share one transaction.
+    from .audit import record_change
+    from .models import AuditVerb
 
-    record(Verb.DELETED, thing)
+    record_change(AuditVerb.DELETED, resource)

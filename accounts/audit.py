@@ -6,7 +6,18 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from .models import Account, ApiKey, AuditEntry, Cluster, Kind, Membership, Source, Verb, account_of
+from .models import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    AuditSource,
+    AuditVerb,
+    Cluster,
+    Membership,
+    Resource,
+    ResourceKind,
+    account_of,
+)
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -25,49 +36,49 @@ class AuditMiddleware:
             _request.reset(token)
 
 
-def record(
-    verb: Verb,
-    thing: Account | Membership | Cluster | ApiKey,
+def record_change(
+    verb: AuditVerb,
+    resource: Resource,
     changes: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> None:
-    """Write down a change, and who made it: the person of this request, or a command.
+    """Record a change and its author: the user of the current request, or a command.
 
     Args:
         verb: what was done.
-        thing: to what it was done; while it is deleted, it still has its primary key.
-        changes: old and new value of each field. None of a secret may be among them.
+        resource: the changed resource; a deleted one still has its primary key.
+        changes: the old and the new value of each changed field; never a secret.
     """
-    account = account_of(thing)
-    kind, name = _kind_and_name(thing)
+    account = account_of(resource)
+    kind, name = _kind_and_name(resource)
     AuditEntry.objects.create(
-        **_who(),
+        **_author(),
         account_pk=account.pk,
         account_name=account.name,
         verb=verb,
         kind=kind,
         name=name,
-        label=str(thing),
+        label=str(resource),
         changes=dict(changes or {}),
     )
 
 
-def _who() -> dict[str, Any]:
+def _author() -> dict[str, Any]:
     request = _request.get()
     if request is None:
-        return {"source": Source.COMMAND}
+        return {"source": AuditSource.COMMAND}
     # Django REST framework puts the person of a token into the request too.
     user, match = request.user, request.resolver_match
-    source = Source.ADMIN if match is not None and match.app_name == "admin" else Source.REST
-    return {"source": source, "user_pk": user.pk, "username": user.get_username()}
+    source = AuditSource.ADMIN if match is not None and match.app_name == "admin" else AuditSource.REST
+    return {"source": source, "user_pk": user.pk, "email": user.get_username()}
 
 
-def _kind_and_name(thing: Account | Membership | Cluster | ApiKey) -> tuple[Kind, str]:
-    match thing:
+def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
+    match resource:
         case Account():
-            return Kind.ACCOUNT, str(thing.pk)
+            return ResourceKind.ACCOUNT, str(resource.pk)
         case Membership():
-            return Kind.MEMBER, thing.user.get_username()
+            return ResourceKind.MEMBER, resource.user.email
         case Cluster():
-            return Kind.CLUSTER, thing.cluster_id
+            return ResourceKind.CLUSTER, resource.cluster_id
         case ApiKey():
-            return Kind.KEY, thing.public_key
+            return ResourceKind.KEY, resource.public_key

@@ -13,19 +13,24 @@ from .services import KEY_SETTINGS
 
 
 class LoginForm(AdminAuthenticationForm):
-    """The admin's login, which is tried so often and no more."""
+    """The admin's login, with a rate limit."""
+
+    error_messages = {
+        **AdminAuthenticationForm.error_messages,
+        "invalid_login": "No active staff member has this e-mail address and password.",
+    }
 
     def clean(self) -> dict[str, Any]:
-        name = self.cleaned_data.get("username", "")
+        email = self.cleaned_data.get("username", "")  # Django's name for the login name
         try:
-            seconds = logins.seconds_to_wait(self.request, name)  # type: ignore[arg-type]
+            seconds = logins.seconds_to_wait(self.request, email)  # type: ignore[arg-type]
         except RedisError:
             raise ValidationError("Redis cannot be reached; try again soon.", code="unavailable") from None
         if seconds:
             raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
         values = super().clean()
         if self.get_user() is not None:
-            logins.remember(self.request, name)  # type: ignore[arg-type]
+            logins.remember(self.request, email)  # type: ignore[arg-type]
         return values
 
 
@@ -44,42 +49,42 @@ class LinesField(forms.CharField):
         return bool((initial or []) != self.to_python(data))
 
 
-class FixedForm(forms.ModelForm):
-    """A form some fields of which stay what they were once the thing exists."""
+class FixedFieldsForm(forms.ModelForm):
+    """A form in which some fields cannot be changed once the object exists."""
 
-    fixed: ClassVar[set[str]]
+    fixed_fields: ClassVar[set[str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
-            for name in self.fixed & set(self.fields):
+            for name in self.fixed_fields & set(self.fields):
                 self.fields[name].disabled = True
 
 
-class MembershipForm(FixedForm):
+class MembershipForm(FixedFieldsForm):
     """That a person belongs to an account: the role changes, the person does not."""
 
-    fixed = {"user"}
+    fixed_fields = {"user"}
 
     class Meta:
         model = Membership
         fields = ["user", "role"]
 
 
-class ClusterForm(FixedForm):
+class ClusterForm(FixedFieldsForm):
     """A cluster, whose ID and account stay."""
 
-    fixed = {"account", "cluster_id"}
+    fixed_fields = {"account", "cluster_id"}
 
     class Meta:
         model = Cluster
         fields = ["account", "cluster_id", "enabled"]
 
 
-class ApiKeyForm(FixedForm):
+class ApiKeyForm(FixedFieldsForm):
     """A key, which stays in its cluster."""
 
-    fixed = {"cluster"}
+    fixed_fields = {"cluster"}
 
     allowed_origins = LinesField(
         required=False,

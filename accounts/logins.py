@@ -1,43 +1,43 @@
-"""How often somebody may try to log in, in the REST API and in the admin together.
+"""The rate limit for login attempts, in the REST API and in the admin together.
 
-Attempts are counted in the cache, and so by all nodes: those from one address, and those on one name from whatever
-addresses. Where a name has logged in before, its attempts there are counted by the address alone, so that nobody locks
-a person out by trying their name from elsewhere.
+Attempts are counted in the cache, which all nodes share: those from one network address, and those for one e-mail
+address from anywhere. Attempts from a network address from which this user has logged in before count only for the
+network address. This way nobody can lock a user out by guessing from elsewhere.
 """
 
 import hashlib
-import unicodedata
 
 from django.core.cache import cache
 from django.http import HttpRequest
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 
 from .networks import network_of
+from .users import normalize_email
 
 REMEMBER_SECONDS = 90 * 86400
 
 
-class _Rate(SimpleRateThrottle):
+class _LoginRate(SimpleRateThrottle):
     scope = "login"
     num_requests: int
     duration: int  # in seconds
 
 
-def seconds_to_wait(request: HttpRequest, name: str) -> int:
-    """Count an attempt to log in; return how long to wait at most, or 0 if it may be made."""
-    rate = _Rate()
+def seconds_to_wait(request: HttpRequest, email: str) -> int:
+    """Count a login attempt; return the longest time to wait before another one, or 0 if this one is allowed."""
+    rate = _LoginRate()
     address = client_network(request)
     counters = [f"login_from_{_digest(address)}"]
-    if cache.get(_known(name, address)) is None:
-        counters.append(f"login_as_{_digest(_normal(name))}")
+    if cache.get(_known(email, address)) is None:
+        counters.append(f"login_as_{_digest(normalize_email(email))}")
     # Each is counted, whatever the others say.
     counts = [_count(counter, rate.duration) for counter in counters]
     return rate.duration if max(counts) > rate.num_requests else 0
 
 
-def remember(request: HttpRequest, name: str) -> None:
-    """Take note that somebody has logged in from this address."""
-    cache.set(_known(name, client_network(request)), True, REMEMBER_SECONDS)
+def remember(request: HttpRequest, email: str) -> None:
+    """Remember that this user has logged in from this network address."""
+    cache.set(_known(email, client_network(request)), True, REMEMBER_SECONDS)
 
 
 def client_network(request: HttpRequest) -> str:
@@ -55,13 +55,8 @@ def _count(key: str, seconds: int) -> int:
         return 1
 
 
-def _known(name: str, address: str) -> str:
-    return f"login_known_{_digest(f'{address} {_normal(name)}')}"
-
-
-def _normal(name: str) -> str:
-    # As the admin's form reads it (NFKC), and as a serializer does (spaces around it do not count).
-    return unicodedata.normalize("NFKC", name).strip().lower()
+def _known(email: str, address: str) -> str:
+    return f"login_known_{_digest(f'{address} {normalize_email(email)}')}"
 
 
 def _digest(text: str) -> str:

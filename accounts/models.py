@@ -6,20 +6,22 @@ import string
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from .key_access import PUBLIC_KEY_PATTERN
+from .users import MAX_EMAIL_LENGTH, User
+
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
-PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 MAX_ALLOWED_ORIGINS = 100
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _ORIGIN = re.compile(rf"(?P<host>(\*\.)?{_LABEL}(\.{_LABEL})*)(:(?P<port>[1-9][0-9]{{0,4}}))?")
 
-Person = User | AnonymousUser
+UserOrAnonymous = User | AnonymousUser
 
 
 def new_key() -> str:
@@ -47,8 +49,8 @@ class Role(models.TextChoices):
     MEMBER = "member"
 
 
-class Quotas(models.Model):
-    """The quotas that an account has of its own, and a key."""
+class QuotaOverrides(models.Model):
+    """Quotas that an account or an API key sets for itself; empty ones are inherited."""
 
     max_connections = models.PositiveIntegerField(
         "connections", null=True, blank=True, help_text="How many may be open at once."
@@ -73,12 +75,12 @@ class Quotas(models.Model):
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
-    def visible_to(self, user: Person) -> "AccountQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "AccountQuerySet":
         """Accounts that a person belongs to; none for who is not logged in."""
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
 
 
-class Account(Quotas):
+class Account(QuotaOverrides):
     """A tenant: the customer who owns clusters and keys. A quota that it has no value for has its default."""
 
     name = models.CharField(max_length=100)
@@ -122,7 +124,7 @@ class DailyUsage(models.Model):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
-    def visible_to(self, user: Person) -> "MembershipQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "MembershipQuerySet":
         """People of the accounts that a person belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
@@ -148,7 +150,7 @@ class Membership(models.Model):
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
-    def visible_to(self, user: Person) -> "ClusterQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "ClusterQuerySet":
         """Clusters of the accounts that a person belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
@@ -182,12 +184,12 @@ class Cluster(models.Model):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def visible_to(self, user: Person) -> "ApiKeyQuerySet":
+    def visible_to(self, user: UserOrAnonymous) -> "ApiKeyQuerySet":
         """Keys of the accounts that a person belongs to."""
         return self.filter(cluster__account__in=Account.objects.visible_to(user))
 
 
-class ApiKey(Quotas):
+class ApiKey(QuotaOverrides):
     """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing.
 
     Its quotas are those of its account, unless it has a lower one of its own.
@@ -239,27 +241,31 @@ class ApiKey(Quotas):
         return self.revoked_at is not None
 
 
-def account_of(thing: Account | Membership | Cluster | ApiKey) -> Account:
-    """The account that a thing belongs to."""
-    match thing:
+Resource = Account | Membership | Cluster | ApiKey
+"""An account, or anything that belongs to one."""
+
+
+def account_of(resource: Resource) -> Account:
+    """Return the account that a resource belongs to, or the account itself."""
+    match resource:
         case Account():
-            return thing
+            return resource
         case ApiKey():
-            return thing.cluster.account
+            return resource.cluster.account
         case _:
-            return thing.account
+            return resource.account
 
 
-class Source(models.TextChoices):
-    """By which door a change came."""
+class AuditSource(models.TextChoices):
+    """How a change was made."""
 
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
 
 
-class Verb(models.TextChoices):
-    """What was done to a thing."""
+class AuditVerb(models.TextChoices):
+    """What was done to a resource."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -270,8 +276,8 @@ class Verb(models.TextChoices):
     DELETED = "deleted"
 
 
-class Kind(models.TextChoices):
-    """What a thing is."""
+class ResourceKind(models.TextChoices):
+    """The type of a resource."""
 
     ACCOUNT = "account"
     MEMBER = "member"
@@ -286,14 +292,16 @@ class AuditEntry(models.Model):
     account_pk = models.BigIntegerField("account ID")
     account_name = models.CharField("account", max_length=100)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
-    username = models.CharField("user", max_length=150, blank=True)
-    source = models.CharField(max_length=10, choices=Source.choices)
-    verb = models.CharField(max_length=10, choices=Verb.choices)
-    kind = models.CharField(max_length=10, choices=Kind.choices)
+    email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
+    source = models.CharField(max_length=10, choices=AuditSource.choices)
+    verb = models.CharField(max_length=10, choices=AuditVerb.choices)
+    kind = models.CharField(max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
-        max_length=150, help_text="The account's ID, the username, the cluster ID or the public key."
+        max_length=MAX_EMAIL_LENGTH,
+        help_text="The account's ID, the member's e-mail address, the cluster ID or the public key.",
     )
-    label = models.CharField(max_length=200, help_text="The thing, for people, as it was called then.")
+    # The longest label is that of a member: the e-mail address and the role.
+    label = models.CharField(max_length=300, help_text="What people called the resource at that time.")
     changes = models.JSONField(blank=True, default=dict, help_text="Of each field that was changed: [old, new].")
 
     class Meta:

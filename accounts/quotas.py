@@ -1,28 +1,13 @@
 """How much an account and its keys may use."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 
+from .key_access import Quotas
+
 QUOTA_FIELDS = ("max_connections", "max_message_bytes", "max_messages_per_second")
 """What a key may have less of than its account."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """What is in force for a key. An account's own values stand over the defaults; a key's can only be lower."""
-
-    account_connections: int
-    """Open connections of the account."""
-    key_connections: int
-    """Open connections of the key."""
-    message_bytes: int | None
-    """The largest message, in bytes; None for as much as the server takes."""
-    messages_per_second: int
-    """Messages that one connection sends, a second."""
-    messages_per_day: int
-    """Messages of the account, from clients and from the REST API, a day (UTC)."""
 
 
 def default_quotas() -> dict[str, Any]:
@@ -43,7 +28,7 @@ def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quot
     """
     defaults = default_quotas()
     own = {name: defaults[name] if account[name] is None else account[name] for name in defaults}
-    lower = {name: _lower(own[name], key[name] if key else None) for name in QUOTA_FIELDS}
+    lower = {name: _lower_of(own[name], key[name] if key else None) for name in QUOTA_FIELDS}
     return Quotas(
         account_connections=own["max_connections"],
         key_connections=lower["max_connections"],
@@ -53,5 +38,5 @@ def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quot
     )
 
 
-def _lower(one: Any, other: Any) -> Any:
+def _lower_of(one: Any, other: Any) -> Any:
     return min((value for value in (one, other) if value is not None), default=None)

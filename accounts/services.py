@@ -6,18 +6,18 @@ Deleting is recorded and told by signals (see `apps.py`), so that cascades and t
 
 from typing import Any, NamedTuple
 
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import crypto
-from .audit import record
+from .audit import record_change
 from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
-from .models import Account, ApiKey, Cluster, Membership, Role, Verb, new_key
+from .models import Account, ApiKey, AuditVerb, Cluster, Membership, Resource, Role, new_key
 from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
+from .users import User
 
 
 class IssuedKey(NamedTuple):
@@ -38,45 +38,42 @@ class DemoTaken(Exception):
     """The name of the demo tenant's cluster belongs to somebody."""
 
 
-Thing = Account | Membership | Cluster | ApiKey
-
-
-def _insert(thing: Thing, *fields: str) -> None:
-    """Save a new thing.
+def _create(resource: Resource, *fields: str) -> None:
+    """Validate, save and record a new resource.
 
     Args:
-        thing: what is saved.
-        fields: those whose values are recorded.
+        resource: the resource to save.
+        fields: the fields whose values are recorded.
 
     Raises:
-        ValidationError: a value is not valid, or taken.
+        ValidationError: a value is invalid or already taken.
     """
-    thing.full_clean()
+    resource.full_clean()
     try:
         with transaction.atomic():
-            thing.save(force_insert=True)
+            resource.save(force_insert=True)
     except IntegrityError:
-        thing.full_clean()  # somebody took the value since: now this says which
+        resource.full_clean()  # another request has just taken the value: this names the field
         raise
-    record(Verb.CREATED, thing, {name: (None, getattr(thing, name)) for name in fields})
+    record_change(AuditVerb.CREATED, resource, {name: (None, getattr(resource, name)) for name in fields})
 
 
-def _update(thing: Thing, values: dict[str, Any]) -> None:
-    """Change some fields of a thing.
+def _update(resource: Resource, values: dict[str, Any]) -> None:
+    """Change and record some fields of a resource.
 
     Raises:
-        ValidationError: a value is not valid.
+        ValidationError: a value is invalid.
     """
-    # Not those of the object, into which a form may have put the new ones; and locked, so that these are the old ones.
-    rows: Any = type(thing)._default_manager.select_for_update().filter(pk=thing.pk)
+    # Read the old values from the locked row: a form may already have put new ones into the object.
+    rows: Any = type(resource)._default_manager.select_for_update().filter(pk=resource.pk)
     before = rows.values(*values).get()
     for name, value in values.items():
-        setattr(thing, name, value)
-    thing.full_clean()
-    thing.save(update_fields=list(values))
-    changes = {name: (before[name], value) for name in values if before[name] != (value := getattr(thing, name))}
+        setattr(resource, name, value)
+    resource.full_clean()
+    resource.save(update_fields=list(values))
+    changes = {name: (before[name], value) for name in values if before[name] != (value := getattr(resource, name))}
     if changes:
-        record(Verb.CHANGED, thing, changes)
+        record_change(AuditVerb.CHANGED, resource, changes)
 
 
 # Accounts
@@ -90,7 +87,7 @@ def create_account(name: str, owner: User | None = None) -> Account:
         ValidationError: the name is empty or too long.
     """
     account = Account(name=name)
-    _insert(account, "name")
+    _create(account, "name")
     if owner is not None:
         add_member(account, owner, Role.OWNER)
     return account
@@ -124,7 +121,7 @@ def set_quotas(account: Account, **quotas: int | None) -> None:
 def suspend_account(account: Account) -> None:
     """Close all connections of an account and admit no more. A second time changes nothing."""
     if Account.objects.filter(pk=account.pk, suspended_at=None).update(suspended_at=timezone.now()):
-        record(Verb.SUSPENDED, account)
+        record_change(AuditVerb.SUSPENDED, account)
         announce(account_id=account.pk)
     account.refresh_from_db(fields=["suspended_at"])
 
@@ -133,7 +130,7 @@ def suspend_account(account: Account) -> None:
 def resume_account(account: Account) -> None:
     """Undo a suspension. A second time changes nothing."""
     if Account.objects.filter(pk=account.pk, suspended_at__isnull=False).update(suspended_at=None):
-        record(Verb.RESUMED, account)
+        record_change(AuditVerb.RESUMED, account)
         announce(account_id=account.pk)
     account.refresh_from_db(fields=["suspended_at"])
 
@@ -153,7 +150,7 @@ def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Members
         ValidationError: the person belongs to the account already, or there is no such role.
     """
     membership = Membership(account=account, user=user, role=role)
-    _insert(membership, "role")
+    _create(membership, "role")
     return membership
 
 
@@ -194,7 +191,7 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
         ValidationError: the cluster ID is no DNS label, or taken.
     """
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
-    _insert(cluster, "enabled")
+    _create(cluster, "enabled")
     return cluster
 
 
@@ -230,11 +227,11 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
         ValidationError: a setting is not valid.
     """
     secret = new_key()
-    key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normal(settings))
+    key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normalized(settings))
     if public_key is not None:
         key.public_key = public_key
     _check_quotas(key, settings)
-    _insert(key, *KEY_SETTINGS)
+    _create(key, *KEY_SETTINGS)
     announce(public_key=key.public_key)
     return IssuedKey(key, secret)
 
@@ -249,7 +246,7 @@ def update_key(key: ApiKey, **settings: Any) -> None:
     if not settings:
         return
     _check_quotas(key, settings)
-    _update(key, _normal(settings))
+    _update(key, _normalized(settings))
     announce(public_key=key.public_key)
 
 
@@ -257,7 +254,7 @@ def update_key(key: ApiKey, **settings: Any) -> None:
 def revoke_key(key: ApiKey) -> None:
     """Close the connections of a key and admit no more. It cannot be undone; a second time changes nothing."""
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
-        record(Verb.REVOKED, key)
+        record_change(AuditVerb.REVOKED, key)
         announce(public_key=key.public_key)
     key.refresh_from_db(fields=["revoked_at"])
 
@@ -274,12 +271,12 @@ def rotate_secret(key: ApiKey) -> str:
     changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
     if not changed:
         raise KeyRevoked("This API key is revoked; issue another one.")
-    record(Verb.ROTATED, key)
+    record_change(AuditVerb.ROTATED, key)
     announce(public_key=key.public_key)
     return secret
 
 
-def _normal(settings: dict[str, Any]) -> dict[str, Any]:
+def _normalized(settings: dict[str, Any]) -> dict[str, Any]:
     unknown = set(settings) - set(KEY_SETTINGS)
     if unknown:
         raise TypeError(f"An API key has no setting {', '.join(sorted(unknown))}.")

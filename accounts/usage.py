@@ -51,11 +51,11 @@ class ConnectionCounter(Protocol):
     def __call__(self, *, account_id: int | None = None, public_key: str | None = None) -> int: ...
 
 
-def _none(**_: Any) -> int:
+def _no_connections(**_: Any) -> int:
     return 0
 
 
-_connection_counter: Callable[..., int] = _none
+_connection_counter: Callable[..., int] = _no_connections
 
 
 def count_connections_with(counter: ConnectionCounter) -> None:

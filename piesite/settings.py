@@ -11,9 +11,11 @@ from typing import Any
 
 from environs import FileAwareEnv
 
+from . import __version__
 from .local_secret import read_or_create_secret
 
 env = FileAwareEnv(strip_whitespace=True)
+VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 
@@ -143,14 +145,15 @@ else:
         }
     }
 
+AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in {
+        "UserAttributeSimilarityValidator": {"user_attributes": ["email", "name"]},
+        "MinimumLengthValidator": {},
+        "CommonPasswordValidator": {},
+        "NumericPasswordValidator": {},
+    }.items()
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
@@ -173,8 +176,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "accounts.api.throttling.AddressThrottle",
+        "accounts.api.throttling.PersonThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.str("API_ANON_RATE", default="60/min"),
@@ -183,14 +186,14 @@ REST_FRAMEWORK = {
     },
     # How many proxies of ours a client's address comes through; 0 believes no X-Forwarded-For.
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
-    "EXCEPTION_HANDLER": "accounts.api.errors.handle",
+    "EXCEPTION_HANDLER": "accounts.api.errors.api_exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Management API",
     "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
-    "VERSION": "1",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # what is read and what is written differ
     "ENFORCE_NON_BLANK_FIELDS": True,

@@ -1,5 +1,5 @@
-"""The data plane: what a connection does, from its handshake to its close.
+"""The data plane: everything that a connection does, from its handshake to its close.
 
-This folder holds the wiring and the consumer; ARCHITECTURE.md describes the packages. It imports `accounts`, never the
-other way round.
+The modules of this folder are the wiring and the consumer; ARCHITECTURE.md describes the packages. `realtime` imports
+`accounts`, never the other way round.
 """

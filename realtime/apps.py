@@ -1,4 +1,4 @@
-"""The data plane: what a connection does."""
+"""The Django app of the data plane."""
 
 from django.apps import AppConfig
 
@@ -10,7 +10,7 @@ class RealtimeConfig(AppConfig):
         from accounts.signals import access_changed
         from accounts.usage import count_connections_with
 
-        from . import checks  # noqa: F401  (registers itself)
+        from . import checks  # noqa: F401  (the import registers the checks)
         from .metrics import exposition
         from .node import control_plane, node
 

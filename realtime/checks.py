@@ -1,4 +1,4 @@
-"""System checks of the settings of realtime: each wrong value is told with what to do about it."""
+"""System checks of the settings of realtime. Each reports a wrong value and how to fix it."""
 
 import re
 from collections.abc import Sequence
@@ -16,14 +16,18 @@ _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*")
 
 @register
 def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Every number of REALTIME is one that makes sense."""
+    """Check that REALTIME has no unknown settings, and that no number in it is too small."""
     given = getattr(settings, "REALTIME", {})
     known = {field.name.upper() for field in fields(Conf)}
     errors: list[CheckMessage] = [
-        Error(f"REALTIME has no setting {name}.", hint=f"It has {', '.join(sorted(known))}.", id="realtime.E001")
+        Error(
+            f"REALTIME has an unknown setting {name}.",
+            hint=f"Known settings: {', '.join(sorted(known))}.",
+            id="realtime.E001",
+        )
         for name in sorted(set(given) - known)
     ]
-    lowest = {
+    minimums = {
         "MAX_MESSAGE_BYTES": 1,
         "MAX_BACKLOG_BYTES": 1,
         "MAX_CONNECTIONS": 0,
@@ -37,13 +41,13 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         "DRAIN_SECONDS": 0,
         "KEY_CACHE_SECONDS": 0,
     }
-    for name, least in lowest.items():
+    for name, minimum in minimums.items():
         value = given.get(name)
-        if value is not None and value < least:
+        if value is not None and value < minimum:
             errors.append(
                 Error(
-                    f"{name} is {value}, less than {least}.",
-                    hint="Leave the environment variable out to have the default.",
+                    f"{name} is {value}; it must be at least {minimum}.",
+                    hint="Leave the environment variable out to use the default.",
                     id="realtime.E002",
                 )
             )
@@ -52,7 +56,7 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
 
 @register
 def check_metrics_allowed(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Every network that may read the metrics is one."""
+    """Check that every entry of METRICS_ALLOWED is an IP address or a network."""
     errors: list[CheckMessage] = []
     for network in getattr(settings, "REALTIME", {}).get("METRICS_ALLOWED") or ():
         try:
@@ -60,8 +64,8 @@ def check_metrics_allowed(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
         except ValueError:
             errors.append(
                 Error(
-                    f"{network!r} in METRICS_ALLOWED is no address and no network.",
-                    hint="Write it as in `10.0.0.5` or `10.0.0.0/8`.",
+                    f"{network!r} in METRICS_ALLOWED is neither an IP address nor a network.",
+                    hint="Write, for example, `10.0.0.5` or `10.0.0.0/8`.",
                     id="realtime.E004",
                 )
             )
@@ -70,11 +74,11 @@ def check_metrics_allowed(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
 
 @register
 def check_cluster_domains(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Every cluster domain is a domain, without scheme, port or wildcard."""
+    """Check that every entry of CLUSTER_DOMAINS is a domain, without scheme, port or wildcard."""
     return [
         Error(
-            f"{domain!r} in CLUSTER_DOMAINS is no domain.",
-            hint="Write it as in `example.com`: no scheme, port, path or wildcard.",
+            f"{domain!r} in CLUSTER_DOMAINS is not a valid domain.",
+            hint="Write, for example, `example.com`: in lower case, without scheme, port, path or wildcard.",
             id="realtime.E003",
         )
         for domain in settings.CLUSTER_DOMAINS

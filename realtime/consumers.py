@@ -1,4 +1,4 @@
-"""The life of one connection: admitted, joined, receives, left."""
+"""The life of one connection: it is admitted, joins its channel, receives messages and leaves."""
 
 from collections import Counter
 from collections.abc import Mapping, MutableMapping
@@ -24,12 +24,12 @@ from realtime.server.websocket import outlet_for
 
 
 class Notice(NamedTuple):
-    """Why a message is not distributed."""
+    """Why a message was dropped."""
 
     reason: str
-    """Names it in metrics."""
+    """The label in metrics."""
     message: Message
-    """Tells its sender."""
+    """The answer to the sender."""
 
     @classmethod
     def of(cls, reason: str, sentence: str) -> "Notice":
@@ -38,15 +38,15 @@ class Notice(NamedTuple):
 
 NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
 FORGED = Notice.of("forged", "Clients cannot send system events.")
-TOO_OFTEN = Notice.of("too_often", "That is more messages a second than the quota allows; it was not distributed.")
-USED_UP = Notice.of("used_up", "The account has sent as many messages as its quota allows a day (UTC).")
+TOO_OFTEN = Notice.of("too_often", "You exceeded the quota of messages per second; this message was dropped.")
+USED_UP = Notice.of("used_up", "The account has used up its quota of messages per day (UTC); this message was dropped.")
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
-    """Serves one WebSocket: a channel of the URL is a group of the channel layer, which its node joins for it.
+    """Serves one WebSocket. The channel in its URL is a group of the channel layer, which the node joins for it.
 
-    It has no mailbox of its own on the channel layer and no dispatch by handler: a plain loop over `receive()` costs a
-    message no task, no thread and no copy.
+    The consumer has no mailbox of its own on the channel layer and no handler dispatch. A plain loop over `receive()`
+    handles a message without creating a task, changing the thread or copying.
     """
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -65,7 +65,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
             else:
-                # Neither its credentials nor the memory that they take are needed any more.
+                # Drop the credentials and free their memory.
                 scope["headers"], scope["query_string"] = [], b""
                 await self._serve(connection, receive, send)
         finally:
@@ -78,7 +78,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             while True:
                 version = keys.version
                 admission = await admit(scope, conf().cluster_domains, keys.find)
-                if version == keys.version:  # else access was changed while it was looked at
+                if version == keys.version:  # otherwise a key may have changed after it was read
                     return admission
         except DatabaseError:
             raise Refusal(NO_DATABASE) from None
@@ -97,11 +97,11 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 text = event.get("text")
                 self.receive(connection, event["bytes"] if text is None else text)
         finally:
-            # Here and nowhere else: neither an exception nor a cancellation passes it by.
+            # The only place that neither an exception nor a cancellation can skip.
             self.node.leave(connection)
 
     def count_frame(self, connection: Connection) -> None:
-        """Count a frame that is no message, as a ping or a fragment, against the quota of messages a second."""
+        """Count a frame that is not a whole message, such as a ping or a fragment, against the messages per second."""
         bucket = connection.bucket
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
@@ -111,7 +111,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         """Handle one message of the client."""
         room = connection.room
         if room is None:
-            return  # closed from this side; what still arrives is void
+            return  # the server has closed the connection
         text = data if isinstance(data, str) else None
         bucket = connection.bucket
         bucket.tokens -= 1
@@ -119,24 +119,24 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             if bucket.is_flooded:
                 self.node.end(connection, TOO_FAST)
             else:
-                self._turn_down(connection, TOO_OFTEN)
+                self._drop(connection, TOO_OFTEN)
         elif text is not None and text.startswith(commands.PREFIX):
             commands.answer(text, partial(self.node.counts.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
-            self._turn_down(connection, NOT_ALLOWED)
+            self._drop(connection, NOT_ALLOWED)
         elif text is not None and is_forged(text):
-            self._turn_down(connection, FORGED)
+            self._drop(connection, FORGED)
         else:
             message = Message(data)
-            # Daphne has refused larger ones by their header already; other servers have limits of their own.
+            # Daphne rejects larger messages by their frame header; other servers have limits of their own.
             if len(message.wire) > connection.max_frame_bytes:
                 self.node.end(connection, TOO_BIG)
             elif connection.use.take():
                 self.node.publish(room, message, connection)
             else:
-                self._turn_down(connection, USED_UP)
+                self._drop(connection, USED_UP)
 
-    def _turn_down(self, connection: Connection, notice: Notice) -> None:
+    def _drop(self, connection: Connection, notice: Notice) -> None:
         self.node.counters.refused_messages[notice.reason] += 1
         connection.send(notice.message)
 
@@ -147,6 +147,6 @@ def _outlet(send: Send, closes: Counter[int]) -> Outlet:
 
 
 async def _until_disconnected(receive: Receive) -> None:
-    """Take in and ignore what a client still sends while its connection closes, so that nothing piles up."""
+    """Discard what the client still sends while its connection closes."""
     while (await receive())["type"] != "websocket.disconnect":
         pass

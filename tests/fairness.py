@@ -1,7 +1,8 @@
-"""How much a flood of one tenant delays the messages of another on the same node: `.venv/bin/python -m tests.fairness`.
+"""Measure how much a tenant's flood delays another's messages on the same node: `.venv/bin/python -m tests.fairness`.
 
-A server on one core; on another, a tenant with 50 messages a second, alone and then beside each kind of flood, which
-another process sends. Ends with 1 if a flood leaves more than twice the delay (p99, medians of the rounds).
+The server runs on one core. On another core, a quiet tenant sends 50 messages a second, first alone and then while a
+separate process sends a flood. The exit status is 1 if any kind of flood more than doubles the delay (p99, medians of
+the rounds).
 """
 
 import argparse
@@ -26,11 +27,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fairness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of each kind (default: %(default)s)")
-    parser.add_argument("--messages", type=int, default=250, help="a round (default: %(default)s)")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of floods (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each kind of flood (default: %(default)s)")
+    parser.add_argument("--messages", type=int, default=250, help="messages in each measurement (default: %(default)s)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of floods to measure (default: all)"
+    )
     options = parser.parse_args()
-    unfair = 0
+    unfair_kinds = 0
     with tempfile.TemporaryDirectory() as folder:
         directory, port = Path(folder), free_port()
         keys, secrets = make_tenants(environment(directory))
@@ -39,50 +42,50 @@ def main() -> int:
         )
         server.start()
         os.sched_setaffinity(0, {CLIENT_CORE})
-        print(f"{'flood':18}{'alone p50':>12}{'p99, ms':>10}{'beside p50':>12}{'p99, ms':>10}{'ratio':>8}", flush=True)
+        print(f"{'flood':18}{'alone p50':>12}{'p99, ms':>10}{'flooded p50':>12}{'p99, ms':>10}{'ratio':>8}", flush=True)
         try:
             for kind in options.kinds:
                 flood = kind, port, keys["demo"], secrets["demo"]
                 rounds = [measure(server, keys["other"], flood, options.messages) for _ in range(options.rounds)]
-                alone50, alone99, beside50, beside99 = (median(column) * 1000 for column in zip(*rounds, strict=True))
-                ratio = beside99 / alone99
-                unfair += ratio > 2
+                alone50, alone99, flooded50, flooded99 = (median(column) * 1000 for column in zip(*rounds, strict=True))
+                ratio = flooded99 / alone99
+                unfair_kinds += ratio > 2
                 print(
-                    f"{kind:18}{alone50:12.2f}{alone99:10.2f}{beside50:12.2f}{beside99:10.2f}{ratio:8.1f}", flush=True
+                    f"{kind:18}{alone50:12.2f}{alone99:10.2f}{flooded50:12.2f}{flooded99:10.2f}{ratio:8.1f}", flush=True
                 )
         finally:
             server.stop()
-    return 1 if unfair else 0
+    return 1 if unfair_kinds else 0
 
 
 def measure(
     server: LiveServer, key: str, flood: tuple[str, int, str, str], messages: int
 ) -> tuple[float, float, float, float]:
-    """p50 and p99 of a quiet tenant's delays in seconds, alone and beside a flood."""
+    """Return the p50 and p99 of a quiet tenant's delays in seconds, first alone and then during a flood."""
     pair = [Raw(server, channel_path("quiet", key)) for _ in range(2)]
     alone = delays(*pair, count=messages)
     process = get_context("spawn").Process(target=send, args=flood)
     process.start()
     try:
         time.sleep(3)
-        beside = delays(*pair, count=messages)
-        assert process.is_alive(), "the flood has ended"
+        flooded = delays(*pair, count=messages)
+        assert process.is_alive(), "the flood ended early"
     finally:
         process.kill()
         process.join()
         for client in pair:
             client.socket.close()
-    return *quantiles(alone), *quantiles(beside)
+    return *quantiles(alone), *quantiles(flooded)
 
 
-def quantiles(found: list[float]) -> tuple[float, float]:
-    ordered = sorted(found)
+def quantiles(values: list[float]) -> tuple[float, float]:
+    ordered = sorted(values)
     return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
 
 
 def send(kind: str, port: int, key: str, secret: str) -> None:
     """Flood a server until this process is killed."""
-    os.nice(19)  # so that it does not delay the measuring itself
+    os.nice(19)  # keeps the flood from slowing down the measurement itself
     server = LiveServer(Path(), [], port)
     flood: AbstractContextManager[None]
     if kind == "requests":

@@ -27,9 +27,9 @@ from accounts import services
 from accounts.access import find_access
 from accounts.models import ApiKey, Cluster
 demo = Cluster.objects.get(cluster_id="demo")
-owner = get_user_model().objects.create_user("owner", password="owner-password")
+owner = get_user_model().objects.create_user("owner@example.com", password="owner-password")
 services.add_member(demo.account, owner, role="owner")
-stranger = get_user_model().objects.create_user("stranger", password="stranger-password")
+stranger = get_user_model().objects.create_user("stranger@example.com", password="stranger-password")
 account = services.create_account(name="Other", owner=stranger)
 other = services.create_cluster(account, cluster_id="other")
 keys = {"demo": ApiKey.objects.get(cluster=demo).public_key}
@@ -118,9 +118,9 @@ class LiveServer:
     def manage(self, *arguments: str) -> str:
         return manage(self.env, *arguments)
 
-    def token(self, username: str) -> str:
-        """Log into the REST API; the password is the name with `-password` behind it."""
-        login = {"username": username, "password": f"{username}-password"}
+    def token(self, email: str) -> str:
+        """Log in to the REST API with the password `NAME-password`, where NAME stands before the @ of the address."""
+        login = {"email": email, "password": f"{email.partition('@')[0]}-password"}
         answer = httpx.post(
             self.url("/api/v1/token/", scheme="http"), json=login, verify=self.tls_context() or True, trust_env=False
         )
@@ -167,7 +167,7 @@ def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy the tenants of one environment's database to another's, which is empty and decrypts with the same key."""
     rows = Path(target["DATA_DIR"]) / "tenants.json"
-    rows.write_text(manage(source, "dumpdata", "auth.user", "accounts"))
+    rows.write_text(manage(source, "dumpdata", "accounts"))
     manage(target, "migrate", "-v", "0")
     manage(target, "loaddata", "-v", "0", str(rows))
 

@@ -1,4 +1,4 @@
-"""What the README says is what happens."""
+"""What the README and the changelog say is what happens."""
 
 import re
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from piesite import __version__
 from tests.clients import open_client
 from tests.metrics import scrape
 from tests.servers import PROJECT, LiveServer
@@ -67,14 +68,14 @@ def test_publishing_with_curl(server: LiveServer) -> None:
 async def test_the_token_command_s_url_opens_the_private_channel(server: LiveServer) -> None:
     printed = run_with_project(server, next(block for block in blocks("bash") if " token " in block))
     url = printed.rpartition("url: ")[2].strip()
-    async with open_client(server, url.partition("localhost:8000")[2]) as client:
+    async with open_client(server, url.partition(f"localhost:{server.port}")[2]) as client:
         await client.settle()
 
 
 SUCCESS = '{"success":true}'
 MAKE_ADA = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_user("ada", password="ada-password")
+get_user_model().objects.create_user("ada@example.com", password="ada-password")
 """
 
 
@@ -91,3 +92,10 @@ def test_every_metric_is_in_its_table(server: LiveServer) -> None:
     missing = [name for name in names if f"`{name}`" not in README]
     assert "connections" in names
     assert missing == []
+
+
+def test_the_changelog_begins_with_the_current_version() -> None:
+    changelog = (PROJECT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## \[(.*)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__

@@ -28,8 +28,8 @@ class Unavailable(exceptions.APIException):
     default_detail = "Redis cannot be reached; try again soon."
 
 
-def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Values that a service refused are 400, each with its sentence; what conflicts is 409; without Redis, 503."""
+def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Return the response to an error: 400 for invalid values, 409 for a conflict, 503 without Redis."""
     match error:
         case InvalidValue():
             sentences: dict[str, Any] = (

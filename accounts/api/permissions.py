@@ -7,10 +7,10 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.models import Account, Person, Role, account_of
+from accounts.models import Account, Role, UserOrAnonymous, account_of
 
 
-def require_owner(user: Person, account: Account) -> None:
+def require_owner(user: UserOrAnonymous, account: Account) -> None:
     """
     Raises:
         PermissionDenied: the person does not own the account.
@@ -19,7 +19,7 @@ def require_owner(user: Person, account: Account) -> None:
         raise PermissionDenied("Only an owner of the account can do this.")
 
 
-def require_owner_to_change(user: Person, account: Account) -> None:
+def require_owner_to_change(user: UserOrAnonymous, account: Account) -> None:
     """
     Raises:
         PermissionDenied: the person may not change the account, or nobody may now.
@@ -29,7 +29,7 @@ def require_owner_to_change(user: Person, account: Account) -> None:
         raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")
 
 
-def require_operator(user: Person) -> None:
+def require_operator(user: UserOrAnonymous) -> None:
     """
     Raises:
         PermissionDenied: the person is none of those who run the service: who may change accounts in the admin.
@@ -38,8 +38,8 @@ def require_operator(user: Person) -> None:
         raise PermissionDenied("Only an operator of this service can set the quotas of an account.")
 
 
-class OwnersChange(BasePermission):
-    """Members read what they see, owners change it."""
+class IsOwnerOrReadOnly(BasePermission):
+    """Members can read and owners can change the resources of an account."""
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
         if request.method not in SAFE_METHODS:

@@ -21,16 +21,16 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         }
 
 
-DETAIL: dict[str, Any] = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
-INVALID: dict[str, Any] = {
+DETAIL_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
+INVALID_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "Of each field, what is wrong with it; or, as `detail`, with the body as a whole.",
     "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array"}, {"type": "object"}]},
 }
 
 
-class Failure(NamedTuple):
-    """How an operation can fail."""
+class ErrorResponse(NamedTuple):
+    """A way in which an operation can fail."""
 
     status: str
     meaning: str
@@ -38,22 +38,26 @@ class Failure(NamedTuple):
 
 
 ERRORS = {
-    "Invalid": Failure("400", "Something in the request is not valid.", INVALID),
-    "Unauthorized": Failure("401", "The token is missing or not valid.", DETAIL),
-    "Forbidden": Failure("403", "You may see this and not change it.", DETAIL),
-    "NotFound": Failure("404", "It does not exist, or you do not belong to its account.", DETAIL),
-    "Conflict": Failure("409", "It makes no sense in the state that things are in.", DETAIL),
-    "UnsupportedMediaType": Failure("415", "The body is neither JSON nor a form.", DETAIL),
-    "TooManyRequests": Failure("429", "`Retry-After` says in how many seconds it may be asked again.", DETAIL),
-    "Unavailable": Failure("503", "Something that the service depends on is away; try again soon.", DETAIL),
+    "Invalid": ErrorResponse("400", "Something in the request is not valid.", INVALID_SCHEMA),
+    "Unauthorized": ErrorResponse("401", "The token is missing or not valid.", DETAIL_SCHEMA),
+    "Forbidden": ErrorResponse("403", "You may see this and not change it.", DETAIL_SCHEMA),
+    "NotFound": ErrorResponse("404", "It does not exist, or you do not belong to its account.", DETAIL_SCHEMA),
+    "Conflict": ErrorResponse("409", "It makes no sense in the state that things are in.", DETAIL_SCHEMA),
+    "UnsupportedMediaType": ErrorResponse("415", "The body is neither JSON nor a form.", DETAIL_SCHEMA),
+    "TooManyRequests": ErrorResponse(
+        "429", "`Retry-After` says in how many seconds it may be asked again.", DETAIL_SCHEMA
+    ),
+    "Unavailable": ErrorResponse(
+        "503", "Something that the service depends on is away; try again soon.", DETAIL_SCHEMA
+    ),
 }
 
 
 def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Say of each operation how it can fail, which the views have no need to repeat."""
     result["components"]["responses"] = {
-        name: {"description": failure.meaning, "content": {"application/json": {"schema": failure.body}}}
-        for name, failure in ERRORS.items()
+        name: {"description": error.meaning, "content": {"application/json": {"schema": error.body}}}
+        for name, error in ERRORS.items()
     }
     for path, methods in result["paths"].items():
         for method, operation in methods.items():

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth import authenticate
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role, Source
+from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
+from accounts.users import MAX_EMAIL_LENGTH, User
 
 # Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
 
 
-class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
-    """A reference to what the person who asks can see; anything else does not exist."""
+class VisiblePrimaryKeyRelatedField(serializers.PrimaryKeyRelatedField[Any]):
+    """A reference to a resource that the user can see; to any other the answer is that it does not exist."""
 
     def __init__(self, **kwargs: Any) -> None:
         # Else a number that is no integer reaches the database, which truncates it or fails.
@@ -25,15 +26,15 @@ class VisibleByPrimaryKey(serializers.PrimaryKeyRelatedField[Any]):
         return queryset.visible_to(self.context["request"].user)
 
 
-class ByName(serializers.SlugRelatedField[Any]):
-    """A reference by a name: text that every database takes, without NUL."""
+class NameRelatedField(serializers.SlugRelatedField[Any]):
+    """A reference by a unique name: text without NUL, which PostgreSQL rejects."""
 
     def to_internal_value(self, data: Any) -> Any:
-        return super().to_internal_value(serializers.CharField(max_length=150).run_validation(data))
+        return super().to_internal_value(serializers.CharField(max_length=MAX_EMAIL_LENGTH).run_validation(data))
 
 
-class VisibleByName(ByName):
-    """The same, to what the person who asks can see."""
+class VisibleNameRelatedField(NameRelatedField):
+    """A reference by a unique name to a resource that the user can see."""
 
     def get_queryset(self) -> Any:
         queryset: Any = self.queryset  # type: ignore[arg-type]
@@ -41,15 +42,15 @@ class VisibleByName(ByName):
 
 
 class LoginSerializer(serializers.Serializer[Any]):
-    """Name and password of a person."""
+    """E-mail address and password of a user."""
 
-    username = serializers.CharField(max_length=150)
+    email = serializers.CharField(max_length=MAX_EMAIL_LENGTH, help_text="Upper and lower case make no difference.")
     password = serializers.CharField(max_length=128, trim_whitespace=False, style={"input_type": "password"})
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         user = authenticate(self.context["request"], **attrs)
         if user is None:
-            raise serializers.ValidationError("No active person has this name and password.")
+            raise serializers.ValidationError("No active person has this e-mail address and password.")
         return {"user": user}
 
 
@@ -81,23 +82,21 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
-    username: Any = ByName(
-        source="user", slug_field="username", queryset=get_user_model().objects.filter(is_active=True)
-    )
+    email: Any = NameRelatedField(source="user", slug_field="email", queryset=User.objects.filter(is_active=True))
     role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
 
     class Meta:
         model = Membership
-        fields = ["id", "username", "role"]
+        fields = ["id", "email", "role"]
 
 
 class ChangeMemberSerializer(MemberSerializer):
-    username: Any = serializers.CharField(source="user.username", read_only=True)
+    email: Any = serializers.EmailField(source="user.email", read_only=True)
     role: Any = serializers.ChoiceField(choices=Role.choices)
 
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
-    account: Any = VisibleByPrimaryKey(queryset=Account.objects.all())
+    account: Any = VisiblePrimaryKeyRelatedField(queryset=Account.objects.all())
 
     class Meta:
         model = Cluster
@@ -123,7 +122,7 @@ class KeyUsageSerializer(serializers.Serializer[Any]):
 
 
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
-    cluster: Any = VisibleByName(slug_field="cluster_id", queryset=Cluster.objects.all())
+    cluster: Any = VisibleNameRelatedField(slug_field="cluster_id", queryset=Cluster.objects.all())
     revoked = serializers.BooleanField(read_only=True)
     allowed_origins = serializers.ListField(
         child=serializers.CharField(max_length=300),
@@ -165,8 +164,8 @@ class IssuedKeySerializer(KeySerializer):
 
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
-    username = serializers.SerializerMethodField(
-        help_text="Who; null if it was done by those who run the service, in the admin or by a command."
+    email = serializers.SerializerMethodField(
+        help_text="The user who made the change; null if an operator made it, in the admin or with a command."
     )
     changes = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField(), min_length=2, max_length=2),
@@ -175,9 +174,9 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
 
     class Meta:
         model = AuditEntry
-        fields = ["id", "at", "username", "source", "verb", "kind", "name", "label", "changes"]
+        fields = ["id", "at", "email", "source", "verb", "kind", "name", "label", "changes"]
         read_only_fields = fields
 
-    def get_username(self, entry: AuditEntry) -> str | None:
-        # Tenants learn that an operator did it, and no name that could be tried at the admin's login.
-        return entry.username if entry.source == Source.REST else None
+    def get_email(self, entry: AuditEntry) -> str | None:
+        # Tenants must not learn the address of an operator: they could try passwords for it in the admin.
+        return entry.email if entry.source == AuditSource.REST else None

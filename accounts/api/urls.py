@@ -11,7 +11,7 @@ from .views import (
     ClusterViewSet,
     KeyViewSet,
     MemberViewSet,
-    NoRoute,
+    NotFoundView,
     TokenView,
 )
 
@@ -19,16 +19,16 @@ router = SimpleRouter()
 router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
-of_an_account = SimpleRouter()
-of_an_account.register("members", MemberViewSet)
-of_an_account.register("audit", AuditViewSet)
+account_router = SimpleRouter()
+account_router.register("members", MemberViewSet)
+account_router.register("audit", AuditViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
     path("", include(router.urls)),
-    re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(of_an_account.urls)),
+    re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(account_router.urls)),
     # With a slash, so that one that is missing is still added.
-    re_path(r"([\s\S]*/)?$", NoRoute.as_view()),
+    re_path(r"([\s\S]*/)?$", NotFoundView.as_view()),
 ]

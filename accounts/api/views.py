@@ -24,7 +24,7 @@ from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership
 from accounts.usage import messages_today
 
 from . import schema  # noqa: F401  (registers itself)
-from .permissions import OwnersChange, require_operator, require_owner, require_owner_to_change
+from .permissions import IsOwnerOrReadOnly, require_operator, require_owner, require_owner_to_change
 from .serializers import (
     AccountSerializer,
     AuditEntrySerializer,
@@ -61,11 +61,11 @@ class TokenView(APIView):
     @sensitive_variables()
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
-        """Obtain a token with name and password."""
+        """Obtain a token with an e-mail address and a password."""
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
         user = login.validated_data["user"]
-        logins.remember(request, user.get_username())
+        logins.remember(request, user.email)
         instance, token = get_token_model().objects.create(user)
         return Response({"token": token, "expiry": instance.expiry}, headers=NO_STORE)
 
@@ -78,10 +78,12 @@ class TokenView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class Things(mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
-    """What every list of this API has. Changes are PATCH: what is left out stays as it is."""
+class ResourceViewSet(
+    mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
+):
+    """Lists, creates, shows and partially updates resources; the subclasses change them through the services."""
 
-    permission_classes = [IsAuthenticated, OwnersChange]
+    permission_classes = [IsAuthenticated, IsOwnerOrReadOnly]
     lookup_value_regex = PRIMARY_KEY
     change_serializer_class: type[BaseSerializer[Any]]
 
@@ -91,15 +93,15 @@ class Things(mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveMode
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         serializer = self.get_serializer(self.get_object(), data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        self.change(serializer.instance, serializer.validated_data)
+        self.perform_change(serializer.instance, serializer.validated_data)
         return Response(serializer.data)
 
-    def change(self, thing: Any, values: dict[str, Any]) -> None:
-        """Call the service that changes a thing."""
+    def perform_change(self, instance: Any, values: dict[str, Any]) -> None:
+        """Call the service that changes the resource."""
         raise NotImplementedError
 
 
-class AccountViewSet(Things):
+class AccountViewSet(ResourceViewSet):
     """Accounts that you belong to."""
 
     queryset = Account.objects.none()
@@ -113,17 +115,17 @@ class AccountViewSet(Things):
         """Make an account; you become its owner."""
         values = serializer.validated_data
         account = services.create_account(values["name"], owner=self.request.user)  # type: ignore[arg-type]
-        self.change(account, {name: value for name, value in values.items() if name != "name"})
+        self.perform_change(account, {name: value for name, value in values.items() if name != "name"})
         serializer.instance = self.get_queryset().get(pk=account.pk)
 
     @transaction.atomic
-    def change(self, thing: Account, values: dict[str, Any]) -> None:
-        quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(thing, name)}
+    def perform_change(self, instance: Account, values: dict[str, Any]) -> None:
+        quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(instance, name)}
         if quotas:
             require_operator(self.request.user)
-            services.set_quotas(thing, **quotas)
+            services.set_quotas(instance, **quotas)
         if "name" in values:
-            services.rename_account(thing, values["name"])
+            services.rename_account(instance, values["name"])
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -132,26 +134,26 @@ class AccountViewSet(Things):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class OfOneAccount(viewsets.GenericViewSet[Any]):
-    """What is found under an account's own path."""
+class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
+    """Serves resources under the path of their account."""
 
     permission_classes = [IsAuthenticated]
     account: Account
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # Before anything is read of the request: what is wrong with it is no business of who may not do it.
+        # Permissions first: users who lack them learn nothing about what else is wrong with the request.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
-        self.check_person(request)
+        self.check_role(request)
 
-    def check_person(self, request: Request) -> None:
-        """Refuse who may see the account and not do this."""
+    def check_role(self, request: Request) -> None:
+        """Deny members what only owners may do."""
         if request.method not in SAFE_METHODS:
             require_owner_to_change(request.user, self.account)
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
-class MemberViewSet(OfOneAccount, Things):
+class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
     """The people of an account."""
 
     queryset = Membership.objects.none()
@@ -164,9 +166,9 @@ class MemberViewSet(OfOneAccount, Things):
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         serializer.instance = services.add_member(self.account, **serializer.validated_data)
 
-    def change(self, thing: Membership, values: dict[str, Any]) -> None:
+    def perform_change(self, instance: Membership, values: dict[str, Any]) -> None:
         if "role" in values:
-            services.set_role(thing, values["role"])
+            services.set_role(instance, values["role"])
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -176,13 +178,13 @@ class MemberViewSet(OfOneAccount, Things):
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
-class AuditViewSet(mixins.ListModelMixin, OfOneAccount):
+class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
     """Who changed what in an account, the last first. For its owners."""
 
     queryset = AuditEntry.objects.none()
     serializer_class = AuditEntrySerializer
 
-    def check_person(self, request: Request) -> None:
+    def check_role(self, request: Request) -> None:
         require_owner(request.user, self.account)
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
@@ -192,7 +194,7 @@ class AuditViewSet(mixins.ListModelMixin, OfOneAccount):
 @extend_schema_view(
     list=extend_schema(parameters=[OpenApiParameter("account", int, description="Those of one account.")])
 )
-class ClusterViewSet(Things):
+class ClusterViewSet(ResourceViewSet):
     """Clusters of your accounts."""
 
     queryset = Cluster.objects.none()
@@ -213,9 +215,9 @@ class ClusterViewSet(Things):
         require_owner_to_change(self.request.user, values["account"])
         serializer.instance = services.create_cluster(**values)
 
-    def change(self, thing: Cluster, values: dict[str, Any]) -> None:
+    def perform_change(self, instance: Cluster, values: dict[str, Any]) -> None:
         if "enabled" in values:
-            services.update_cluster(thing, enabled=values["enabled"])
+            services.update_cluster(instance, enabled=values["enabled"])
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -227,7 +229,7 @@ class ClusterViewSet(Things):
 @extend_schema_view(
     list=extend_schema(parameters=[OpenApiParameter("cluster", str, description="Those of one cluster, by its ID.")])
 )
-class KeyViewSet(Things):
+class KeyViewSet(ResourceViewSet):
     """API keys of your clusters."""
 
     queryset = ApiKey.objects.none()
@@ -253,8 +255,8 @@ class KeyViewSet(Things):
         issued = services.issue_key(**serializer.validated_data)
         return self._with_secret(issued.key, issued.secret, status.HTTP_201_CREATED)
 
-    def change(self, thing: ApiKey, values: dict[str, Any]) -> None:
-        services.update_key(thing, **values)
+    def perform_change(self, instance: ApiKey, values: dict[str, Any]) -> None:
+        services.update_key(instance, **values)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -276,8 +278,8 @@ class KeyViewSet(Things):
 
 
 @extend_schema(exclude=True)
-class NoRoute(APIView):
-    """What is no path of this API is told in JSON too."""
+class NotFoundView(APIView):
+    """Answers every path that the API does not have with a 404 in JSON."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""What ASGI gives to an application, and answers over HTTP for the paths that Django does not serve."""
+"""Types for ASGI applications, and HTTP responses for the paths that Django does not serve."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,11 +11,11 @@ JSON = "application/json"
 
 
 async def answer(send: Send, status: int, body: bytes, *headers: Header, content_type: str = JSON) -> None:
-    """Send an answer as a whole."""
-    described = [
+    """Send a complete HTTP response."""
+    all_headers = [
         (b"content-type", content_type.encode()),
         (b"content-length", b"%d" % len(body)),
         *headers,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": described})
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})

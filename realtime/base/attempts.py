@@ -1,22 +1,22 @@
-"""Rate limits by name: how often each of many may try something in a minute."""
+"""Rate limits per minute, each under a name such as an address."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-# How many names are remembered; beyond that, the one whose last attempt is the oldest is forgotten.
+# How many names are remembered. Above that, the name that has made no attempt for the longest time is forgotten.
 MAX_REMEMBERED = 10_000
 
 
 class Attempts:
-    """Counts attempts in spans of a minute; the span of a name begins with its first attempt."""
+    """Counts attempts in periods of one minute. The period of a name begins with its first attempt.
+
+    Args:
+        per_minute: returns how many attempts each name may make in a minute.
+        clock: returns the time, in seconds.
+    """
 
     def __init__(self, per_minute: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
-        """
-        Args:
-            per_minute: returns how many attempts each name has in a minute.
-            clock: returns the time, in seconds.
-        """
         self._per_minute = per_minute
         self._clock = clock
         self._spans: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()

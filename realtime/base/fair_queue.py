@@ -1,4 +1,4 @@
-"""A queue that serves its parties in turn."""
+"""A queue that serves several parties in turn."""
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Who waits, in the order in which they are served: one of each party after the other."""
+    """Items of several parties. The parties take turns; the items of each party stay in order."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Hashable, deque[T]] = OrderedDict()
@@ -16,14 +16,14 @@ class FairQueue(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def append(self, party: Hashable, one: T) -> None:
-        """Have one more of a party wait."""
-        self._waiting.setdefault(party, deque()).append(one)
+    def append(self, party: Hashable, item: T) -> None:
+        """Add an item behind the others of its party."""
+        self._waiting.setdefault(party, deque()).append(item)
 
     def popleft(self) -> T:
-        """Who is next, and waits no longer."""
-        party, ones = self._waiting.popitem(last=False)
-        one = ones.popleft()
-        if ones:
-            self._waiting[party] = ones
-        return one
+        """Remove and return the next item."""
+        party, items = self._waiting.popitem(last=False)
+        item = items.popleft()
+        if items:
+            self._waiting[party] = items
+        return item

@@ -1,4 +1,4 @@
-"""How tasks that run as long as a node end with it."""
+"""Cancelling of tasks that run as long as their node."""
 
 import asyncio
 from collections.abc import Collection
@@ -8,13 +8,14 @@ ATTEMPT_SECONDS = 0.5
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended, a few seconds at most.
+    """Cancel tasks and wait until they have ended, for a few seconds at most.
 
-    Again and again, since libraries that wait with a time limit swallow a cancellation now and then.
+    A task may have to be cancelled several times, since libraries that wait with a time limit sometimes swallow a
+    cancellation.
     """
-    left = set(tasks)
+    running = set(tasks)
     for _ in range(ATTEMPTS):
-        for task in left:
+        for task in running:
             task.cancel()
-        if left:
-            _, left = await asyncio.wait(left, timeout=ATTEMPT_SECONDS)
+        if running:
+            _, running = await asyncio.wait(running, timeout=ATTEMPT_SECONDS)

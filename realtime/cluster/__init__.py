@@ -1,4 +1,4 @@
-"""What nodes do together through Redis: pass messages on, and count connections.
+"""Cooperation of nodes through Redis: they forward messages to each other, and count connections together.
 
-Imports `protocols` and `base`. Works the same, with nobody to talk to, on a node that is alone.
+Also works on a single node, without Redis. Imports `protocols` and `base`.
 """

@@ -1,4 +1,4 @@
-"""How many connections there are, of each channel and of those who have quotas."""
+"""Counts of connections: per channel, and per account and API key for their quotas."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -8,42 +8,45 @@ from realtime.protocols.channels import Channel
 
 
 class Place:
-    """What one connection takes up in the count."""
+    """One connection, as it is counted."""
 
-    __slots__ = ("channel", "decided", "is_waiting", "quotas")
+    __slots__ = ("channel", "decision", "is_waiting", "quotas")
 
     def __init__(self, channel: Channel, quotas: Mapping[str, int]) -> None:
         self.channel = channel
         self.quotas = quotas
-        self.is_waiting = False  # for the others' word that the quotas have room for it
-        self.decided: asyncio.Future[bool] | None = None
+        self.is_waiting = False  # until the quotas have been checked for all nodes
+        self.decision: asyncio.Future[bool] | None = None
 
 
 class ConnectionCounts:
-    """What the only node has, and what there is to know of others. Loop thread only."""
+    """The counts of a single node. Loop thread only.
+
+    A *user* is an account or an API key: `account:ID` or `key:PUBLIC_KEY`.
+    """
 
     is_reachable = True
-    """Whether what the others have is known."""
+    """Whether the connections on other nodes are counted."""
 
     def __init__(self) -> None:
         self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._users: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Begin to share."""
+        """Start to share the counts with other nodes."""
 
     async def stop(self) -> None:
-        """Give the share up."""
+        """Stop sharing the counts, and remove those of this node."""
 
     def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
-        """Count a connection from now on.
+        """Start counting a connection.
 
         Args:
-            channel: what it is connected to.
-            quotas: whose it is, and how many connections each of them may have.
+            channel: the channel of the connection.
+            quotas: the users of the connection, with the number of connections that each may have.
 
         Returns:
-            Its place, to be given back; None if there are as many on this node alone as there may be.
+            The place of the connection, which `leave` takes; None if a quota is used up on this node alone.
         """
         if any(self._users.get(user, 0) >= quota for user, quota in quotas.items()):
             return None
@@ -52,32 +55,32 @@ class ConnectionCounts:
         return place
 
     def leave(self, place: Place) -> None:
-        """Count a connection no longer. Once a place."""
+        """Stop counting a connection. Call it once per place."""
         self._add(place, -1)
 
     async def may_stay(self, place: Place) -> bool:
-        """Wait until all nodes can know of a connection, or a little if they are out of reach.
+        """Wait until a connection is counted on all nodes, or for a short time if Redis is unreachable.
 
         Returns:
-            Whether the quotas have room for it on all nodes together.
+            Whether the connection is within the quotas on all nodes together.
         """
         return True
 
     def of_user(self, user: str) -> int:
-        """How many connections an account or a key has on this node."""
+        """Return the number of connections of a user on this node."""
         return self._users.get(user, 0)
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
-        """Count the connections to a channel on all nodes; if the others are out of reach, those that are here.
+        """Count the connections to a channel on all nodes, or on this node only while Redis is unreachable.
 
         Args:
-            channel: what they are connected to.
-            then: called with the number, at once if this node is alone.
+            channel: the channel.
+            then: called with the number; on a single node, immediately.
         """
-        then(self._here(channel))
+        then(self._count_here(channel))
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
-        """How many connections each channel of a cluster has on all nodes, by the channel's path."""
+        """Return the number of connections to each channel of a cluster on all nodes, by the channel's path."""
         return self._channels.get(cluster_pk, {})
 
     def _add(self, place: Place, connections: int) -> None:
@@ -89,12 +92,12 @@ class ConnectionCounts:
         for user in place.quotas:
             add(self._users, user, connections)
 
-    def _here(self, channel: Channel) -> int:
+    def _count_here(self, channel: Channel) -> int:
         return self._channels[channel[0]][channel[1]] if channel[0] in self._channels else 0
 
 
 def add(counter: Counter[str], name: str, number: int) -> None:
-    """Change a number in a counter that keeps none that are 0."""
+    """Add to a number in a counter, and remove it when it becomes 0."""
     counter[name] += number
     if not counter[name]:
         del counter[name]

@@ -1,15 +1,15 @@
-"""Connections counted among nodes that share a Redis.
+"""Counts of connections on nodes that share a Redis, and the seats of their members in presence.
 
-Each node owns its share: it alone writes it, as numbers and not as changes, so that writing twice does no harm. Besides
-it holds a lease: the share of a node whose lease has run out counts no longer, and the others clean it up.
+Only the node itself writes its counts. It writes numbers and not changes, so writing them twice is harmless. Each node
+also holds a lease. When the lease expires, the counts of the node are ignored, and the other nodes delete them.
 
-    piesocket:nodes                   the IDs of all nodes that have a share
-    piesocket:lease:NODE              exists while the node lives
-    piesocket:channels:NODE:CLUSTER   the connections to each channel of a cluster on this node, by the channel's path
-    piesocket:clusters:NODE           the clusters for which there is such a hash
-    piesocket:users:NODE              the connections of each account and key on this node
-    piesocket:seats:NODE:GROUP        who takes part in the presence of a channel on this node, by the seat's number
-    piesocket:groups:NODE             the groups for which there is such a hash
+    piesocket:nodes                   the IDs of all nodes that have counts
+    piesocket:lease:NODE              exists while the node is alive
+    piesocket:channels:NODE:CLUSTER   hash: the connections to each channel of a cluster, by the channel's path
+    piesocket:clusters:NODE           the clusters that have such a hash
+    piesocket:users:NODE              hash: the connections of each account and API key
+    piesocket:seats:NODE:GROUP        hash: the seats in the presence of a channel, by their numbers
+    piesocket:groups:NODE             the groups that have such a hash
 """
 
 import asyncio
@@ -30,113 +30,113 @@ from redis.exceptions import RedisError
 
 from realtime.base import tasks
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
-from realtime.cluster.redis_scripts import CLEAN, LIVING, OTHERS, WRITE_USERS
+from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, READ_OTHERS, WRITE_USERS
 from realtime.protocols.channels import Channel
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "piesocket:"
 LEASE_SECONDS = 10
-# How often the lease is renewed, in seconds.
+# The interval at which the lease is renewed, in seconds.
 RENEW_SECONDS = 1.0
-# How many questions, of clients or of quotas, go to Redis together: they take it a tenth of a second at most.
-_QUESTIONS_AT_ONCE = 1_000
-# How many of what is asked besides wait for Redis at once: each takes a connection to it, which is kept.
-_ASKING_AT_ONCE = 8
-# How long an answer of Redis is waited for, and how long a connection waits for being counted everywhere before it is
-# accepted all the same, in seconds.
+# How many counts or quota checks one request to Redis contains. Redis takes at most a tenth of a second for them.
+_MAX_BATCH = 1_000
+# How many requests may wait for Redis at the same time. Each takes a connection to Redis, which stays open.
+_MAX_REQUESTS = 8
+# How long to wait for an answer from Redis, in seconds. A connection that has not been counted on all nodes after this
+# time is accepted anyway.
 ANSWER_SECONDS = 2.0
 
 
 class RedisConnectionCounts(ConnectionCounts):
-    """What this node has, and what the others that share its Redis have."""
+    """The counts of this node, and of the other nodes that share its Redis.
+
+    Args:
+        url: the URL of Redis.
+        node_id: the ID of this node.
+    """
 
     def __init__(self, url: str, node_id: str) -> None:
-        """
-        Args:
-            url: of Redis.
-            node_id: names the share.
-        """
         super().__init__()
         self._node_id = node_id
-        # Tried twice: a connection that Redis has closed meanwhile is no outage.
+        # Retry once, since Redis may have closed an idle connection, which is not an outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self._redis = redis_asyncio.from_url(url, retry=retry, **_options())
-        self._waiting: deque[Place] = deque()
-        self._unsettled: Counter[str] = Counter()  # connections that have no room yet by the quotas, of each user
+        self._queue: deque[Place] = deque()  # connections whose quotas have to be checked
+        self._waiting: Counter[str] = Counter()  # for each user, the connections that have not passed the check yet
         self._changed_channels: set[Channel] = set()
         self._changed_users: set[str] = set()
         self._changed = asyncio.Event()
-        self._leased = asyncio.Event()  # before that, what is written counts for nobody
-        self._asked: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
-        self._asking: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(_ASKING_AT_ONCE)
+        self._leased = asyncio.Event()  # until then, other nodes ignore what this node writes
+        self._count_requests: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
+        self._counting: asyncio.Task[None] | None = None
+        self._request_slots = asyncio.Semaphore(_MAX_REQUESTS)
         self._tasks: list[asyncio.Task[None]] = []
-        self.times_told = 0
-        """How often this node had to say again all that it has."""
+        self.rewrites = 0
+        """How often this node had to write everything again, because Redis may have lost it."""
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._live())]
+        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._keep_lease())]
 
     async def stop(self) -> None:
         await tasks.end(self._tasks)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.delete(f"{PREFIX}lease:{self._node_id}")
-            await self._redis.eval(CLEAN, 1, PREFIX)
+            await self._redis.eval(CLEAN_UP, 1, PREFIX)
         await self._redis.aclose()
 
     def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
         place = super().enter(channel, quotas)
         if place is not None and self.is_reachable:
             place.is_waiting = True
-            place.decided = asyncio.get_running_loop().create_future()
-            self._unsettled.update(place.quotas.keys())
-            self._waiting.append(place)
+            place.decision = asyncio.get_running_loop().create_future()
+            self._waiting.update(place.quotas.keys())
+            self._queue.append(place)
         return place
 
     def leave(self, place: Place) -> None:
         super().leave(place)
-        self._settle(place)
+        self._stop_waiting(place)
 
     async def may_stay(self, place: Place) -> bool:
-        if place.decided is None:
+        if place.decision is None:
             return True
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await place.decided
+                return await place.decision
         except TimeoutError:
-            self._settle(place)
-            self._note(place)
+            self._stop_waiting(place)
+            self._mark_changed(place)
             return True
         finally:
-            place.decided = None
+            place.decision = None
 
-    def _settle(self, place: Place) -> None:
-        """Count a connection as one that has room, or has left."""
+    def _stop_waiting(self, place: Place) -> None:
+        """Stop waiting for the quota check of a connection, which has passed it or has left."""
         if place.is_waiting:
             place.is_waiting = False
             for user in place.quotas:
-                add(self._unsettled, user, -1)
+                add(self._waiting, user, -1)
 
     def _decide(self, place: Place, has_room: bool) -> None:
         if has_room:
-            self._settle(place)
-        if place.decided is not None and not place.decided.done():
-            place.decided.set_result(has_room)
+            self._stop_waiting(place)
+        if place.decision is not None and not place.decision.done():
+            place.decision.set_result(has_room)
 
     def _add(self, place: Place, connections: int) -> None:
         super()._add(place, connections)
-        self._note(place)
+        self._mark_changed(place)
 
-    def _note(self, place: Place) -> None:
+    def _mark_changed(self, place: Place) -> None:
         self._changed_channels.add(place.channel)
         self._changed_users.update(place.quotas)
         self._changed.set()
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
-        self._asked[channel].append(then)
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+        self._count_requests[channel].append(then)
+        if self._counting is None:
+            self._counting = asyncio.create_task(self._answer_count_requests())
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         total = Counter(self._channels.get(cluster_pk, {}))
@@ -145,35 +145,41 @@ class RedisConnectionCounts(ConnectionCounts):
             total[path] += int(connections)
         return total
 
-    async def _ask(self) -> None:
-        """Answer those who have asked, with one question for all of a channel, until nobody is left.
+    async def _answer_count_requests(self) -> None:
+        """Answer all count requests. Those for the same channel share an answer.
 
-        By one task on one connection: clients of many channels may ask at once.
+        A single task with a single connection does this, since clients in many channels may ask at the same time.
         """
+        requests = self._count_requests
         try:
-            while self._asked:
-                asked = [self._asked.popitem() for _ in range(min(len(self._asked), _QUESTIONS_AT_ONCE))]
-                found = await self._run([_others("channels:", f":{pk}", path) for (pk, path), _ in asked])
-                for number, (channel, waiting) in enumerate(asked):
+            while requests:
+                batch = [requests.popitem() for _ in range(min(len(requests), _MAX_BATCH))]
+                found = await self._run([_others("channels:", f":{pk}", path) for (pk, path), _ in batch])
+                for number, (channel, callbacks) in enumerate(batch):
                     elsewhere = sum(map(int, found[number][1::2])) if found else 0
-                    for then in waiting:
-                        then(self._here(channel) + elsewhere)
+                    for then in callbacks:
+                        then(self._count_here(channel) + elsewhere)
         finally:
-            self._asking = None
+            self._counting = None
 
-    async def living(self) -> list[str] | None:
-        """The nodes that hold a lease; None if Redis does not answer."""
-        found = await self._run([(LIVING,)])
+    async def living_nodes(self) -> list[str] | None:
+        """Return the nodes that hold a lease; None if Redis does not answer."""
+        found = await self._run([(LIVING_NODES,)])
         return found[0] if found else None
 
     async def seats(self, group: str) -> list[list[Any]] | None:
-        """The seats that the other living nodes have noted of a group; None if Redis does not answer."""
+        """Return the seats of a group on the other living nodes; None if Redis does not answer."""
         found = await self._run([_others("seats:", f":{group}")])
         return [json.loads(fields) for fields in found[0][1::2]] if found else None
 
     async def _run(self, scripts: Sequence[tuple[str, ...]]) -> list[list[str]] | None:
-        """The answers to scripts with their arguments; None if Redis is out of reach, which is not waited for again."""
-        async with self._slots:
+        """Run scripts with their arguments.
+
+        Returns:
+            The answer to each script; None if Redis is unreachable. Requests do not wait for Redis again until it is
+            back.
+        """
+        async with self._request_slots:
             if not self.is_reachable:
                 return None
             pipeline = self._redis.pipeline(transaction=False)
@@ -182,21 +188,21 @@ class RedisConnectionCounts(ConnectionCounts):
             try:
                 answers: list[list[str]] = await pipeline.execute()
             except (RedisError, OSError) as error:
-                self._lost(error)
+                self._handle_error(error)
                 return None
         return answers
 
-    async def note_seats(
+    async def write_seats(
         self, changes: Sequence[tuple[str, int, Sequence[Any] | None]], left_groups: Iterable[str]
     ) -> bool:
-        """Note which seats this node has.
+        """Write changes of the seats on this node.
 
         Args:
-            changes: group, number and fields of a seat; None for the fields of one that was given up.
-            left_groups: in which it has none now.
+            changes: the group, number and fields of each changed seat. The fields are None if the seat was removed.
+            left_groups: the groups in which this node has no seats any more.
 
         Returns:
-            Whether Redis has taken it.
+            Whether Redis has stored the changes.
         """
         if not self.is_reachable:
             return False
@@ -214,108 +220,112 @@ class RedisConnectionCounts(ConnectionCounts):
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:
-            self._lost(error)
+            self._handle_error(error)
             return False
         return True
 
     async def _write_changes(self) -> None:
-        """Write what has changed as soon as it has; what changes meanwhile goes together with the next."""
+        """Write changed counts immediately. Changes during a write go together into the next one."""
         await self._leased.wait()
         while True:
             await self._changed.wait()
             self._changed.clear()
             channels, self._changed_channels = self._changed_channels, set()
             users, self._changed_users = self._changed_users, set()
-            waiting = self._next_waiting()
+            places = self._next_places()
             try:
-                has_room = await self._write(channels, users, waiting)
+                has_room = await self._write(channels, users, places)
             except Exception as error:
                 self._changed_channels |= channels
                 self._changed_users |= users
                 self._changed.set()
-                self._waiting.extendleft(waiting)
-                self._lost(error)
+                self._queue.extendleft(places)
+                self._handle_error(error)
                 await asyncio.sleep(RENEW_SECONDS)
             else:
-                for place, answer in zip(waiting, has_room, strict=True):
+                for place, answer in zip(places, has_room, strict=True):
                     self._decide(place, bool(answer))
 
-    def _next_waiting(self) -> list[Place]:
-        """Those whose turn it is to be asked for; the others' is the next."""
-        waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), _QUESTIONS_AT_ONCE))]
-        if self._waiting:
+    def _next_places(self) -> list[Place]:
+        """Remove the next batch from the queue, and return the places in it that are still waiting."""
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
+        if self._queue:
             self._changed.set()
-        return [place for place in waiting if place.is_waiting]
+        return [place for place in batch if place.is_waiting]
 
-    async def _write(self, channels: set[Channel], users: set[str], waiting: Sequence[Place]) -> Sequence[int]:
-        """Write what there is of these, and ask for those that wait; return for each of them whether there is room."""
+    async def _write(self, channels: set[Channel], users: set[str], places: Sequence[Place]) -> Sequence[int]:
+        """Write the counts of channels and users, and check the quotas of places that wait.
+
+        Returns:
+            For each place, whether it is within its quotas: 1 or 0.
+        """
         pipeline = self._redis.pipeline(transaction=True)
         for cluster_pk, path in channels:
             key = f"{PREFIX}channels:{self._node_id}:{cluster_pk}"
-            connections = self._here((cluster_pk, path))
+            connections = self._count_here((cluster_pk, path))
             if connections:
                 pipeline.hset(key, path, connections)
             else:
                 pipeline.hdel(key, path)
         for cluster_pk in {cluster_pk for cluster_pk, _ in channels}:
             pipeline.sadd(f"{PREFIX}clusters:{self._node_id}", cluster_pk)
-        quotas = [place.quotas for place in waiting]
-        here = {user: self._users.get(user, 0) - self._unsettled.get(user, 0) for user in users.union(*quotas)}
-        asked = json.dumps({"here": here, "waiting": quotas})
-        pipeline.eval(WRITE_USERS, 1, PREFIX, self._node_id, asked)
+        quotas = [place.quotas for place in places]
+        here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
+        argument = json.dumps({"here": here, "waiting": quotas})
+        pipeline.eval(WRITE_USERS, 1, PREFIX, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()
         has_room: list[int] = answers[-1]
         return has_room
 
-    async def _live(self) -> None:
-        """Hold the lease, and clean up after nodes that hold none."""
+    async def _keep_lease(self) -> None:
+        """Keep the lease of this node, and delete what nodes without a lease have left."""
         while True:
             if not self.is_reachable:
-                # What is open since before may be dead without a sign, and would be found to be so one by one.
+                # Connections from before the outage may be dead. Otherwise each would first fail a request.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
             try:
                 held = await self._renew()
             except Exception as error:
-                self._lost(error)
+                self._handle_error(error)
             else:
                 if not self.is_reachable:
-                    logger.warning("Redis is back; what this node has is shared again.")
+                    logger.warning("Redis is reachable again; the connections on all nodes are counted.")
                 if not (held and self.is_reachable):
-                    # Others took this node for dead, or may have, or Redis has forgotten all.
-                    self._say_all()
+                    # Other nodes may have deleted the counts of this node, or Redis may have lost them.
+                    self._mark_all_changed()
                 self.is_reachable = True
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _renew(self) -> bool:
-        """Renew the lease, and clean up; return whether the lease was held still."""
+        """Renew the lease and clean up. Return whether this node still held the lease."""
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.set(f"{PREFIX}lease:{self._node_id}", 1, px=int(LEASE_SECONDS * 1000), get=True)
         pipeline.sadd(f"{PREFIX}nodes", self._node_id)
-        pipeline.eval(CLEAN, 1, PREFIX)
+        pipeline.eval(CLEAN_UP, 1, PREFIX)
         held, *_ = await pipeline.execute()
         self._leased.set()
         return held is not None
 
-    def _say_all(self) -> None:
-        self.times_told += 1
+    def _mark_all_changed(self) -> None:
+        self.rewrites += 1
         self._changed_channels |= {(pk, path) for pk, paths in self._channels.items() for path in paths}
         self._changed_users |= set(self._users)
         self._changed.set()
 
-    def _lost(self, error: Exception) -> None:
+    def _handle_error(self, error: Exception) -> None:
         if self.is_reachable:
-            logger.error("Redis is out of reach (%s); connections on other nodes are not counted.", error)
+            logger.error("Redis is unreachable (%s); connections on other nodes are not counted.", error)
             self.is_reachable = False
-        while self._waiting:
-            self._decide(self._waiting.popleft(), has_room=True)
+        while self._queue:
+            self._decide(self._queue.popleft(), has_room=True)
 
 
 def of_user_everywhere(url: str, user: str) -> int:
-    """How many connections an account or a key has on all nodes, asked from outside of any; 0 if nobody answers."""
+    """Return a user's number of connections on all nodes, or 0 if Redis is unreachable. Any process may call it."""
     try:
-        found: Any = _client(url).eval(OTHERS, 1, PREFIX, "", "users:", "", user)
+        found: Any = _client(url).eval(READ_OTHERS, 1, PREFIX, "", "users:", "", user)
     except RedisError as error:
-        logger.error("Connections cannot be counted, since Redis is out of reach: %s", error)
+        logger.error("Redis is unreachable (%s); connections cannot be counted.", error)
         return 0
     return sum(map(int, found[1::2]))
 
@@ -326,9 +336,9 @@ def _client(url: str) -> Any:
 
 
 def _options() -> dict[str, Any]:
-    # Said explicitly, since redis-py's defaults have changed.
+    # Explicit timeouts, since the defaults of redis-py have changed.
     return {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
 
 
-def _others(before: str, behind: str, *field: str) -> tuple[str, ...]:
-    return OTHERS, before, behind, *field
+def _others(prefix: str, suffix: str, *field: str) -> tuple[str, ...]:
+    return READ_OTHERS, prefix, suffix, *field

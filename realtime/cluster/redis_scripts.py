@@ -1,18 +1,19 @@
-"""What Redis does in one step, as Lua scripts.
+"""Lua scripts, which Redis runs atomically.
 
-Each script gets the prefix of all keys as KEYS[1] and the ID of the asking node as ARGV[1].
+Each script gets the prefix of all keys as KEYS[1], and the ID of the calling node as ARGV[1] if it needs it.
 """
 
-LIVING_NODES = """
+_FIND_LIVING = """
 local living = {}
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 1 then table.insert(living, node) end
 end
 """
-LIVING = LIVING_NODES + "return living"
-# What the other living nodes have: the hash ARGV[2]NODE ARGV[3], all of it or the field ARGV[4].
-OTHERS = (
-    LIVING_NODES
+# Return the nodes that hold a lease.
+LIVING_NODES = _FIND_LIVING + "return living"
+# Return all fields of the hash ARGV[2]NODE ARGV[3], or only its field ARGV[4], for each of the other living nodes.
+READ_OTHERS = (
+    _FIND_LIVING
     + """
 local found = {}
 for _, node in ipairs(living) do
@@ -29,13 +30,13 @@ end
 return found
 """
 )
-# Write how many connections this node has of some users, and let in those that wait for a quota to have room for them.
-# At once, so that nodes that ask at the same time neither let in too many together nor refuse each other's.
+# Check the quotas of waiting connections, and write how many connections the users have on this node. As both happen in
+# one step, nodes that check at the same time neither admit too many connections nor reject too many.
 WRITE_USERS = (
-    LIVING_NODES
+    _FIND_LIVING
     + """
-local asked, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}
-local function everywhere(user)
+local request, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}
+local function count_everywhere(user)
   if not elsewhere[user] then
     elsewhere[user] = 0
     for _, node in ipairs(living) do
@@ -44,26 +45,26 @@ local function everywhere(user)
       end
     end
   end
-  return asked.here[user] + elsewhere[user]
+  return request.here[user] + elsewhere[user]
 end
-for number, quotas in ipairs(asked.waiting) do
+for number, quotas in ipairs(request.waiting) do
   answers[number] = 1
   for user, quota in pairs(quotas) do
-    if everywhere(user) >= quota then answers[number] = 0 end
+    if count_everywhere(user) >= quota then answers[number] = 0 end
   end
   if answers[number] == 1 then
-    for user in pairs(quotas) do asked.here[user] = asked.here[user] + 1 end
+    for user in pairs(quotas) do request.here[user] = request.here[user] + 1 end
   end
 end
 local hash = KEYS[1] .. 'users:' .. ARGV[1]
-for user, connections in pairs(asked.here) do
+for user, connections in pairs(request.here) do
   if connections > 0 then redis.call('HSET', hash, user, connections) else redis.call('HDEL', hash, user) end
 end
 return answers
 """
 )
-# Remove what nodes have left behind whose lease has run out.
-CLEAN = """
+# Delete everything of nodes whose lease has expired.
+CLEAN_UP = """
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   if redis.call('EXISTS', KEYS[1] .. 'lease:' .. node) == 0 then
     for _, cluster in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'clusters:' .. node)) do

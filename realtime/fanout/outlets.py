@@ -1,4 +1,4 @@
-"""How messages reach one connection, how many bytes may wait for it, and when it is given up."""
+"""Sending of messages to one connection, with a limit for the backlog of clients that read slowly."""
 
 import asyncio
 import logging
@@ -13,38 +13,38 @@ logger = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
-    """The way out to one accepted connection. Loop thread only; no method waits, raises, or calls back into the hub."""
+    """Sends messages to one accepted connection. Loop thread only; no method blocks, raises or calls the hub."""
 
     def deliver(self, batch: Sendable) -> None:
-        """Send messages, in order. Above the limit of what may wait, the connection is closed (4100) instead."""
+        """Send messages, in order. If the backlog is above its limit, close the connection (4100) instead."""
 
     def waiting_bytes(self) -> int:
-        """How much has been delivered and is not sent yet."""
+        """Return the size of the backlog: bytes that were delivered and are not sent yet."""
 
     def close(self, close: Close) -> None:
-        """End the connection, with an error frame first if the close is final. Later deliveries are ignored."""
+        """Close the connection, after an error frame if the close is final. Later deliveries are ignored."""
 
     def limit_messages(self, max_message_bytes: int) -> None:
-        """Refuse what the client sends if it is larger, before it has all arrived, where that is possible."""
+        """Reject larger messages from the client, if possible before they have arrived completely."""
 
     def stop(self) -> None:
-        """Forget the connection: it is gone, or nobody needs it."""
+        """Release the connection, which has ended or is no longer needed."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether all that was to be sent has been, or never can be."""
+        """Whether everything has been sent, or can no longer be sent."""
 
 
 class AsgiOutlet:
-    """The ordinary way, for any ASGI server: a queue, and a task that awaits the server's `send`."""
+    """An outlet for any ASGI server: a queue, and a task that awaits the server's `send`.
+
+    Args:
+        send: the `send` callable of the ASGI application.
+        max_backlog_bytes: the largest backlog.
+        closes: counts closes by their code.
+    """
 
     def __init__(self, send: Send, max_backlog_bytes: int, closes: Counter[int]) -> None:
-        """
-        Args:
-            send: of the ASGI application.
-            max_backlog_bytes: how much may wait.
-            closes: where the close is counted, by its code.
-        """
         self._closes = closes
         self._send = send
         self._max_backlog_bytes = max_backlog_bytes
@@ -58,7 +58,7 @@ class AsgiOutlet:
         if self._close is not None:
             return
         if self._queued_bytes > self._max_backlog_bytes:
-            # What waits is given up with the connection, so that it frees its memory now.
+            # Free the memory of the backlog immediately.
             self._queue.clear()
             self.close(TOO_SLOW)
             return
@@ -92,18 +92,18 @@ class AsgiOutlet:
                 self._work.clear()
                 await self._work.wait()
         except Exception as error:
-            # Servers raise each their own when the client is gone; the consumer hears of it from receive().
-            logger.debug("A connection ended while it was written to: %r", error)
+            # Each server raises exceptions of its own when the client has gone. The consumer learns it from receive().
+            logger.debug("A connection ended during a write: %r", error)
 
     async def _end(self, code: int) -> None:
         try:
             await self._send({"type": "websocket.close", "code": code})
         except Exception:
-            # Autobahn, and so plain Daphne, sends no code below 3000 but 1000.
+            # Autobahn, and therefore plain Daphne, sends no code below 3000 except 1000.
             await self._send({"type": "websocket.close"})
 
     def limit_messages(self, max_message_bytes: int) -> None:
-        """ASGI tells of whole messages; the consumer refuses them."""
+        """Do nothing: ASGI passes on only complete messages, and the consumer rejects the large ones."""
 
     def stop(self) -> None:
         self._writer.cancel()

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess, can_be_a_key
+from accounts.key_access import KeyAccess, can_be_a_key
 from realtime.base.asgi import Header, Receive, Send, answer
 from realtime.conf import conf
 from realtime.http.cors import Preflights, allow

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -59,7 +60,7 @@ class Health:
         await answer(send, status, body, (b"cache-control", b"no-store"), content_type=content_type)
 
     async def _tell_alive(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
-        return 200, JSON, _json({"alive": True})
+        return 200, JSON, _json({"alive": True, "version": settings.VERSION})
 
     async def _tell_ready(self, node: Node, scope: Mapping[str, Any]) -> tuple[int, str, bytes]:
         lag = node.lag.seconds

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
@@ -18,6 +19,7 @@ def index(request: HttpRequest) -> HttpResponse:
     # The port by which the client came, which behind a proxy is not the one that this process listens on.
     port = urlsplit(f"//{request.get_host()}").port
     context = {
+        "version": settings.VERSION,
         "cluster_domains": " ".join(conf().cluster_domains),
         "demo_cluster": DEMO_CLUSTER_ID,
         "demo_key": DEMO_PUBLIC_KEY,

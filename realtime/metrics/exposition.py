@@ -6,11 +6,13 @@ No label tells of a tenant, a channel or a client: what strangers can make more 
 import asyncio
 import atexit
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from prometheus_client import Metric as Family
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
@@ -24,6 +26,7 @@ from realtime.protocols.closes import Close
 
 PREFIX = "piesocket_"
 _ALL = ""  # the label of a number that has none
+_AND = "|"  # between the names, and between the values, of several labels
 _SUM = "sum"  # beside the buckets of a histogram
 _CLOSES = [close for close in vars(closes).values() if isinstance(close, Close)]
 # From the first on a rate can be told only of what was there before, so what may come is there with 0.
@@ -40,6 +43,7 @@ class Metric(NamedTuple):
     read: Callable[[Node], Mapping[Any, float]]
     """Its numbers on a node, by label."""
     label: str = ""
+    """The name of its label, or of several with `_AND` between them."""
     together: Callable[[Iterable[float]], float] = sum
     """What the gauges of several workers are together."""
 
@@ -71,7 +75,16 @@ def _histogram(name: str, help: str, read: Callable[[Node], Histogram]) -> Metri
     return Metric(HistogramMetricFamily, name, help, read_buckets)
 
 
+_BUILD = _AND.join([settings.VERSION, platform.python_version()])
 METRICS = [
+    Metric(
+        GaugeMetricFamily,
+        "build_info",
+        "Always 1; the labels are the versions of the service and of Python.",
+        lambda node: {_BUILD: 1},
+        _AND.join(["version", "python"]),
+        together=max,
+    ),
     _gauge("processes", "Server processes whose numbers these are.", lambda node: 1),
     _gauge("connections", "Connections that are open.", lambda node: len(node.connections)),
     _gauge(
@@ -174,14 +187,15 @@ class _Told(Collector):
     def collect(self) -> Iterator[Family]:
         for metric in METRICS:
             numbers = self._numbers[metric.name]
-            family = metric.family(PREFIX + metric.name, metric.help, labels=[metric.label] if metric.label else [])
+            labels = metric.label.split(_AND) if metric.label else []
+            family = metric.family(PREFIX + metric.name, metric.help, labels=labels)
             if isinstance(family, HistogramMetricFamily):
                 bounds = [bound for bound in numbers if bound != _SUM]
                 counts = accumulate(numbers[bound] for bound in bounds)
                 family.add_metric([], list(zip(bounds, counts, strict=True)), numbers[_SUM])
             else:
                 for label, number in numbers.items():
-                    family.add_metric([label] if metric.label else [], number)
+                    family.add_metric(label.split(_AND) if metric.label else [], number)
             yield family
 
 
@@ -206,8 +220,11 @@ def _whole(node: Node) -> Numbers:
     numbers = added(*(snapshot.counters for snapshot in snapshots))
     for metric in METRICS:
         if metric.family is GaugeMetricFamily:
-            found = [value for snapshot in snapshots for value in snapshot.gauges.get(metric.name, {}).values()]
-            numbers[metric.name] = {_ALL: metric.together(found)} if found else {}
+            found: dict[str, list[float]] = {}
+            for snapshot in snapshots:
+                for label, value in snapshot.gauges.get(metric.name, {}).items():
+                    found.setdefault(label, []).append(value)
+            numbers[metric.name] = {label: metric.together(values) for label, values in found.items()}
     return numbers
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess, find_many
+from accounts.access import find_many
+from accounts.key_access import KeyAccess
 from realtime.node.connections import Connection
 from realtime.node.key_cache import KeyCache
 from realtime.protocols.admission import why_not

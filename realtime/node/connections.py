@@ -1,6 +1,6 @@
 """The connections that a node has admitted."""
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime.cluster.connection_counts import Place
 from realtime.conf import conf
 from realtime.fanout.hub import Member, Room

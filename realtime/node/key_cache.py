@@ -11,7 +11,8 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 
-from accounts.access import KeyAccess, can_be_a_key, find_access, touch
+from accounts.access import find_access, touch
+from accounts.key_access import KeyAccess, can_be_a_key
 
 logger = logging.getLogger(__name__)
 

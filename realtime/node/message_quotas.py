@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from django.db import Error as DatabaseError
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from accounts.usage import today
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
 from realtime.cluster import bus
 from realtime.cluster.bus import Bus
@@ -214,7 +214,7 @@ class Node:
                 self.presence.compare()
                 self.access_changes.check_all()
             case shared_presence.EVENT if isinstance(self.presence, RedisPresence):
-                self.presence.hear(event)
+                self.presence.receive(event)
             case unknown:
                 logger.warning("Nothing here reacts to the event %r.", unknown)
 

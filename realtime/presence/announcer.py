@@ -1,9 +1,9 @@
-"""Reports to the members of one channel on this node who comes and goes (the wire contract, *Presence*).
+"""Reports joins and leaves to the members of one channel on this node (the wire contract, *Presence*).
 
-Every event carries the whole list, and every member gets every event: a thousand members that join one after the other
-would cost 22 GB of events. While a crowd joins, newcomers therefore get nothing until the rush is over. Then each of
-them gets one list; only members that were there before get an event for each newcomer.
-Events wait for their receivers, so that presence alone never makes a client too slow.
+Every event contains the whole list, and every member gets every event: a thousand members that join one after another
+would cause 22 GB of events. While a crowd joins, newcomers therefore get nothing until the rush is over. Then each of
+them gets one list. Only the members that were there before get an event for each newcomer.
+Events wait for receivers that read slowly. Presence alone therefore never disconnects a client.
 
 Loop thread only.
 """
@@ -18,23 +18,25 @@ from realtime.presence.seats import Seat, SeatList
 from realtime.protocols.frames import Batch, Message
 from realtime.protocols.presence import Identity, change_message, list_message
 
-# A crowd: a channel with more members than this has more events than this within so many seconds.
+# A crowd joins a channel that has more members than CROWD_MEMBERS if more than CROWD_EVENTS events happen within
+# MOMENT_SECONDS.
 CROWD_MEMBERS = 8
 CROWD_EVENTS = 5
 MOMENT_SECONDS = 0.1
-# How long a newcomer waits for its list at most while a crowd joins, in seconds; it grows with the number of members.
+# The longest time that a newcomer waits for its list while a crowd joins, in seconds. It grows with the number of
+# members.
 WAIT_SECONDS = 1.0
-WAIT_SECONDS_EACH = 0.005
+WAIT_SECONDS_PER_MEMBER = 0.005
 MAX_WAIT_SECONDS = 5.0
-# How long events wait for a receiver that does not read, in seconds, and how often the receivers are checked.
+# How long events wait for a receiver that reads slowly, and the interval at which receivers are checked, in seconds.
 MAX_PAUSE_SECONDS = 1.0
 POLL_SECONDS = 0.01
-# For how long events do not wait again for a receiver that did not read in time, in seconds.
+# How long events no longer wait for a receiver that did not read in time, in seconds.
 SLOW_SECONDS = 60.0
-# How many bytes of events are sent to one receiver together, and to all receivers in one turn of the loop.
+# How many bytes of events are sent to one receiver together, and to all receivers in one loop turn.
 MAX_BATCH_BYTES = 64 * 1024
 MAX_TURN_BYTES = 4 * 1024 * 1024
-# How many events of a channel may wait.
+# The most events of a channel that may wait.
 MAX_EVENTS = 5_000
 
 
@@ -44,19 +46,19 @@ class _Event(NamedTuple):
 
 
 class Announcer:
-    """The members of one channel that are connected here, and the events that they have not been sent yet."""
+    """The members of one channel on this node, and the events that wait to be sent to them.
+
+    Args:
+        current: the seats of the channel, which the roster keeps up to date.
+        max_waiting_bytes: the backlog above which events wait for a receiver.
+    """
 
     def __init__(self, current: SeatList, max_waiting_bytes: int) -> None:
-        """
-        Args:
-            current: the seats of the channel, kept up to date by the roster.
-            max_waiting_bytes: events wait for a receiver that has more than this to read.
-        """
         self._current = current
         self._max_waiting_bytes = max_waiting_bytes
-        self._newcomers: dict[Member, tuple[float, Identity]] = {}  # since when they wait for the list, and as whom
-        self._watchers: dict[Member, int] = {}  # have the list; after how many events they got it
-        self._slow: dict[Member, float] = {}  # events do not wait for these, until then
+        self._newcomers: dict[Member, tuple[float, Identity]] = {}  # wait for the list: since when, and as whom
+        self._watchers: dict[Member, int] = {}  # have the list: after how many events they got it
+        self._slow: dict[Member, float] = {}  # receivers for which events do not wait: until when
         self._happened = 0
         self._unsent: deque[_Event] = deque()
         self._sent = SeatList()  # the list after the last event that was sent
@@ -65,24 +67,24 @@ class Announcer:
 
     @property
     def is_full(self) -> bool:
-        """Whether members come and go faster than the others can be sent the events."""
+        """Whether members join and leave faster than the events can be sent."""
         return len(self._unsent) >= MAX_EVENTS
 
     def watch(self, member: Member, identity: Identity) -> None:
-        """Send a member the list, and from then on every event. Harmless if it has the list already."""
+        """Send a member the list, and every later event. Harmless if the member already has the list."""
         if member in self._watchers or member in self._newcomers:
             return
         self._newcomers[member] = asyncio.get_running_loop().time(), identity
         self._wake()
 
     def leave(self, member: Member) -> None:
-        """Send a member nothing more."""
+        """Stop sending to a member."""
         self._watchers.pop(member, None)
         self._newcomers.pop(member, None)
         self._slow.pop(member, None)
 
     def report(self, seat: Seat, *, joined: bool) -> None:
-        """Send every member that somebody joined or left."""
+        """Report a join or leave to every member."""
         self._happened += 1
         self._unsent.append(_Event(joined, seat))
         self._moments.append(asyncio.get_running_loop().time())
@@ -110,12 +112,12 @@ class Announcer:
         if len(self._current) <= CROWD_MEMBERS or len(self._moments) <= CROWD_EVENTS:
             return False
         now = asyncio.get_running_loop().time()
-        longest = min(WAIT_SECONDS + len(self._current) * WAIT_SECONDS_EACH, MAX_WAIT_SECONDS)
+        max_wait = min(WAIT_SECONDS + len(self._current) * WAIT_SECONDS_PER_MEMBER, MAX_WAIT_SECONDS)
         since, _ = next(iter(self._newcomers.values()))
-        return now - self._moments[0] < MOMENT_SECONDS and now - since < longest
+        return now - self._moments[0] < MOMENT_SECONDS and now - since < max_wait
 
     async def _until_read(self) -> None:
-        """Wait until the receivers have read most of what they were sent, but not forever."""
+        """Wait until the receivers have read most of their backlogs, but not longer than the limit."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + MAX_PAUSE_SECONDS
         while behind := [
@@ -142,7 +144,7 @@ class Announcer:
             size += len(messages[-1].wire)
         batches: dict[int, Batch] = {}
         async for member in _in_turns(self._watchers, size):
-            # A member that got its list after some of these events gets only the others.
+            # If a member got its list after some of these events, send it only the later ones.
             known = max(self._watchers.get(member, self._happened) - sent, 0)
             if known < len(messages):
                 if known not in batches:
@@ -150,7 +152,7 @@ class Announcer:
                 member.outlet.deliver(batches[known])
 
     def _next_event(self) -> tuple[bool, Identity, list[Identity]]:
-        """Return the next event: whether it is a join, whose, and the list after it."""
+        """Remove the next event. Return whether it is a join, the member, and the list after the event."""
         joined, seat = self._unsent.popleft()
         if joined:
             self._sent.put(seat)
@@ -166,7 +168,7 @@ class Announcer:
         members = list_message(identities)
         async for member in _in_turns(welcomed, len(members.wire)):
             if member not in self._watchers:
-                continue  # it left meanwhile
+                continue  # it has left
             if member.echo:
                 _, identity = welcomed[member]
                 member.outlet.deliver(Batch([members, change_message(True, identity, identities)]))
@@ -175,9 +177,9 @@ class Announcer:
 
 
 async def _in_turns(members: Iterable[Member], size: int) -> AsyncIterator[Member]:
-    """Yield members that get `size` bytes each, and give the loop to others in between."""
-    together = max(MAX_TURN_BYTES // max(size, 1), 1)
+    """Yield members that get `size` bytes each, and let other tasks run in between."""
+    per_turn = max(MAX_TURN_BYTES // max(size, 1), 1)
     for number, member in enumerate(list(members), 1):
         yield member
-        if number % together == 0:
+        if number % per_turn == 0:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The members of one channel, on whatever node their connections are. Loop thread only."""
+"""The members of one channel on all nodes. Loop thread only."""
 
 from realtime.fanout.hub import Member
 from realtime.presence.announcer import Announcer
@@ -8,25 +8,25 @@ from realtime.protocols.presence import Identity
 
 
 class Roster:
-    """The seats of one channel. Changes are reported to the members that are connected here."""
+    """The seats of one channel. Changes are reported to the members on this node.
+
+    Args:
+        max_backlog_bytes: the backlog above which a client is disconnected; events wait long before that.
+    """
 
     def __init__(self, max_backlog_bytes: int) -> None:
-        """
-        Args:
-            max_backlog_bytes: a client for which more waits is disconnected; presence alone never lets it come to that.
-        """
         self._max_list_bytes = max_backlog_bytes // 2
         self._seats: dict[SeatId, Seat] = {}
         self._by_uuid: dict[str, list[Seat]] = {}
         self._list = SeatList()
-        self._size = 0  # of all identities, in bytes
+        self._size = 0  # the size of all identities, in bytes
         self._announcer = Announcer(self._list, max_backlog_bytes // 4)
 
     def check_room(self, identity: Identity) -> None:
         """Check that one more member can join.
 
         Raises:
-            Refusal: members come and go faster than events can be sent, or the list would be too large to send.
+            Refusal: members join and leave faster than events can be sent, or the list would be too large to send.
         """
         if self._announcer.is_full:
             raise Refusal(OVER_CAPACITY)
@@ -34,13 +34,13 @@ class Roster:
             raise Refusal(TOO_MANY_MEMBERS)
 
     def seats(self) -> list[Seat]:
-        """Return the seats that this node knows of."""
+        """Return all seats."""
         return list(self._seats.values())
 
-    def take(self, seat: Seat) -> None:
-        """Add a seat and report it to the members. Harmless if it is there already.
+    def add(self, seat: Seat) -> None:
+        """Add a seat and report it to the members. Harmless if the seat is already there.
 
-        If several seats share a uuid, only the newest is listed.
+        If several seats have the same uuid, only the newest is listed.
         """
         if seat.id in self._seats:
             return
@@ -53,10 +53,10 @@ class Roster:
             self._list.put(seat)
             self._announcer.report(seat, joined=True)
 
-    def give_up(self, seat_id: SeatId) -> None:
-        """Remove a seat and report it to the members. Harmless if it is not there.
+    def remove(self, seat_id: SeatId) -> None:
+        """Remove a seat and report it to the members. Harmless if the seat is not there.
 
-        If an older seat shares its uuid, that seat is listed again, and a join is reported instead of a leave.
+        If an older seat has the same uuid, that seat is listed again, and a join is reported instead of a leave.
         """
         seat = self._seats.pop(seat_id, None)
         if seat is None:
@@ -73,9 +73,9 @@ class Roster:
             self._announcer.report(same[-1], joined=True)
 
     def watch(self, member: Member, identity: Identity) -> None:
-        """Send a member the list, and from then on every event. Harmless if it has the list already."""
+        """Send a member the list, and every later event. Harmless if the member already has the list."""
         self._announcer.watch(member, identity)
 
     def leave(self, member: Member) -> None:
-        """Send a member nothing more."""
+        """Stop sending to a member."""
         self._announcer.leave(member)

@@ -1,4 +1,4 @@
-"""Seats: one for each connection that takes part in presence, and the list of them that clients see."""
+"""Seats: one for each connection that takes part in presence. Clients see them as a list of members."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ SeatId = tuple[str, int]
 
 
 class Seat(NamedTuple):
-    """The part that one connection takes in presence."""
+    """The presence of one connection."""
 
     node_id: str
     """The node of the connection."""
     number: int
     """Identifies the connection on its node."""
     place: int
-    """Sorts the list, alike on all nodes."""
+    """The sort key of the list, which gives all nodes the same order."""
     identity: Identity
 
     @property
@@ -28,7 +28,7 @@ class SeatList(dict[str, Seat]):
     """Seats by their uuid, sorted by place."""
 
     def put(self, seat: Seat) -> None:
-        """Add a seat in place of the one with the same uuid, if there is one."""
+        """Add a seat. It replaces a seat with the same uuid."""
         self.pop(seat.identity.uuid, None)
         last = next(reversed(self.values()), None)
         self[seat.identity.uuid] = seat

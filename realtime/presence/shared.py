@@ -1,11 +1,12 @@
 """Presence on nodes that share a Redis. Loop thread only.
 
-Every change is an event of the channel's group, and takes effect on each node when it arrives there, also on the node
-that sent it, so that all nodes see one order. A node that needs a roster waits until its own event has come back, since
-it misses none from then on, and then reads what the other nodes have noted in Redis.
+Every change is an event that is sent to the group of the channel. It takes effect on each node when it arrives there,
+also on the node that sent it, which gives all nodes the same order of changes. A node that needs a new roster waits
+until its own first event has come back: from then on it receives every event. Then it reads the seats that the other
+nodes have written to Redis.
 
-While Redis is out of reach, changes on this node take effect here immediately; when Redis is back, everything is noted
-again and compared.
+While Redis is unreachable, changes on this node take effect here immediately. When Redis is back, each node writes all
+its seats again and compares its rosters.
 """
 
 import asyncio
@@ -21,17 +22,24 @@ from realtime.presence.seats import Seat, SeatId
 from realtime.protocols.presence import Identity
 
 EVENT = "presence.change"
-# How often rosters are compared with what is noted, in case an event was lost, in seconds.
+# The interval at which rosters are compared with the seats in Redis, in case an event was lost, in seconds.
 COMPARE_SECONDS = 30.0
-# How long a node whose lease has run out, or was lost with Redis, may take to renew it before its members leave, in
-# seconds.
+# How long the members of a node stay after its lease has expired or was lost with Redis, in seconds. If the node renews
+# the lease in time, they do not leave.
 GRACE_SECONDS = 5.0
-# How long an event of this node may take to come back to it before it takes effect all the same, in seconds.
+# How long an event of this node may take to come back, in seconds. After that it takes effect here anyway.
 ECHO_SECONDS = 2.0
 
 
 class RedisPresence(Presence):
-    """The same among nodes that share a Redis."""
+    """The rosters of all channels, on nodes that share a Redis.
+
+    Args:
+        node_id: the ID of this node.
+        max_backlog_bytes: the backlog above which a client is disconnected; events wait long before that.
+        counts: stores the seats in Redis, and knows which nodes are alive.
+        send: sends an event to all nodes in a group.
+    """
 
     def __init__(
         self,
@@ -40,39 +48,32 @@ class RedisPresence(Presence):
         counts: RedisConnectionCounts,
         send: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        """
-        Args:
-            node_id: of this node.
-            max_backlog_bytes: for how much waiting a connection is given up; events wait before it comes to that.
-            counts: the Redis, and which nodes live.
-            send: sends an event to all nodes that are in a group.
-        """
         super().__init__(node_id, max_backlog_bytes)
         self._counts = counts
         self._send = send
         self._changes: list[_Change] = []
         self._changed = asyncio.Event()
-        # Own events that have not come back yet, and until when they may.
-        self._unheard: dict[tuple[SeatId, bool], tuple[float, str, Seat]] = {}
-        # What arrives for a roster while what is noted for it is read.
+        # Events of this node that have not come back yet, with their deadlines.
+        self._returning: dict[tuple[SeatId, bool], tuple[float, str, Seat]] = {}
+        # Changes that wait until the seats of their group have been read from Redis.
         self._held: dict[str, list[tuple[Seat, bool]]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, float] = {}  # when a node was last known to live
+        self._last_seen: dict[str, float] = {}  # when each node was last known to be alive
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._note_changes()), asyncio.create_task(self._look_after())]
+        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._check())]
 
     async def stop(self) -> None:
         await tasks.end([*self._tasks, *self._reading.values()])
-        await self._note()
+        await self._write()
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Take an event of a channel's group."""
-        seat = Seat(event["node"], event["number"], event["place"], Identity.known(event["uuid"], event["json"]))
-        self._unheard.pop((seat.id, event["joined"]), None)
-        self._seen[seat.node_id] = time.monotonic()
-        self._arrive(event["group"], seat, event["joined"])
+    def receive(self, event: dict[str, Any]) -> None:
+        """Receive an event from a channel's group, sent by any node."""
+        seat = Seat(event["node"], event["number"], event["place"], Identity.from_json(event["uuid"], event["json"]))
+        self._returning.pop((seat.id, event["joined"]), None)
+        self._last_seen[seat.node_id] = time.monotonic()
+        self._receive_change(event["group"], seat, event["joined"])
 
     def leave(self, group: str, member: Member) -> None:
         super().leave(group, member)
@@ -86,103 +87,103 @@ class RedisPresence(Presence):
         self._changes.append(_Change(group, seat, joined))
         self._changed.set()
 
-    def _arrive(self, group: str, seat: Seat, joined: bool) -> None:
+    def _receive_change(self, group: str, seat: Seat, joined: bool) -> None:
         held = self._held.get(group)
         if held is None:
             self._apply(group, seat, joined)
             return
         held.append((seat, joined))
         if seat.node_id == self._node_id and group not in self._reading:
-            # From here on no event is missed, so that what is noted now is complete.
+            # This node now receives every event, so the seats in Redis and later events are complete.
             self._reading[group] = asyncio.create_task(self._read(group))
 
     async def _read(self, group: str) -> None:
-        """Make a roster equal to what is noted, and then let count what has arrived meanwhile."""
-        noted = await self._counts.seats(group)
+        """Update a roster to the seats in Redis, and then apply the changes that have arrived meanwhile."""
+        written = await self._counts.seats(group)
         held, roster = self._held.pop(group, []), self._rosters.get(group)
         del self._reading[group]
         if roster is None:
             return
-        if noted is not None:
-            seats = [_seat(fields) for fields in noted]
+        if written is not None:
+            seats = [_seat(fields) for fields in written]
             present = {seat.id for seat in seats}
             for seat in roster.seats():
                 if seat.node_id != self._node_id and seat.id not in present:
-                    roster.give_up(seat.id)
+                    roster.remove(seat.id)
             for seat in sorted(seats, key=lambda seat: seat.place):
                 self._apply(group, seat, True)
         for seat, joined in held:
             self._apply(group, seat, joined)
 
-    async def _note_changes(self) -> None:
+    async def _write_changes(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._note()
+            await self._write()
 
-    async def _note(self) -> None:
-        """Note what has changed and then tell it, in order; if Redis is away, let it count here alone."""
+    async def _write(self) -> None:
+        """Write the changes to Redis and then announce them, in order. Without Redis, apply them on this node only."""
         changes, self._changes = self._changes, []
-        is_noted = await self._counts.note_seats(
+        is_written = await self._counts.write_seats(
             [(group, seat.number, _fields(seat) if joined else None) for group, seat, joined in changes],
-            {change.group for change in changes if change.group not in self._here},
+            {change.group for change in changes if change.group not in self._local_seats},
         )
         deadline = time.monotonic() + ECHO_SECONDS
         for group, seat, joined in changes:
-            if is_noted:
-                self._unheard[seat.id, joined] = deadline, group, seat
+            if is_written:
+                self._returning[seat.id, joined] = deadline, group, seat
                 self._send(group, _event(group, seat, joined))
             else:
-                self._alone(group, seat, joined)
+                self._apply_here(group, seat, joined)
 
-    def _alone(self, group: str, seat: Seat, joined: bool) -> None:
-        """Let a change count that no other node can be told of now."""
+    def _apply_here(self, group: str, seat: Seat, joined: bool) -> None:
+        """Apply a change on this node, without waiting for other nodes."""
         for held_seat, held_joined in self._held.pop(group, []):
             self._apply(group, held_seat, held_joined)
         self._apply(group, seat, joined)
 
-    async def _look_after(self) -> None:
-        """Notice nodes that have died, own events that do not come back, and that Redis was away."""
-        told, compare_at, could_see = self._counts.times_told, time.monotonic() + COMPARE_SECONDS, True
+    async def _check(self) -> None:
+        """Handle events that do not come back, nodes that have died, and outages of Redis."""
+        rewrites, compare_at, was_reachable = self._counts.rewrites, time.monotonic() + COMPARE_SECONDS, True
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             now = time.monotonic()
-            for key, (deadline, group, seat) in list(self._unheard.items()):
+            for key, (deadline, group, seat) in list(self._returning.items()):
                 if deadline < now:
-                    del self._unheard[key]
-                    self._alone(group, seat, key[1])
-            living = await self._counts.living()
+                    del self._returning[key]
+                    self._apply_here(group, seat, key[1])
+            living = await self._counts.living_nodes()
             if living is None:
-                could_see = False
+                was_reachable = False
             else:
-                # After an outage others may be back a moment later than this node.
-                seen = living if could_see else [*self._seen, *living]
-                self._seen.update(dict.fromkeys(seen, time.monotonic()))
-                could_see = True
-                self._bury()
-            if self._counts.times_told != told:
-                # Twice: others may have to note theirs first.
-                told, compare_at = self._counts.times_told, now + LEASE_SECONDS / 2
-                self._tell_all()
+                # After an outage, other nodes may reconnect a little later than this node.
+                alive = living if was_reachable else [*self._last_seen, *living]
+                self._last_seen.update(dict.fromkeys(alive, time.monotonic()))
+                was_reachable = True
+                self._remove_dead_nodes()
+            if self._counts.rewrites != rewrites:
+                # Compare now and again later, since other nodes may not have written their seats yet.
+                rewrites, compare_at = self._counts.rewrites, now + LEASE_SECONDS / 2
+                self._announce_all()
                 self.compare()
             elif compare_at < now:
                 compare_at = now + COMPARE_SECONDS
                 self.compare()
 
-    def _bury(self) -> None:
-        """Remove the seats of nodes that live no longer."""
+    def _remove_dead_nodes(self) -> None:
+        """Remove the seats of nodes that have died."""
         oldest = time.monotonic() - GRACE_SECONDS
-        dead = {node_id for node_id, seen in self._seen.items() if seen < oldest and node_id != self._node_id}
+        dead = {node_id for node_id, seen in self._last_seen.items() if seen < oldest and node_id != self._node_id}
         for node_id in dead:
-            del self._seen[node_id]
+            del self._last_seen[node_id]
         for roster in self._rosters.values() if dead else ():
             for seat in roster.seats():
                 if seat.node_id in dead:
-                    roster.give_up(seat.id)
+                    roster.remove(seat.id)
 
-    def _tell_all(self) -> None:
-        for group, here in self._here.items():
-            for seat in here.values():
+    def _announce_all(self) -> None:
+        for group, seats in self._local_seats.items():
+            for seat in seats.values():
                 self._announce(group, seat, joined=True)
 
     def compare(self) -> None:
@@ -218,4 +219,4 @@ def _fields(seat: Seat) -> tuple[str, int, int, str, str]:
 
 def _seat(fields: list[Any]) -> Seat:
     node_id, number, place, uuid, json = fields
-    return Seat(node_id, number, place, Identity.known(uuid, json))
+    return Seat(node_id, number, place, Identity.from_json(uuid, json))

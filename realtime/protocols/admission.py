@@ -1,11 +1,11 @@
-"""From an ASGI scope to an Admission (which channel, with which rights, as whom), or a Refusal."""
+"""Admission: turn the ASGI scope of a handshake into an Admission (channel, rights and identity) or a Refusal."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime.protocols import tokens
 from realtime.protocols.channels import Channel, group_name
 from realtime.protocols.closes import (
@@ -24,20 +24,20 @@ from realtime.protocols.presence import Identity
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A connection may be accepted: these are its channel, its key and its options."""
+    """The channel, key and options of a connection that may be accepted."""
 
     access: KeyAccess
     group: str
     """The channel-layer group that stands for the channel."""
     channel: Channel
-    """The channel for counting."""
+    """The channel, as it is counted."""
     channel_id: str
     origin: str | None
     notify_self: bool
     authenticated: bool
     """Whether a JWT was checked."""
     identity: Identity | None
-    """Who takes part in presence; None if presence is off."""
+    """The member in presence; None if presence is off."""
 
 
 async def admit(
@@ -45,23 +45,26 @@ async def admit(
     cluster_domains: Sequence[str],
     find_key: Callable[[str], Awaitable[KeyAccess | None]],
 ) -> Admission:
-    """Decide on a handshake.
+    """Decide whether a client may connect.
 
     Args:
-        scope: of an ASGI `websocket` connection.
-        cluster_domains: the domains under which clusters live.
-        find_key: returns what is known of a public key, None if there is no such key.
+        scope: the ASGI scope of the `websocket` connection.
+        cluster_domains: the domains that have clusters as their subdomains.
+        find_key: looks up a public key; returns None if there is no such key.
+
+    Returns:
+        What the connection may do.
 
     Raises:
-        Refusal: it may not connect; the refusal says why.
+        Refusal: the client may not connect; the refusal carries the reason.
     """
     request = parse_request(scope, cluster_domains)
     access = await find_key(request.api_key) if request.api_key else None
     if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
         raise Refusal(BAD_KEY)
     authenticated = request.jwt is not None
-    if refusal := why_not(access, request.channel_id, request.origin, authenticated=authenticated):
-        raise Refusal(refusal)
+    if close := why_not(access, request.channel_id, request.origin, authenticated=authenticated):
+        raise Refusal(close)
     user = None
     if request.jwt is not None:
         if access.secret is None:
@@ -80,10 +83,14 @@ async def admit(
 
 
 def _identity(request: Request, user: Any) -> Identity:
-    """
+    """Return the identity of a member.
+
     Args:
-        request: what is asked for.
-        user: what the JWT says; it stands over what the URL says.
+        request: the handshake.
+        user: the `user` claim of the JWT, which takes precedence over the `user` option of the URL.
+
+    Raises:
+        Refusal: the claim cannot be written as JSON.
     """
     try:
         return Identity.of(request.uuid or str(uuid.uuid4()), user if user is not None else request.user or "anonymous")
@@ -92,13 +99,15 @@ def _identity(request: Request, user: Any) -> Identity:
 
 
 def why_not(access: KeyAccess | None, channel_id: str, origin: str | None, *, authenticated: bool) -> Close | None:
-    """Why a key does not give access to a channel now, None if it does; asked when admitted and at each change.
+    """Return why a key does not give access to a channel, or None if it does.
+
+    Checked when a client connects, and again whenever the access of its key changes.
 
     Args:
-        access: what is known of the key.
-        channel_id: of the channel.
-        origin: of the web page that asks, if it is one.
-        authenticated: whether there is a JWT, which is another's business to check.
+        access: the key; None if there is no such key.
+        channel_id: the ID of the channel, without its namespace.
+        origin: the origin of the web page that connects; None for other clients.
+        authenticated: whether the client sent a JWT. The caller verifies it.
     """
     if access is None or access.revoked:
         return KEY_REVOKED

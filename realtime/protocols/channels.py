@@ -1,4 +1,4 @@
-"""How channels are named: in URLs, when they are counted, and as groups of the channel layer."""
+"""Names of channels: in URLs, in connection counts, and as groups of the channel layer."""
 
 import hashlib
 import re
@@ -6,17 +6,17 @@ from typing import Any
 
 _NAME = "[A-Za-z0-9_-]{1,128}"
 CHANNEL_PATH = re.compile(f"(?:{_NAME}/)?({_NAME})")
-"""`CHANNEL_ID`, which is the group of the match, or `NAMESPACE/CHANNEL_ID`."""
+"""`CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`. The channel ID is the group of the match."""
 
 Channel = tuple[int, str]
-"""The cluster's primary key, and the path of the channel in it."""
+"""The primary key of the cluster, and the path of the channel within it."""
 
 
 def group_name(cluster_id: str, path: str) -> str:
-    """The group of a channel: unique, and within what channel layers allow (under 100 of `[A-Za-z0-9._-]`).
+    """Return the group of a channel: unique, and valid for channel layers (under 100 characters of `[A-Za-z0-9._-]`).
 
     Args:
-        cluster_id: a DNS label.
+        cluster_id: the Cluster ID, a DNS label.
         path: `CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`.
     """
     name = f"channel.{cluster_id}.{path.replace('/', '.')}"
@@ -26,10 +26,10 @@ def group_name(cluster_id: str, path: str) -> str:
 
 
 def message_event(group: str, data: str | bytes) -> dict[str, Any]:
-    """The channel-layer event that delivers a message to the connections of a channel.
+    """Return the channel-layer event that delivers a message to the connections of a channel.
 
     Args:
-        group: where it is sent to; one mailbox hears of many groups, so the event has to say it.
-        data: a text for a text message, bytes for a binary one.
+        group: the group of the channel. The event contains it, since one mailbox receives from many groups.
+        data: a string for a text message, bytes for a binary one.
     """
     return {"type": "channel.message", "group": group, "data": data}

@@ -1,28 +1,29 @@
-"""Close codes, their sentences, and whether the client may come back: the table *Refusal* of the wire contract."""
+"""Close codes, their sentences, and whether clients may reconnect (the wire contract, *Refusal*)."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Why the server ends a connection.
+    """Why the server closes a connection.
 
-    A *final* close has a sentence, sent as `{"error": …}` before the close frame: the client must change something
-    first, and PieSocket's SDKs stop reconnecting only when they have read such a frame. A *passing* close has none.
+    A *final* close means that the client must change something before it reconnects. It has a sentence, sent as
+    `{"error": …}` before the close frame: PieSocket's SDKs reconnect until they have read such a frame. A *passing*
+    close has no sentence.
     """
 
     code: int
     reason: str
-    """Names it among few, as metrics do."""
+    """The label in metrics."""
     sentence: str | None = None
 
     def saying(self, sentence: str) -> "Close":
-        """The same final close with a more precise sentence. It must tell no credential and no part of one."""
+        """Return the same final close with a more precise sentence, which must not contain any part of a credential."""
         return replace(self, sentence=sentence)
 
 
 class Refusal(Exception):
-    """A connection cannot be admitted, or not any longer; `close` says how it ends."""
+    """Raised when a connection cannot be admitted. `close` is the close that it gets."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(f"{close.code} {close.sentence or ''}".rstrip())
@@ -30,15 +31,17 @@ class Refusal(Exception):
 
 
 NOT_UTF8 = Close(1007, "not_utf8", "A text message must be UTF-8; send other bytes as a binary message.")
-TOO_BIG = Close(1009, "too_big", "The message is larger than this server accepts; send less at a time.")
+TOO_BIG = Close(1009, "too_big", "The message is too large; send smaller messages.")
 RESTARTING = Close(1012, "restarting")
 OVER_CAPACITY = Close(1013, "over_capacity")
 NO_DATABASE = Close(1013, "no_database")
 TOO_MANY_OF_ADDRESS = Close(1013, "too_many_of_address")
 BAD_REQUEST = Close(
-    4000, "bad_request", "Connect to /v3/CHANNEL_ID with 1 to 128 letters, digits, _ or - as the channel ID."
+    4000,
+    "bad_request",
+    "Connect to /v3/CHANNEL_ID, where CHANNEL_ID is 1 to 128 letters, digits, underscores or hyphens.",
 )
-BAD_KEY = Close(4001, "bad_key", "Provide a valid API key of this cluster as api_key in the URL.")
+BAD_KEY = Close(4001, "bad_key", "Provide a valid API key of this cluster as the option api_key in the URL.")
 KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid; provide another one.")
 ACCOUNT_SUSPENDED = Close(
     4003, "account_suspended", "The account is suspended; its owner can find out why from the operator."
@@ -50,15 +53,15 @@ BAD_ORIGIN = Close(
 QUOTA_USED_UP = Close(
     4004,
     "quota_used_up",
-    "The account or API key has as many connections as its quota allows; close some, or have it raised.",
+    "The connection quota of the account or API key is used up; close other connections or raise the quota.",
 )
 TOO_MANY_MEMBERS = Close(
     4004,
     "too_many_members",
-    "The channel has as many members in presence as can be told of; connect without presence, or to another channel.",
+    "The presence of this channel is full; connect without presence or to another channel.",
 )
 BAD_JWT = Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.")
 TOO_SLOW = Close(4100, "too_slow")
 TOO_FAST = Close(
-    4301, "too_fast", "Far more messages a second than the quota allows, in spite of notices; send less often."
+    4301, "too_fast", "You kept sending far more messages per second than the quota allows; send less often."
 )

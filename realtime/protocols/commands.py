@@ -1,4 +1,4 @@
-"""Command messages: texts that begin with `cmd_`, answered by the server and never distributed."""
+"""Command messages: text messages that begin with `cmd_`. The server answers them and never distributes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ PREFIX = "cmd_"
 MAX_ECHOED_NAME = 64
 
 Reply = Callable[[Any], None]
-"""Answers the client; takes what stands under "system" in the answer."""
+"""Sends an answer to the client: `{"system": argument}`."""
 Count = Callable[[Callable[[int], None]], None]
-"""Counts the connections to the sender's channel on all nodes, and passes the number on."""
+"""Counts the connections to the sender's channel on all nodes, and calls its argument with the number."""
 
 
 def _status(count: Count, reply: Reply) -> None:
@@ -22,7 +22,7 @@ def _ping(count: Count, reply: Reply) -> None:
     reply("pong")
 
 
-# The whole message is the name.
+# A command is recognized only if it is the whole message.
 COMMANDS: dict[str, Callable[[Count, Reply], None]] = {
     "cmd_status": _status,
     "cmd_ping": _ping,
@@ -30,12 +30,12 @@ COMMANDS: dict[str, Callable[[Count, Reply], None]] = {
 
 
 def answer(text: str, count: Count, send: Callable[[Message], None]) -> None:
-    """Answer a command message, at once or as soon as what is asked for is known.
+    """Answer a command message, immediately or as soon as the answer is known.
 
     Args:
         text: the message.
         count: counts the connections to the sender's channel.
-        send: sends to the sender alone.
+        send: sends a message to the sender only.
     """
 
     def reply(content: Any) -> None:

@@ -1,8 +1,8 @@
-"""The server's own events, and which of them clients may send to each other."""
+"""Events that only the server may send, and the exceptions that clients may send to each other."""
 
 import json
 
-# What PieSocket's video portals exchange between clients.
+# Clients of PieSocket's video portals send these to each other.
 RELAYED = frozenset(
     f"system:{name}"
     for name in (
@@ -18,23 +18,23 @@ RELAYED = frozenset(
 
 
 def is_forged(text: str) -> bool:
-    """Whether a client's message pretends to be an event of the server.
+    """Return whether a client's message pretends to be an event from the server.
 
-    Ordinary messages pay for two substring searches. A letter of `system:` can hide only behind a `\\u` escape, so a
-    text with neither is not parsed.
+    A message is parsed only if it contains `system:`, or a `\\u` escape that can hide a letter of it. For others, the
+    check costs two substring searches.
     """
     if "system:" not in text and "\\u" not in text:
         return False
     try:
-        # As lenient as any client's parser may be. Objects become tuples of pairs, so that of a repeated `event` each
-        # is seen; numbers stay strings, since Python refuses to convert very long ones.
+        # Parse as leniently as any client might. Objects become tuples of pairs, which keep every `event` if there are
+        # several. Numbers stay strings, since Python refuses to convert very long ones.
         content = json.loads(
             text, strict=False, object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str
         )
     except RecursionError:
-        return True  # too deep to look into for us, perhaps not for the receiver
+        return True  # nested too deeply for this parser, but perhaps not for the receiver's
     except ValueError:
-        return False  # no JSON
+        return False  # not JSON
     if not isinstance(content, tuple):
         return False
     return any(

@@ -1,4 +1,4 @@
-"""Messages as bytes on the wire (RFC 6455), built once a message however many connections receive it."""
+"""Messages as bytes on the wire (RFC 6455). Each message is encoded once, no matter how many clients receive it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ PONG = 0xA
 
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:
-    """An unmasked, unfragmented frame, as servers send them (RFC 6455, section 5.2)."""
+    """Return an unmasked, unfragmented frame, as servers send them (RFC 6455, section 5.2)."""
     return _header(opcode, len(payload)) + payload
 
 
 def frame_size(payload_size: int) -> int:
-    """How many bytes a frame has that carries so many; it grows with them."""
+    """Return the size of a frame in bytes, which grows with the size of its payload."""
     return len(_header(BINARY, payload_size)) + payload_size
 
 
@@ -29,67 +29,67 @@ def _header(opcode: int, length: int) -> bytes:
 
 
 def unmask(mask: bytes, payload: bytes) -> bytes:
-    """RFC 6455, section 5.3, as one operation on long integers: some ten times as fast as a loop over bytes."""
+    """Return the unmasked payload (RFC 6455, section 5.3). Long integers are ten times as fast as a loop over bytes."""
     length = len(payload)
     key = int.from_bytes((mask * (length // 4 + 1))[:length])
     return (int.from_bytes(payload) ^ key).to_bytes(length)
 
 
 def compact_json(value: Any) -> str:
-    """`value` as JSON without white space, and with characters as themselves where UTF-8 can carry them.
+    """Return a value as JSON without whitespace. Only if it has a lone surrogate are non-ASCII characters escaped.
 
     Raises:
-        ValueError: it has a number that JSON does not know.
+        ValueError: the value contains a number that JSON cannot represent, such as NaN.
     """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can represent
         return json.dumps(value, separators=(",", ":"))
     return text
 
 
 class Message:
-    """One message: a text or bytes, and the frame that carries it to every receiver."""
+    """One message: its text or bytes, and the frame that every receiver gets.
+
+    Args:
+        data: a string for a text message, bytes for a binary one.
+
+    Raises:
+        UnicodeEncodeError: the string has a lone surrogate, which UTF-8 cannot encode.
+    """
 
     __slots__ = ("data", "wire")
     count = 1
 
     def __init__(self, data: str | bytes) -> None:
-        """
-        Args:
-            data: a text becomes a text message, bytes become a binary one.
-
-        Raises:
-            UnicodeEncodeError: the text has a lone surrogate, which UTF-8 cannot carry.
-        """
         self.data = data
         self.wire = encode_frame(TEXT, data.encode()) if isinstance(data, str) else encode_frame(BINARY, data)
 
     @property
     def messages(self) -> "Sequence[Message]":
-        """A message is a batch of one."""
+        """Return the message itself, as a batch of one."""
         return (self,)
 
 
 class Frames:
-    """Messages that another node has encoded: their frames, one behind the other, for every receiver as they are."""
+    """Messages that another node has encoded: their frames, one after another, which every receiver gets unchanged.
+
+    Args:
+        wire: frames from `encode_frame`.
+        count: the number of messages.
+    """
 
     __slots__ = ("_messages", "count", "wire")
 
     def __init__(self, wire: bytes, count: int) -> None:
-        """
-        Args:
-            wire: made by `encode_frame`.
-            count: how many messages they are.
-        """
         self.wire = wire
         self.count = count
         self._messages: Sequence[Message] | None = None
 
     @property
     def messages(self) -> Sequence[Message]:
-        """One by one, for those who cannot send frames."""
+        """Return the single messages, for servers that cannot send frames."""
         if self._messages is None:
             self._messages = list(_split(self.wire))
         return self._messages
@@ -111,7 +111,7 @@ _COUNT = attrgetter("count")
 
 
 class Batch:
-    """What goes to one or more connections together, in this order."""
+    """Messages that are sent together, in this order."""
 
     __slots__ = ("parts", "wire")
 
@@ -121,24 +121,24 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """How many messages they are."""
+        """Return the number of messages."""
         return sum(map(_COUNT, self.parts))
 
     @property
     def messages(self) -> Sequence[Message]:
-        """One by one, for those who cannot send frames."""
+        """Return the single messages, for servers that cannot send frames."""
         return [message for part in self.parts for message in part.messages]
 
 
 Sendable = Message | Frames | Batch
-"""What an outlet delivers: it has the `wire`, the `messages` one by one, and their `count`."""
+"""Anything that an outlet delivers. It has the `wire` bytes, the single `messages` and their `count`."""
 
 
 def error_message(sentence: str) -> Message:
-    """What goes before a final close: SDKs stop reconnecting when they have read it."""
+    """Return the message that precedes a final close. SDKs stop reconnecting when they have read it."""
     return Message(compact_json({"error": sentence}))
 
 
 def system_message(content: Any) -> Message:
-    """An answer of the server to one connection: `{"system": content}`."""
+    """Return an answer from the server to one connection: `{"system": content}`."""
     return Message(compact_json({"system": content}))

@@ -1,4 +1,4 @@
-"""What a client asks for with the URL and the headers of its handshake."""
+"""Parsing of a client's handshake: its URL and headers."""
 
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -10,7 +10,7 @@ from realtime.protocols.channels import CHANNEL_PATH
 from realtime.protocols.closes import BAD_REQUEST, Refusal
 
 _SOCKET_PATH = re.compile(f"/v3/({CHANNEL_PATH.pattern})/?")
-# As browsers write it (RFC 6454, section 6.2): no user, no path. Of anything else, parsers see different hosts.
+# As browsers write it (RFC 6454, section 6.2): without user and path. Parsers disagree about the host of anything else.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>(?P<host>[a-z0-9._-]+)(:[0-9]{1,5})?)")
 _ON = frozenset(("", "1", "true", "yes", "on"))
 _OFF = frozenset(("0", "false", "no", "off"))
@@ -21,13 +21,13 @@ MAX_OPTIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handshake asks for."""
+    """A parsed handshake."""
 
     path: str
-    """`CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`: as a whole, the channel within its cluster."""
+    """`CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`, which identifies the channel within its cluster."""
     channel_id: str
     cluster_id: str | None
-    """The cluster that the Host header names, if it names one."""
+    """The cluster in the Host header; None if it contains none."""
     api_key: str
     notify_self: bool
     presence: bool
@@ -38,10 +38,10 @@ class Request:
 
 
 def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> Request:
-    """Read path, query and headers of a handshake.
+    """Parse the path, query and headers of a handshake.
 
     Raises:
-        Refusal: the path names no channel, or an option has no meaning.
+        Refusal: the path or an option is not valid.
     """
     match = _SOCKET_PATH.fullmatch(scope["path"])
     if match is None:
@@ -66,22 +66,27 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
 
 
 def parse_options(query_string: bytes) -> dict[str, str]:
-    """The parameters of a URL, the first of each name. Bare ones are empty; badly encoded ones are read as can be.
+    """Return the query parameters of a URL. If a name is repeated, its first value counts.
+
+    The value of a bare parameter is empty. Badly encoded values are decoded leniently.
 
     Raises:
-        Refusal: there are too many.
+        Refusal: there are too many parameters.
     """
     if query_string.count(b"&") >= MAX_OPTIONS:
-        raise Refusal(BAD_REQUEST.saying(f"A URL has at most {MAX_OPTIONS} options."))
+        raise Refusal(BAD_REQUEST.saying(f"A URL may have at most {MAX_OPTIONS} options."))
     pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, errors="replace")
     return dict(reversed(pairs))
 
 
 def parse_flag(options: Mapping[str, str], name: str) -> bool:
-    """Whether an option is on: bare or one of `1 true yes on`; off: absent or one of `0 false no off`; in any case.
+    """Return whether an option is on.
+
+    It is on if it is bare, empty, or one of `1 true yes on`. It is off if it is absent or one of `0 false no off`. Case
+    does not matter.
 
     Raises:
-        Refusal: it is none of these.
+        Refusal: the option has another value.
     """
     value = options.get(name, "0").lower()
     if value in _ON:
@@ -97,13 +102,13 @@ def _check_length(options: Mapping[str, str], name: str, shortest: int, longest:
 
 
 def cluster_of(host: str, cluster_domains: Sequence[str]) -> str | None:
-    """The cluster that a Host header names: its first label, when the rest is a cluster domain."""
+    """Return the cluster in a Host header: its first label if the rest is a cluster domain, otherwise None."""
     label, _, domain = host.lower().partition(":")[0].rstrip(".").partition(".")
     return label if domain and domain in cluster_domains else None
 
 
 def origin_matches(origin: str, allowed: Container[str]) -> bool:
-    """Whether a web page's origin is one of those allowed: an exact host, or `*.` and a domain above it."""
+    """Return whether the origin of a web page is allowed: by its exact host, or by `*.` and a parent domain."""
     page = _ORIGIN.fullmatch(origin.lower())
     if page is None:
         return False

@@ -1,4 +1,4 @@
-"""What clients see of the members of a channel: who a member is, and the events that report who comes and goes."""
+"""Presence as clients see it: the identity of a member, and the events that report joins and leaves."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,38 +9,46 @@ from realtime.protocols.frames import Message, compact_json
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What others see of a member."""
+    """A member as the other members see it."""
 
     uuid: str
     json: str
-    """The member as it stands in events."""
+    """The member, as it appears in events."""
     size: int
-    """Of that, in bytes."""
+    """The size of `json`, in bytes."""
 
     @classmethod
     def of(cls, uuid: str, user: Any) -> "Identity":
-        """
+        """Return the identity of a member.
+
         Args:
-            uuid: tells members apart.
-            user: anything that JSON can say.
+            uuid: identifies the member in its channel.
+            user: any JSON value that describes the member.
 
         Raises:
-            ValueError: JSON cannot say it.
+            ValueError: `user` cannot be written as JSON.
         """
-        return cls.known(uuid, compact_json({"uuid": uuid, "user": user}))
+        return cls.from_json(uuid, compact_json({"uuid": uuid, "user": user}))
 
     @classmethod
-    def known(cls, uuid: str, json: str) -> "Identity":
-        """The identity that stands so in events."""
+    def from_json(cls, uuid: str, json: str) -> "Identity":
+        """Return the identity that appears as this JSON in events."""
         return cls(uuid, json, len(json.encode()))
 
 
 def list_message(identities: Iterable[Identity]) -> Message:
-    """Return the event with the list of members, for a client that joins."""
+    """Return the event that lists all members, for a client that joins."""
     return Message(f'{{"event":"system:member_list","data":{{"members":{_json_list(identities)}}}}}')
 
 
 def change_message(joined: bool, identity: Identity, identities: Iterable[Identity]) -> Message:
+    """Return the event that reports a join or leave.
+
+    Args:
+        joined: whether the member joined; otherwise it left.
+        identity: the member.
+        identities: all members after the change.
+    """
     name = "joined" if joined else "left"
     data = f'{{"member":{identity.json},"members":{_json_list(identities)}}}'
     return Message(f'{{"event":"system:member_{name}","data":{data}}}')

@@ -1,4 +1,4 @@
-"""One JWT against one secret and one channel (the wire contract, *Private channels*; RFC 7519)."""
+"""Verifying and signing of JWTs (the wire contract, *Private channels*; RFC 7519)."""
 
 import time
 from typing import Any
@@ -9,27 +9,27 @@ from realtime.protocols.closes import BAD_JWT, Refusal
 
 ALGORITHM = "HS256"
 LEEWAY_SECONDS = 10
-# PyJWT would have a subject be a string; the contract takes a number for its decimal string, and knows no `jti`.
+# PyJWT requires the subject to be a string. The contract also allows a number, and defines neither `aud` nor `jti`.
 _OPTIONS: Any = {"require": ["sub", "exp"], "verify_sub": False, "verify_aud": False, "verify_jti": False}
 
 
 def verify(token: str, secret: str, channel_id: str) -> Any:
-    """Check a token.
+    """Verify a token.
 
     Args:
-        token: what the client sent.
-        secret: of the API key that it connects with.
-        channel_id: what it connects to.
+        token: the JWT from the client.
+        secret: the secret of the client's API key.
+        channel_id: the ID of the client's channel.
 
     Returns:
-        The claim `user`; None if there is none.
+        The `user` claim; None if the token has none.
 
     Raises:
-        Refusal: the token is not valid; why is not said.
+        Refusal: the token is not valid. The refusal never says why.
     """
     try:
         claims = jwt.decode(token, secret, algorithms=[ALGORITHM], leeway=LEEWAY_SECONDS, options=_OPTIONS)
-    except (jwt.PyJWTError, ValueError, RecursionError):  # the last two: of JSON that no parser takes
+    except (jwt.PyJWTError, ValueError, RecursionError):  # the last two: from the JSON parser
         raise Refusal(BAD_JWT) from None
     subject = claims["sub"]
     if isinstance(subject, bool) or not isinstance(subject, str | int) or str(subject) != channel_id:
@@ -38,13 +38,13 @@ def verify(token: str, secret: str, channel_id: str) -> Any:
 
 
 def sign(secret: str, channel_id: str, ttl_seconds: int, user: str | None = None) -> str:
-    """Make a token as an application's server does.
+    """Sign a token, as the server of an application does.
 
     Args:
-        secret: of the API key that the client will connect with.
-        channel_id: what it gives access to.
-        ttl_seconds: how long it is valid, from now on.
-        user: who the client is to others in presence.
+        secret: the secret of the client's API key.
+        channel_id: the ID of the channel to which the token gives access.
+        ttl_seconds: how long the token is valid, from now on.
+        user: the `user` claim, which other members see in presence.
     """
     now = int(time.time())
     claims: dict[str, Any] = {"sub": channel_id, "iat": now, "exp": now + ttl_seconds}

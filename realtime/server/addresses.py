@@ -4,13 +4,17 @@ All limits by address stand here: TCP connections, connections to channels, requ
 most are settings, see `conf.py`. Loop thread only.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from accounts.networks import network_of
 from realtime.base.attempts import Attempts
 from realtime.conf import conf
+
+logger = logging.getLogger(__name__)
 
 # How many wrong secrets an address may send in a minute: for one key, and in all. A right secret is never refused,
 # whoever else has tried; its length (357 bits) keeps it from being guessed.
@@ -30,15 +34,21 @@ def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
         None if the address is not known, for example behind a Unix socket.
     """
     # Some proxies extend the line, others add a line of their own.
-    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"] if num_proxies else []
-    if lines:
+    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    if lines and not num_proxies:
+        _warn_of_proxy()
+    elif lines:
         forwarded = b",".join(lines).split(b",")
-        address = forwarded[-min(num_proxies, len(forwarded))].strip().decode("latin-1")
-    elif scope.get("client"):
-        address = scope["client"][0]
-    else:
-        return None
-    return network_of(address)
+        return network_of(forwarded[-min(num_proxies, len(forwarded))].decode("latin-1"))
+    return network_of(scope["client"][0]) if scope.get("client") else None
+
+
+@cache
+def _warn_of_proxy() -> None:
+    logger.warning(
+        "A request has the header X-Forwarded-For, but NUM_PROXIES is 0, so the limits by address count the address of "
+        "the TCP connection. If the service is behind a proxy, set NUM_PROXIES."
+    )
 
 
 class AddressLimits:

@@ -7,13 +7,14 @@ import asyncio
 import inspect
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet import abstract, tcp
+from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from realtime.conf import conf
@@ -87,6 +88,11 @@ def install() -> bool:
     Server.protocol_disconnected = _disconnected
     http_connections.install()
     return True
+
+
+def when_running(function: Callable[[], object]) -> None:
+    """Call a function in the event loop as soon as Daphne's runs. With another server it is never called."""
+    reactor.callLater(0, function)  # type: ignore[arg-type]
 
 
 def _disconnected(server: Any, protocol: object) -> None:

@@ -1,13 +1,13 @@
-"""Run the fuzzing client of the Autobahn test suite against a channel that echoes.
+"""Run the fuzzing client of the Autobahn test suite against a channel that echoes messages.
 
     .venv/bin/python -m tests.conformance.autobahn --python2 /path/to/python2.7 [--cases quick|all|1.*,7.1.1]
 
-The suite runs on Python 2.7 alone, with the packages of `autobahn-py27.txt`: this makes a virtual environment of them
-under `.data`. It starts the service by itself, with room for the 16 MiB messages of section 9.
+The suite runs only on Python 2.7, with the packages in `autobahn-py27.txt`; this script installs them into a virtual
+environment under `.data`. It starts the service itself, with limits that allow the 16 MiB messages of section 9.
 
-One thing is looked at more closely than the suite does: before it closes with 1007, the service sends an error frame,
-as its wire contract says. The suite takes this for an answer that nobody asked for. Such a case counts as passed if
-that frame is all that came besides what the suite expects, and the close is as it expects.
+The script corrects one verdict of the suite. Before the service closes a connection with 1007, it sends an error frame,
+as its wire contract requires, and the suite reports that frame as an unexpected message. Such a case counts as passed
+if the connection closes as the suite expects and the error frame is the only unexpected message.
 """
 
 import argparse
@@ -25,19 +25,19 @@ from tests.clients import channel_path
 from tests.servers import PROJECT, LiveServer, environment, free_port, make_tenants, server_command
 
 PASSED = ("OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED")
-# 9.*, 12.* and 13.* are about performance and compression.
+# Sections 9, 12 and 13 test performance and compression.
 SETS = {"quick": (["*"], ["9.*", "12.*", "13.*"]), "all": (["*"], [])}
-# The suite's reports cut messages at this length.
-TOLD = str(error_message(NOT_UTF8.sentence or "").data)[:64]
+# The suite's reports truncate messages to 64 characters.
+ERROR_FRAME = str(error_message(NOT_UTF8.sentence or "").data)[:64]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--python2", default="python2.7", help="a Python 2.7 that has virtualenv (default: %(default)s)"
+        "--python2", default="python2.7", help="a Python 2.7 interpreter with virtualenv (default: %(default)s)"
     )
     parser.add_argument(
-        "--cases", default="quick", help="quick, all, or patterns as in 1.*,7.1.1 (default: %(default)s)"
+        "--cases", default="quick", help="quick, all, or patterns such as 1.*,7.1.1 (default: %(default)s)"
     )
     options = parser.parse_args()
     wstest = install(options.python2)
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def install(python2: str) -> Path:
-    """Install the suite unless it is there; return its command."""
+    """Install the suite unless it is already installed; return the path of its command."""
     folder = PROJECT / ".data" / "autobahn"
     wstest = folder / "bin" / "wstest"
     if not wstest.exists():
@@ -77,7 +77,7 @@ def install(python2: str) -> Path:
 
 
 def fuzz(wstest: Path, url: str, cases: str, directory: Path) -> list[str]:
-    """Run the cases, print what came of them, and return those that failed."""
+    """Run the cases, print a summary, and return the cases that failed."""
     included, excluded = SETS.get(cases, (cases.split(","), []))
     reports = directory / "reports"
     specification = {
@@ -96,19 +96,23 @@ def fuzz(wstest: Path, url: str, cases: str, directory: Path) -> list[str]:
     failed: list[str] = []
     for case, summary in index.items():
         verdict = summary["behavior"]
-        if verdict == "FAILED" and only_told(json.loads((reports / summary["reportfile"]).read_text())):
-            verdict = "OK but for the error frame of the contract"
+        if verdict == "FAILED" and differs_only_in_error_frame(
+            json.loads((reports / summary["reportfile"]).read_text())
+        ):
+            verdict = "OK except for the contract's error frame"
         elif verdict not in PASSED or summary["behaviorClose"] not in PASSED:
-            failed.append(f"{case} ({verdict}, closing {summary['behaviorClose']})")
+            failed.append(f"{case} ({verdict}, close {summary['behaviorClose']})")
         verdicts[verdict] += 1
     print(f"{len(index)} cases: {', '.join(f'{verdict} {count}' for verdict, count in verdicts.most_common())}")
     print(f"failed: {', '.join(failed) or 'none'}")
     return failed
 
 
-def only_told(report: dict[str, Any]) -> bool:
-    """Whether a case is as expected but for the error frame before 1007."""
-    received = [event for event in report["received"] if not (event[0] == "message" and event[1].startswith(TOLD))]
+def differs_only_in_error_frame(report: dict[str, Any]) -> bool:
+    """Return whether the error frame before 1007 is the only difference from what a case expects."""
+    received = [
+        event for event in report["received"] if not (event[0] == "message" and event[1].startswith(ERROR_FRAME))
+    ]
     return (
         len(received) == len(report["received"]) - 1
         and report["remoteCloseCode"] == NOT_UTF8.code

@@ -1,6 +1,6 @@
-"""The application without its short way of reading: Autobahn reads every frame."""
+"""The application without its fast path for reading: Autobahn parses every frame."""
 
-from piesite.asgi import application as application  # noqa: PLC0414  (to be found here)
+from piesite.asgi import application as application  # noqa: PLC0414  (Daphne imports it from here)
 from realtime.server.websocket import ServerProtocol
 
 

@@ -1,4 +1,4 @@
-"""With libraries that it does not know, the service says so once and works by ASGI alone."""
+"""With library versions that it does not know, the service logs one warning and uses plain ASGI."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
     return start("daphne", application="tests.conformance.unknown_libraries:application", MAX_CONNECTIONS="25")
 
 
-async def test_it_says_once_what_it_misses(server: LiveServer) -> None:
+async def test_what_the_libraries_lack_is_logged_once(server: LiveServer) -> None:
     assert server.log.count("Unknown versions of the server's libraries") == 1
     assert "daphne: onMessage(payload, isBinary)" in server.log
 
 
-async def test_messages_commands_and_refusals_work(server: LiveServer, keys: dict[str, str]) -> None:
+async def test_messages_commands_and_refusals_work_over_plain_asgi(server: LiveServer, keys: dict[str, str]) -> None:
     path = channel_path("ordinary", keys["demo"])
     async with open_client(server, path) as sender, open_client(server, path) as receiver:
         for message in ("text", b"\x00\xff", "x" * 70_000):
@@ -33,7 +33,7 @@ async def test_messages_commands_and_refusals_work(server: LiveServer, keys: dic
         assert await refused.ending() == ([error(closes.BAD_KEY)], 4001)
 
 
-async def test_order_and_completeness_hold(server: LiveServer, keys: dict[str, str]) -> None:
+async def test_all_messages_arrive_in_order(server: LiveServer, keys: dict[str, str]) -> None:
     path = channel_path("ordinary-order", keys["demo"])
     messages = [str(number) for number in range(2000)]
     async with open_client(server, path) as sender, open_client(server, path + "&notify_self") as receiver:
@@ -47,9 +47,7 @@ async def test_order_and_completeness_hold(server: LiveServer, keys: dict[str, s
         await sending
 
 
-async def test_a_code_that_the_server_cannot_send_still_ends_the_connection(
-    server: LiveServer, keys: dict[str, str]
-) -> None:
+async def test_a_close_code_that_the_server_cannot_send_becomes_1000(server: LiveServer, keys: dict[str, str]) -> None:
     path = channel_path("ordinary-full", keys["demo"])
     clients = [open_client(server, path) for _ in range(26)]
     opened = [await client.__aenter__() for client in clients]

@@ -1,6 +1,6 @@
-"""The short way of reading is invisible: whatever a client sends, it gets the same back with it as without.
+"""The fast path for reading is invisible: whatever a client sends, the answers are the same with and without it.
 
-The channel echoes (`notify_self`), so that what comes back shows what the application saw.
+The channel echoes messages (`notify_self`), so the answers show what the application received.
 """
 
 import contextlib
@@ -22,20 +22,21 @@ from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "150"))
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
-# How long the server's answers are waited for, in seconds; and where it may wait for more itself, as after garbage.
+# How long to wait for the server's answers, in seconds. After garbage the wait is short, because the server may itself
+# be waiting for the rest of a frame.
 ANSWER_SECONDS = 20.0
 GARBAGE_SECONDS = 1.5
 LENGTHS = [0, 1, 124, 125, 126, 127, 65535, 65536]
 
 
 def frame(first: int, payload: bytes, *, mask: bytes | None = b"\x37\xfa\x21\x3d", form: int | None = None) -> bytes:
-    """A frame as a client sends it (RFC 6455, section 5.2).
+    """Return a frame as a client sends it (RFC 6455, section 5.2).
 
     Args:
-        first: FIN, reserved bits and opcode.
-        payload: not masked yet.
-        mask: None for a frame that is not masked.
-        form: 126 or 127 for a length that is written longer than it needs to be.
+        first: the first byte: FIN, reserved bits and opcode.
+        payload: the payload before masking.
+        mask: the masking key, or None for an unmasked frame.
+        form: 126 or 127 to encode the length in that form even if a shorter one would do.
     """
     length, masked = len(payload), 0x80 if mask is not None else 0
     if form == 127 or length > 65535:
@@ -76,7 +77,7 @@ controls = st.builds(
 
 @st.composite
 def fragmented(draw: st.DrawFn) -> bytes:
-    """A message in pieces, cut anywhere, with control frames between them."""
+    """Return a message split into fragments anywhere, with control frames between them."""
     opcode, payload = draw(st.one_of(st.tuples(st.just(TEXT), texts), st.tuples(st.just(BINARY), binaries)))
     cuts = sorted(draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4)))
     pieces = [payload[start:end] for start, end in itertools.pairwise([0, *cuts, len(payload)])]
@@ -112,7 +113,7 @@ garbage = st.binary(min_size=1, max_size=20)
 
 
 class Pieces(list[bytes]):
-    """What reaches TCP together; long ones are shown cut."""
+    """The pieces that a client writes to TCP one at a time; the representation truncates long ones."""
 
     answer_seconds = ANSWER_SECONDS
 
@@ -122,7 +123,7 @@ class Pieces(list[bytes]):
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Pieces:
-    """What a client sends, in the pieces in which it reaches TCP."""
+    """Return what a client sends, in the pieces that it writes to TCP."""
     parts = draw(st.lists(st.one_of(whole_messages, whole_messages, controls, fragmented()), max_size=6))
     kind = draw(st.sampled_from(["valid"] * 10 + ["fault"] * 10 + ["garbage"]))
     if kind != "valid":
@@ -142,9 +143,9 @@ Answer = tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]
 
 
 def converse(server: LiveServer, path: str, pieces: Pieces) -> Answer:
-    """Send the pieces; return the data frames and the control frames that come back until the connection ends.
+    """Send the pieces; return the data frames and the control frames received until the connection ends.
 
-    They are apart, since the server may answer a ping before or after the messages of the same turn.
+    The two kinds are separate, since the server may answer a ping before or after the messages of the same turn.
     """
     received = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -153,7 +154,7 @@ def converse(server: LiveServer, path: str, pieces: Pieces) -> Answer:
         while b"\r\n\r\n" not in received:
             received += connection.recv(65536)
         received = received.partition(b"\r\n\r\n")[2]
-        with contextlib.suppress(OSError):  # closed already, as some faults deserve
+        with contextlib.suppress(OSError):  # some faults make the server close early
             for piece in pieces:
                 connection.sendall(piece)
         connection.settimeout(pieces.answer_seconds)
@@ -162,7 +163,7 @@ def converse(server: LiveServer, path: str, pieces: Pieces) -> Answer:
                 try:
                     chunk = connection.recv(1 << 20)
                 except TimeoutError:
-                    # The server waits for the rest of a frame, so that its answers are complete.
+                    # The server is waiting for the rest of a frame, so its answers are complete.
                     connection.close()
                     break
                 if not chunk:
@@ -179,8 +180,8 @@ def split(received: bytes) -> Answer:
             length, start = int.from_bytes(received[2:4]), 4
         elif length == 127:
             length, start = int.from_bytes(received[2:10]), 10
-        assert received[0] & 0x80, "the server sends whole messages"
-        assert len(received) >= start + length, "the server sends whole frames"
+        assert received[0] & 0x80, "the server sent a fragment"
+        assert len(received) >= start + length, "the server sent an incomplete frame"
         (control if opcode > 7 else data).append((opcode, received[start : start + length]))
         received = received[start + length :]
     return data, control
@@ -188,15 +189,15 @@ def split(received: bytes) -> Answer:
 
 @pytest.fixture(scope="module")
 def servers(start: Callable[..., LiveServer]) -> tuple[LiveServer, LiveServer]:
-    """The service with its short way of reading, and without it."""
+    """Start the service with and without its fast path for reading."""
 
-    def daphne(application: str) -> LiveServer:
+    def start_daphne(application: str) -> LiveServer:
         return start("daphne", application=application)
 
-    return daphne("piesite.asgi:application"), daphne("tests.conformance.long_way:application")
+    return start_daphne("piesite.asgi:application"), start_daphne("tests.conformance.long_way:application")
 
 
-_numbers = itertools.count()
+_channel_numbers = itertools.count()
 
 
 @settings(
@@ -205,16 +206,16 @@ _numbers = itertools.count()
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 @given(pieces=conversations())
-def test_whatever_a_client_sends_it_gets_the_same_with_it_and_without(
+def test_any_input_gets_the_same_answers_with_and_without_the_fast_path(
     servers: tuple[LiveServer, LiveServer], keys: dict[str, str], pieces: Pieces
 ) -> None:
-    path = channel_path(f"conversation-{next(_numbers)}", keys["demo"], "notify_self")
-    with ThreadPoolExecutor() as both:
-        short, long = both.map(lambda server: converse(server, path, pieces), servers)
-    assert short == long
+    path = channel_path(f"conversation-{next(_channel_numbers)}", keys["demo"], "notify_self")
+    with ThreadPoolExecutor() as executor:
+        fast, slow = executor.map(lambda server: converse(server, path, pieces), servers)
+    assert fast == slow
 
 
-def test_the_conversation_is_what_it_is_thought_to_be(
+def test_a_known_conversation_gets_the_expected_answers(
     servers: tuple[LiveServer, LiveServer], keys: dict[str, str]
 ) -> None:
     pieces = Pieces(

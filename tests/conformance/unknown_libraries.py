@@ -1,4 +1,4 @@
-"""The application with libraries other than it knows: it steps aside and leaves everything to ASGI."""
+"""The application with a library version that it does not know: it installs nothing and uses plain ASGI."""
 
 from typing import Any
 

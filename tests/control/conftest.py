@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -12,6 +11,7 @@ from accounts import services
 from accounts.access import find_access
 from accounts.models import Account, ApiKey, Cluster, Role
 from accounts.signals import access_changed
+from accounts.users import User
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +23,17 @@ def _fresh(settings: Settings) -> None:
 
 @pytest.fixture
 def owner(db: None) -> User:
-    return User.objects.create_user("owner", password="owner-password")
+    return User.objects.create_user("owner@example.com", password="owner-password")
 
 
 @pytest.fixture
 def teammate(db: None) -> User:
-    return User.objects.create_user("teammate", password="teammate-password")
+    return User.objects.create_user("teammate@example.com", password="teammate-password")
 
 
 @pytest.fixture
 def stranger(db: None) -> User:
-    return User.objects.create_user("stranger", password="stranger-password")
+    return User.objects.create_user("stranger@example.com", password="stranger-password")
 
 
 @pytest.fixture

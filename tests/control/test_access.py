@@ -7,9 +7,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
-from accounts.access import KeyAccess, find_access, find_many, touch
+from accounts.access import find_access, find_many, touch
+from accounts.key_access import KeyAccess, Quotas
 from accounts.models import ApiKey, Cluster
-from accounts.quotas import Quotas
 
 pytestmark = pytest.mark.django_db
 

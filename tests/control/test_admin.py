@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db.models.signals import post_save
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.users import User
 from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +22,7 @@ Told = list[dict[str, object]]
 @pytest.fixture
 def admin(db: None) -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
+    client.force_login(User.objects.create_superuser("admin@example.com"))
     return client
 
 

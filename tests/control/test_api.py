@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.users import User
+from piesite import __version__
 from tests.control.conftest import As, secret_of
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +31,7 @@ def paths(account: Account, cluster: Cluster, key: ApiKey, teammate: User) -> di
 CHANGES = [
     ("account", "patch", {"name": "B"}),
     ("account", "delete", None),
-    ("members", "post", {"username": "stranger"}),
+    ("members", "post", {"email": "stranger@example.com"}),
     ("member", "patch", {"role": "owner"}),
     ("member", "delete", None),
     ("cluster", "patch", {"enabled": False}),
@@ -137,16 +138,20 @@ class TestAccounts:
         other = Membership.objects.get(account=foreign_key.cluster.account)
         assert as_(owner).get(f"/api/v1/accounts/{account.pk}/members/{other.pk}/").status_code == 404
 
-    def test_people_are_added_by_name_once(self, as_: As, owner: User, account: Account, stranger: User) -> None:
+    def test_people_are_added_once_by_their_email_address(
+        self, as_: As, owner: User, account: Account, stranger: User
+    ) -> None:
         path = f"/api/v1/accounts/{account.pk}/members/"
-        answer = as_(owner).post(path, {"username": "stranger", "role": "member"})
+        answer = as_(owner).post(path, {"email": "Stranger@Example.com", "role": "member"})
         assert answer.status_code == 201
-        assert answer.json()["username"] == "stranger"
-        assert as_(owner).post(path, {"username": "stranger"}).status_code == 400
-        assert as_(owner).post(path, {"username": "nobody"}).status_code == 400
+        assert answer.json()["email"] == "stranger@example.com"
+        assert as_(owner).post(path, {"email": "stranger@example.com"}).status_code == 400
+        assert as_(owner).post(path, {"email": "nobody@example.com"}).status_code == 400
         assert account.memberships.count() == 3
 
-    @pytest.mark.parametrize("data", [{}, {"username": "nobody"}, {"username": "owner", "role": "king"}])
+    @pytest.mark.parametrize(
+        "data", [{}, {"email": "nobody@example.com"}, {"email": "owner@example.com", "role": "king"}]
+    )
     def test_only_an_owner_learns_what_is_wrong_with_a_person(
         self, as_: As, teammate: User, stranger: User, account: Account, data: dict[str, str]
     ) -> None:
@@ -292,6 +297,11 @@ def test_lists_are_paginated_and_cost_the_same_for_any_number(
         client.get("/api/v1/clusters/")
     with django_assert_num_queries(2):
         client.get("/api/v1/accounts/")
+
+
+def test_the_schema_has_the_version_of_the_service(client: Client) -> None:
+    schema = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    assert schema["info"]["version"] == __version__
 
 
 def test_the_schema_and_its_page_are_open_and_name_no_secret_but_those_shown_once(client: Client) -> None:

@@ -5,10 +5,10 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from accounts.models import Account, ApiKey, Cluster, Membership
+from accounts.users import User
 from tests.control.conftest import As
 
 pytestmark = pytest.mark.django_db
@@ -58,7 +58,7 @@ def test_an_account_that_is_no_number_or_none_of_ones_own_is_told(as_: As, owner
 def test_a_name_that_cannot_be_one_is_told(as_: As, owner: User, account: Account, name: Any) -> None:
     client = as_(owner)
     path = f"/api/v1/accounts/{account.pk}/members/"
-    for to, field, more in ((path, "username", {}), ("/api/v1/keys/", "cluster", {"label": "x"})):
+    for to, field, more in ((path, "email", {}), ("/api/v1/keys/", "cluster", {"label": "x"})):
         answer = client.post(to, json.dumps({field: name, **more}), content_type="application/json")
         assert answer.status_code == 400
         assert list(answer.json()) == [field]

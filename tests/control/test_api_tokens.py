@@ -4,16 +4,16 @@ import json
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
 from accounts.models import Account
+from accounts.users import User
 
 pytestmark = pytest.mark.django_db
 
 
-def login(client: Client, username: str = "owner", password: str = "owner-password") -> Any:
-    return client.post("/api/v1/token/", {"username": username, "password": password}, content_type="application/json")
+def login(client: Client, email: str = "owner@example.com", password: str = "owner-password") -> Any:
+    return client.post("/api/v1/token/", {"email": email, "password": password}, content_type="application/json")
 
 
 def test_a_token_opens_the_api_until_it_is_revoked(client: Client, account: Account) -> None:
@@ -35,26 +35,27 @@ def test_it_is_not_stored(client: Client, owner: User) -> None:
 
 
 def test_every_bad_login_gets_the_same_answer(client: Client, owner: User) -> None:
-    answers = [login(client, "owner", "wrong"), login(client, "nobody", "wrong")]
+    answers = [login(client, "owner@example.com", "wrong"), login(client, "nobody@example.com", "wrong")]
     assert [answer.status_code for answer in answers] == [400, 400]
-    assert answers[0].json() == answers[1].json()
+    assert answers[0].json() == {"non_field_errors": ["No active person has this e-mail address and password."]}
+    assert answers[1].json() == answers[0].json()
     User.objects.update(is_active=False)
     assert login(client).json() == answers[0].json()
 
 
-def test_guessing_one_name_is_throttled_from_all_addresses(client: Client, owner: User) -> None:
+def test_guessing_for_one_email_address_is_throttled_from_all_addresses(client: Client, owner: User) -> None:
     for number in range(10):
         client.defaults["REMOTE_ADDR"] = f"10.0.0.{number}"
-        assert login(client, "owner", "wrong").status_code == 400
+        assert login(client, "owner@example.com", "wrong").status_code == 400
     client.defaults["REMOTE_ADDR"] = "10.0.0.99"
-    refused = login(client, "Owner", "wrong")
+    refused = login(client, "Owner@Example.com", "wrong")
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) > 0
 
 
-def test_guessing_many_names_is_throttled_from_one_address(client: Client, owner: User) -> None:
+def test_guessing_for_many_email_addresses_is_throttled_from_one_network_address(client: Client, owner: User) -> None:
     for number in range(10):
-        login(client, f"name-{number}", "wrong")
+        login(client, f"name-{number}@example.com", "wrong")
     assert login(client).status_code == 429
 
 
@@ -63,15 +64,13 @@ def test_a_session_has_no_token_to_revoke(client: Client, owner: User) -> None:
     assert client.delete("/api/v1/token/").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "body", ["", "[]", "{", '"x"', '{"username": {}}', '{"username": "a\\u0000", "password": "b"}']
-)
+@pytest.mark.parametrize("body", ["", "[]", "{", '"x"', '{"email": {}}', '{"email": "a\\u0000", "password": "b"}'])
 def test_garbage_is_refused(client: Client, db: None, body: str) -> None:
     assert client.post("/api/v1/token/", body, content_type="application/json").status_code == 400
 
 
-@pytest.mark.parametrize("spelling", ["owner{}", "{}owner", "\t{}owner\n"])
-def test_spaces_around_a_name_buy_no_more_guesses(client: Client, owner: User, spelling: str) -> None:
+@pytest.mark.parametrize("spelling", ["owner@example.com{}", "{}owner@example.com", "\t{}owner@example.com\n"])
+def test_spaces_around_an_email_address_buy_no_more_guesses(client: Client, owner: User, spelling: str) -> None:
     for number in range(10):
         client.defaults["REMOTE_ADDR"] = f"10.0.0.{number}"
         assert login(client, spelling.format(" " * number), "wrong").status_code == 400
@@ -79,10 +78,10 @@ def test_spaces_around_a_name_buy_no_more_guesses(client: Client, owner: User, s
     assert login(client).status_code == 429
 
 
-def test_a_name_given_as_a_number_is_throttled_like_its_text(client: Client, db: None) -> None:
+def test_an_email_address_given_as_a_number_is_throttled_like_its_text(client: Client, db: None) -> None:
     for number in range(10):
         client.defaults["REMOTE_ADDR"] = f"10.0.0.{number}"
-        body = json.dumps({"username": 12345, "password": "wrong"})
+        body = json.dumps({"email": 12345, "password": "wrong"})
         assert client.post("/api/v1/token/", body, content_type="application/json").status_code == 400
     client.defaults["REMOTE_ADDR"] = "10.0.0.99"
     assert login(client, "12345").status_code == 429

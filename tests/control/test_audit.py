@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import transaction
@@ -14,6 +13,7 @@ from django.utils import timezone
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
+from accounts.users import User
 from tests.control.conftest import As, secret_of
 from tests.control.test_admin import act, inline
 
@@ -41,7 +41,7 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     pk = str(account.pk)
     assert taken() == [
         ("created", "account", pk, {"name": [None, "Acme"]}),
-        ("created", "member", "owner", {"role": [None, "owner"]}),
+        ("created", "member", "owner@example.com", {"role": [None, "owner"]}),
     ]
     services.rename_account(account, "Acme Inc.")
     services.set_quotas(account, max_connections=5, max_messages_per_day=None)
@@ -57,9 +57,9 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     services.set_role(member, Role.OWNER)
     services.remove_member(member)
     assert taken() == [
-        ("created", "member", "teammate", {"role": [None, "member"]}),
-        ("changed", "member", "teammate", {"role": ["member", "owner"]}),
-        ("deleted", "member", "teammate", {}),
+        ("created", "member", "teammate@example.com", {"role": [None, "member"]}),
+        ("changed", "member", "teammate@example.com", {"role": ["member", "owner"]}),
+        ("deleted", "member", "teammate@example.com", {}),
     ]
     cluster = services.create_cluster(account, "acme")
     services.update_cluster(cluster, enabled=False)
@@ -80,7 +80,7 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     services.delete_cluster(cluster)
     assert sorted(taken()) == [("deleted", "cluster", "acme", {}), ("deleted", "key", key.public_key, {})]
     services.delete_account(account)
-    assert sorted(taken()) == [("deleted", "account", pk, {}), ("deleted", "member", "owner", {})]
+    assert sorted(taken()) == [("deleted", "account", pk, {}), ("deleted", "member", "owner@example.com", {})]
 
 
 def test_what_changes_nothing_is_not_recorded(key: ApiKey) -> None:
@@ -137,7 +137,7 @@ def test_a_change_that_is_undone_leaves_no_entry(account: Account) -> None:
 
 
 def who() -> list[tuple[Any, ...]]:
-    return list(AuditEntry.objects.order_by("pk").values_list("source", "username", "user_pk", "verb", "kind"))
+    return list(AuditEntry.objects.order_by("pk").values_list("source", "email", "user_pk", "verb", "kind"))
 
 
 def test_it_says_who_did_it_and_by_which_door(
@@ -149,18 +149,18 @@ def test_it_says_who_did_it_and_by_which_door(
     act(admin_client, "account", "suspend", account)
     assert who() == [
         ("command", "", None, "changed", "account"),
-        ("rest", "owner", owner.pk, "changed", "account"),
-        ("admin", "admin", admin_user.pk, "suspended", "account"),
+        ("rest", "owner@example.com", owner.pk, "changed", "account"),
+        ("admin", "admin@example.com", admin_user.pk, "suspended", "account"),
     ]
 
 
 def test_a_token_s_person_is_who_did_it(client: Client, owner: User, account: Account) -> None:
     taken()
-    person = {"username": "owner", "password": "owner-password"}
+    person = {"email": "owner@example.com", "password": "owner-password"}
     token = client.post("/api/v1/token/", person, content_type=JSON).json()["token"]
     headers = {"Authorization": f"Token {token}"}
     client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"}, headers=headers, content_type=JSON)
-    assert who() == [("rest", "owner", owner.pk, "created", "cluster")]
+    assert who() == [("rest", "owner@example.com", owner.pk, "created", "cluster")]
 
 
 def test_the_next_change_without_a_request_has_nobody_s_name(as_: As, owner: User, account: Account) -> None:
@@ -202,8 +202,8 @@ def test_deleting_in_bulk_and_by_cascade_keeps_the_entries_and_adds_one_each(
         ("admin", "deleted", "account", str(key.cluster.account_id)),
         ("admin", "deleted", "cluster", "acme"),
         ("admin", "deleted", "key", key.public_key),
-        ("admin", "deleted", "member", "teammate"),
-        ("command", "deleted", "member", "owner"),
+        ("admin", "deleted", "member", "teammate@example.com"),
+        ("command", "deleted", "member", "owner@example.com"),
     ]
     assert {entry.account_name for entry in AuditEntry.objects.all()} == {"Acme"}
 
@@ -213,9 +213,10 @@ def test_who_deletes_themselves_is_still_named(
 ) -> None:
     services.add_member(account, admin_user)
     pk = admin_user.pk
-    assert admin_client.post(f"/admin/auth/user/{pk}/delete/", {"post": "yes"}).status_code == 302
+    assert admin_client.post(f"/admin/accounts/user/{pk}/delete/", {"post": "yes"}).status_code == 302
     entry = AuditEntry.objects.latest("pk")
-    assert (entry.username, entry.user_pk, entry.verb, entry.name) == ("admin", pk, "deleted", "admin")
+    assert (entry.email, entry.user_pk, entry.verb) == ("admin@example.com", pk, "deleted")
+    assert entry.name == "admin@example.com"
 
 
 def test_no_entry_has_a_secret(cluster: Cluster) -> None:
@@ -263,7 +264,7 @@ class TestInTheApi:
         assert last == {
             "id": last["id"],
             "at": last["at"],
-            "username": "owner",
+            "email": "owner@example.com",
             "source": "rest",
             "verb": "changed",
             "kind": "key",
@@ -276,12 +277,12 @@ class TestInTheApi:
         path = f"/api/v1/accounts/{account.pk}/audit/"
         assert [as_(user).get(path).status_code for user in (teammate, stranger, None)] == [403, 404, 401]
 
-    def test_owners_of_a_suspended_account_read_who_suspended_it_but_not_the_operator_s_name(
+    def test_owners_of_a_suspended_account_read_who_suspended_it_but_not_the_operator_s_address(
         self, as_: As, admin_client: Client, owner: User, account: Account
     ) -> None:
         act(admin_client, "account", "suspend", account)
         entry = as_(owner).get(f"/api/v1/accounts/{account.pk}/audit/").json()["results"][0]
-        assert (entry["verb"], entry["source"], entry["username"]) == ("suspended", "admin", None)
+        assert (entry["verb"], entry["source"], entry["email"]) == ("suspended", "admin", None)
 
     def test_nobody_writes(self, as_: As, owner: User, account: Account) -> None:
         path = f"/api/v1/accounts/{account.pk}/audit/"

@@ -20,7 +20,7 @@ NO_THROTTLE = {**dict.fromkeys(RATES, "1000000/s"), "REQUESTS_PER_MINUTE_PER_ADD
 TOKEN = """
 from django.contrib.auth import get_user_model
 from knox.models import AuthToken
-print(AuthToken.objects.create(get_user_model().objects.get(username="owner"))[1])
+print(AuthToken.objects.create(get_user_model().objects.get(email="owner@example.com"))[1])
 """
 CONFIG = """
 [checks]

@@ -11,7 +11,7 @@ from tests.servers import LiveServer
 
 OPERATOR = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("operator", password="operator-password")
+get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 """
 
 
@@ -83,12 +83,12 @@ async def test_the_admin_works(page: Page, service: LiveServer) -> None:
 
     await page.open(url(""))
     await page.evaluate(
-        "Object.assign(document.querySelector('[name=username]'), {value: 'operator'});"
+        "Object.assign(document.querySelector('[name=username]'), {value: 'operator@example.com'});"
         "Object.assign(document.querySelector('[name=password]'), {value: 'operator-password'});"
         "document.querySelector('#login-form').submit()"
     )
     await page.wait_for("location.pathname === '/admin/' && document.readyState === 'complete'")
-    for path in ("", "accounts/account/", "accounts/apikey/", "accounts/auditentry/", "auth/user/add/"):
+    for path in ("", "accounts/account/", "accounts/apikey/", "accounts/auditentry/", "accounts/user/add/"):
         await page.open(url(path))
         assert await nothing_was_forbidden(page)
     # Adding a row to an inline, and completing what is typed, is the work of the admin's scripts.

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -12,9 +12,11 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts import services, usage
 from accounts.access import any_allowed_origins, find_access
 from accounts.checks import check_quotas
+from accounts.key_access import Quotas
 from accounts.models import Account, ApiKey, DailyUsage
-from accounts.quotas import QUOTA_FIELDS, Quotas
+from accounts.quotas import QUOTA_FIELDS
 from accounts.usage import record_messages, today
+from accounts.users import User
 from tests.control.conftest import As
 
 pytestmark = pytest.mark.django_db
@@ -187,7 +189,7 @@ def test_an_account_is_added_with_quotas_in_the_admin(admin_client: Client) -> N
 
 
 def test_staff_who_may_only_look_see_quotas(client: Client, account: Account) -> None:
-    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer = User.objects.create_user("viewer@example.com", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_account"))
     client.force_login(viewer)
     assert client.get(f"/admin/accounts/account/{account.pk}/change/").status_code == 200

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from accounts import services
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.users import User
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.models import Session
 from django.core import mail
@@ -22,6 +21,7 @@ from pytest_django import Settings
 from accounts import crypto, services
 from accounts.access import find_access
 from accounts.models import ApiKey, AuditEntry, Cluster
+from accounts.users import User
 from tests.servers import LiveServer
 
 PASSWORD = "correct-horse-battery"
@@ -70,13 +70,13 @@ def report(settings: Settings) -> Iterator[Callable[[], str]]:
 def client(request: pytest.FixtureRequest, settings: Settings, db: None) -> Client:
     """A client of a server that breaks; with DEBUG, it is shown all about it."""
     settings.DEBUG = request.param
-    User.objects.create_superuser("ada", password=PASSWORD)
+    User.objects.create_superuser("ada@example.com", password=PASSWORD)
     return Client(raise_request_exception=False)
 
 
 @pytest.fixture
 def ada(client: Client) -> User:
-    user = User.objects.get(username="ada")
+    user = User.objects.get(email="ada@example.com")
     client.force_login(user)
     return user
 
@@ -126,9 +126,9 @@ class TestWhatBreaks:
 
     @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
     def test_while_a_token_is_made(self, client: Client, report: Callable[[], str], content_type: str) -> None:
-        body = f'{{"username": "ada", "password": "{PASSWORD}"}}'
+        body = f'{{"email": "ada@example.com", "password": "{PASSWORD}"}}'
         if "json" not in content_type:
-            body = f"username=ada&password={PASSWORD}"
+            body = f"email=ada%40example.com&password={PASSWORD}"
         with broken(post_save, AuthToken):
             answer = client.post("/api/v1/token/", body, content_type=content_type)
         assert answer.status_code == 500
@@ -138,7 +138,7 @@ class TestWhatBreaks:
 
     def test_while_somebody_logs_in_at_the_admin(self, client: Client, report: Callable[[], str]) -> None:
         with broken(user_logged_in, None):
-            answer = client.post("/admin/login/", {"username": "ada", "password": PASSWORD})
+            answer = client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD})
         assert answer.status_code == 500
         assert holds_none(report() + answer.content.decode())
 
@@ -149,8 +149,10 @@ class TestWhatBreaks:
         cache = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "no_such_table"}
         settings.CACHES = {"default": cache}
         answers = [
-            client.post("/api/v1/token/", {"username": "ada", "password": PASSWORD}, content_type="application/json"),
-            client.post("/admin/login/", {"username": "ada", "password": PASSWORD}),
+            client.post(
+                "/api/v1/token/", {"email": "ada@example.com", "password": PASSWORD}, content_type="application/json"
+            ),
+            client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD}),
         ]
         assert [answer.status_code for answer in answers] == [500, 500]
         assert not AuthToken.objects.exists()
@@ -204,7 +206,9 @@ def test_secrets_of_keys_are_not_in_the_database_nor_in_the_history(admin_client
 
 
 def test_tokens_and_passwords_are_not_in_the_database(client: Client, ada: User) -> None:
-    answer = client.post("/api/v1/token/", {"username": "ada", "password": PASSWORD}, content_type="application/json")
+    answer = client.post(
+        "/api/v1/token/", {"email": "ada@example.com", "password": PASSWORD}, content_type="application/json"
+    )
     token = answer.json()["token"]
     kept = f"{list(AuthToken.objects.values())} {list(User.objects.values())}"
     assert PASSWORD not in kept
@@ -219,7 +223,7 @@ async def test_the_most_talkative_log_of_a_running_server_has_none(
     server = start("daphne", "--access-log", "-", DEBUG="1", LOG_LEVEL="DEBUG")
     seen = ["owner-password", secrets["demo"]]
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, timeout=30) as client:
-        person = {"username": "owner", "password": "owner-password"}
+        person = {"email": "owner@example.com", "password": "owner-password"}
         assert (await client.post("/admin/login/", data=person)).status_code == 403
         for body in ({"json": person}, {"data": person}):
             answer = await client.post("/api/v1/token/", **body)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """The verbs: what they validate, write and announce."""
 
 import pytest
-from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -12,6 +11,7 @@ from accounts import services
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.users import User
 from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

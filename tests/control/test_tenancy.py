@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from django.contrib.auth.models import User
 from django.urls import URLPattern, URLResolver, get_resolver
 from knox.models import AuthToken
 from rest_framework.response import Response
@@ -16,6 +15,7 @@ from rest_framework.test import APIClient
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
+from accounts.users import User
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +39,7 @@ class Endpoint(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-PERSON = {"username": "owner", "password": "owner-password"}
+PERSON = {"email": "owner@example.com", "password": "owner-password"}
 # Where nothing is said of an account, everybody who is logged in is alike.
 EVERYBODY, PEOPLE = (200, 200, 200, 200, 200), (401, 200, 200, 200, 200)
 READS = (401, 404, 200, 200, 404)
@@ -65,7 +65,7 @@ TABLE = [
     Endpoint("patch", "account-detail", "accounts/{account}/", {"max_connections": 1}, (401, 404, 403, 403, 404)),
     Endpoint("delete", "account-detail", "accounts/{account}/", None, OWNER_DELETES),
     Endpoint("get", "membership-list", "accounts/{account}/members/", None, READS),
-    Endpoint("post", "membership-list", "accounts/{account}/members/", {"username": "nobody"}, OWNER_CREATES),
+    Endpoint("post", "membership-list", "accounts/{account}/members/", {"email": "nobody@example.com"}, OWNER_CREATES),
     Endpoint("get", "membership-detail", "accounts/{account}/members/{member}/", None, READS),
     Endpoint("patch", "membership-detail", "accounts/{account}/members/{member}/", {"role": "owner"}, OWNER_CHANGES),
     Endpoint("delete", "membership-detail", "accounts/{account}/members/{member}/", None, OWNER_DELETES),
@@ -117,8 +117,8 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
 @pytest.fixture
 def people(db: None) -> dict[str, User]:
     names = ["stranger", "member", "owner", "zebra-teammate", "walrus-teammate", "nobody"]
-    people = {name: User.objects.create_user(name, password=f"{name}-password") for name in names}
-    return {**people, "operator": User.objects.create_superuser("operator")}
+    people = {name: User.objects.create_user(f"{name}@example.com", password=f"{name}-password") for name in names}
+    return {**people, "operator": User.objects.create_superuser("operator@example.com")}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`manage.py token`."""
 
 import json
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
@@ -10,9 +11,15 @@ from pytest_django import Settings
 
 from accounts import services
 from accounts.models import ApiKey
+from realtime.management.running import announced
 from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _no_running_server(settings: Settings, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
@@ -35,6 +42,17 @@ def test_behind_tls_the_url_has_the_cluster_s_own_host(
     settings.CLUSTER_DOMAINS, settings.HTTPS = ["ws.example.com"], True
     found = printed(capsys, "1", "--key", key.public_key)
     assert found["url"].startswith("wss://acme.ws.example.com/v3/1?api_key=")
+    found = printed(capsys, "1", "--key", key.public_key, "--port", "8443")
+    assert found["url"].startswith("wss://acme.ws.example.com:8443/v3/1?api_key=")
+
+
+def test_the_url_has_the_port_of_the_running_server_unless_another_is_given(
+    key: ApiKey, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("1", "--key", key.public_key)
+    with announced(tmp_path, 9001):
+        assert urlsplit(printed(capsys, *arguments)["url"]).port == 9001
+        assert urlsplit(printed(capsys, *arguments, "--port", "9002")["url"]).port == 9002
 
 
 def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import Account, ApiKey
+from accounts.users import User
 from tests.control.conftest import As
 from tests.servers import PROJECT
 
@@ -98,7 +98,7 @@ class TestBehindTls:
 
     @pytest.mark.django_db
     def test_cookies_are_sent_by_tls_alone_and_not_by_other_sites(self, client: Client, admin_user: User) -> None:
-        form = {"username": "admin", "password": "password"}
+        form = {"username": "admin@example.com", "password": "password"}
         answer = client.post("/admin/login/?next=/admin/", form, headers={"X-Forwarded-Proto": "https"})
         assert answer.status_code == 302
         assert set(answer.cookies) == {"sessionid", "csrftoken"}
@@ -144,7 +144,9 @@ class TestCrossSiteRequests:
 
     def test_nobody_is_logged_in_by_another_site(self, admin_user: User) -> None:
         client = Client(enforce_csrf_checks=True)
-        assert client.post("/admin/login/", {"username": "admin", "password": "password"}).status_code == 403
+        assert (
+            client.post("/admin/login/", {"username": "admin@example.com", "password": "password"}).status_code == 403
+        )
         assert "sessionid" not in client.cookies
 
     @pytest.mark.parametrize("path", ["/api/v1/accounts/", "/api/v1/token/", "/admin/", "/"])
@@ -215,7 +217,7 @@ class TestHosts:
 class TestRedirects:
     @pytest.mark.parametrize("target", HOSTILE_NEXT)
     def test_logging_in_leads_nowhere_else(self, client: Client, admin_user: User, target: str) -> None:
-        form = {"username": "admin", "password": "password", "next": target}
+        form = {"username": "admin@example.com", "password": "password", "next": target}
         answer = client.post("/admin/login/", form)
         assert answer.status_code == 302
         assert "evil" not in answer.headers["Location"]

@@ -19,7 +19,7 @@ QUOTA = 7
 
 ADA = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("ada", password="ada-password")
+get_user_model().objects.create_superuser("ada@example.com", password="ada-password")
 """
 # Prints every account as it is, by its name. Fails if a row is not valid or a secret cannot be decrypted.
 LOOK = """
@@ -46,7 +46,7 @@ def keys(cluster):
 
 def picture(account):
     return {
-        "owners": [membership.user.username for membership in account.memberships.filter(role="owner")],
+        "owners": [membership.user.email for membership in account.memberships.filter(role="owner")],
         "quota": account.max_connections,
         "suspended": account.suspended,
         "clusters": {cluster.cluster_id: keys(cluster) for cluster in account.clusters.all()},
@@ -74,7 +74,7 @@ class Tenant:
         Raises:
             httpx.TransportError: a request got no answer.
         """
-        fresh = {"owners": ["ada"], "quota": QUOTA, "suspended": False, "clusters": {}}
+        fresh = {"owners": ["ada@example.com"], "quota": QUOTA, "suspended": False, "clusters": {}}
 
         def with_keys(**keys: list[Any]) -> Picture:
             return {**fresh, "clusters": {self.name: keys}}
@@ -127,7 +127,11 @@ class Owners:
         server.manage("shell", "-v", "0", "-c", ADA)
         with httpx.Client(base_url=self._server.url("", scheme="http"), trust_env=False) as http:
             http.get("/admin/login/")
-            form = {"username": "ada", "password": "ada-password", "csrfmiddlewaretoken": http.cookies["csrftoken"]}
+            form = {
+                "username": "ada@example.com",
+                "password": "ada-password",
+                "csrfmiddlewaretoken": http.cookies["csrftoken"],
+            }
             assert http.post("/admin/login/", data=form).status_code == 302
             self._cookies = dict(http.cookies)
 

@@ -95,7 +95,7 @@ async def test_a_backup_of_a_service_at_work_makes_the_same_service_elsewhere(
     assert made
     assert {tenant.name for tenant in made if tenant.possible} <= set(there)
     pictures = [picture for name, picture in there.items() if name.startswith("tenant-")]
-    assert all((picture["owners"], picture["quota"]) == (["ada"], QUOTA) for picture in pictures)
+    assert all((picture["owners"], picture["quota"]) == (["ada@example.com"], QUOTA) for picture in pictures)
 
     elsewhere.server.start()
     async with open_client(elsewhere.server, channel_path("room", public_keys["demo"])) as client:

@@ -36,8 +36,9 @@ def migrate(app: str, name: str | None) -> None:
 
 
 def models_after(done: list[Node]) -> list[type[models.Model]]:
-    """Our models as they are after some migrations."""
-    return [model for model in GRAPH.make_state(nodes=done).apps.get_models() if model._meta.app_label in OURS]
+    """Return our models as they are after some migrations, those behind many-to-many fields too."""
+    every = GRAPH.make_state(nodes=done).apps.get_models(include_auto_created=True)
+    return [model for model in every if model._meta.app_label in OURS]
 
 
 def cells_after(done: list[Node]) -> Cells:
@@ -75,7 +76,7 @@ def value_for(field: Any) -> Any:
         case models.ForeignKey():
             return make(field.related_model)
         case models.CharField() | models.TextField():
-            return f"row-{number}"
+            return f"row-{number}@example.com" if isinstance(field, models.EmailField) else f"row-{number}"
         case models.IntegerField():
             return number
         case models.DateTimeField():

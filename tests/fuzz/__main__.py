@@ -1,6 +1,6 @@
 """Attack a server with hostile bytes: `.venv/bin/python -m tests.fuzz --inputs 100000 --seed 7`.
 
-What it prints of a failure makes the same attack again: `--seed SEED --first NUMBER --inputs 1`.
+Each failure is printed with the options that repeat its attack: `--seed SEED --first NUMBER --inputs 1`.
 """
 
 import argparse
@@ -19,11 +19,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--inputs", type=int, default=10_000, help="how many attacks (default: %(default)s)")
+    parser.add_argument("--inputs", type=int, default=10_000, help="number of attacks (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=int(time.time()), help="what they are made from (default: the time)"
+        "--seed", type=int, default=int(time.time()), help="seed of the random attacks (default: the current time)"
     )
-    parser.add_argument("--first", type=int, default=0, help="the number of the first one (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first attack (default: %(default)s)")
     options = parser.parse_args()
     print(f"--seed {options.seed} --first {options.first} --inputs {options.inputs}", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -39,15 +39,15 @@ def main() -> int:
             )
         finally:
             server.stop()
-    tell(findings)
+    print_findings(findings)
     return 1 if findings.faults else 0
 
 
-def tell(findings: Findings) -> None:
+def print_findings(findings: Findings) -> None:
     pings, connects = sorted(findings.pings), sorted(findings.connects)
     print(f"kinds: {dict(findings.kinds.most_common())}")
-    print(f"answers: {dict(sorted(findings.statuses.items()))}")
-    for name, waits in (("an answer", pings), ("being connected", connects)):
+    print(f"HTTP statuses: {dict(sorted(findings.statuses.items()))}")
+    for name, waits in (("an answer", pings), ("a connection", connects)):
         if waits:
             p99 = waits[int(len(waits) * 0.99)]
             print(f"a healthy client waited for {name}: p99 {p99 * 1000:.0f} ms, at most {waits[-1] * 1000:.0f} ms")

@@ -1,4 +1,4 @@
-"""Attack a running server with hostile bytes, while a healthy client watches that it is served."""
+"""Attack a running server with hostile bytes while a healthy client checks that it is still served."""
 
 import asyncio
 import contextlib
@@ -17,77 +17,77 @@ import httpx
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer
 
-from .inputs import Attack, make
+from .inputs import Attack, make_attack
 
-# All attacks come from one address, and are not to be refused for that alone.
+# The attacks come from few addresses and must not be refused for that alone.
 NO_LIMITS = {
     "CONNECTS_PER_MINUTE_PER_ADDRESS": "100000000",
     "REQUESTS_PER_MINUTE_PER_ADDRESS": "100000000",
     "MAX_HTTP_PER_ADDRESS": "100000",
 }
-AT_ONCE = 60
+CONCURRENT_ATTACKS = 60
 WINDOW = 500
-"""How many attacks there are between two looks at the log."""
+"""How many attacks run between two checks of the log."""
 READ_SECONDS = 0.05
-"""How long an attacker reads what comes back."""
+"""How long an attacker reads the server's answer."""
 HEALTHY_SECONDS = 1.0
-"""How long a healthy client may wait for an answer, or for being connected."""
+"""How long a healthy client may wait for an answer or for a connection."""
 QUIET_SECONDS = 30.0
-"""How long the last connections of attackers may take to end."""
+"""How long the last connections of attackers may take to close."""
 MAX_GROWTH_KIB = 48 * 1024
-"""How much memory a server may gain after its first thousand attacks."""
+"""How much the memory of a server may grow after its first thousand attacks."""
 WARM_UP = 1_000
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
 
 @dataclass
 class Findings:
-    """What attacks have shown."""
+    """The results of a run of attacks."""
 
     faults: list[str] = field(default_factory=list)
-    """What the server must not have done, each with the attack if it is known."""
+    """What the server did wrong, with the attack that caused it where that is known."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """How often which HTTP status was answered."""
+    """How often the server answered with each HTTP status."""
     kinds: Counter[str] = field(default_factory=Counter)
     pings: list[float] = field(default_factory=list)
     """How long the healthy client waited for each answer, in seconds."""
     connects: list[float] = field(default_factory=list)
-    """How long a new one waited each time, in seconds."""
+    """How long each new client waited for its connection, in seconds."""
     growth_kib: int = 0
     seconds: float = 0.0
 
 
 class Fuzzer:
-    """Attacks one server."""
+    """Attacks one server and judges how it holds up."""
 
     def __init__(self, server: LiveServer, key: str, secret: str, seed: int) -> None:
         """
         Args:
-            server: the server; its process must have served something already.
-            key: an API key of it.
-            secret: the key's.
-            seed: of the attacks.
+            server: the server, already running.
+            key: an API key that is valid on the server.
+            secret: the secret of that key.
+            seed: the seed of the attacks.
         """
         self._server = server
         self._key = key
         self._secret = secret
         self._seed = seed
         self._addresses = itertools.cycle(f"127.0.1.{number}" for number in range(1, 251))
-        self._made_from: dict[str, int] = {}  # the number of the last attack from each address and port
+        self._attack_numbers: dict[str, int] = {}  # the last attack from each address and port
         self.findings = Findings()
 
     async def run(
         self, inputs: int, *, first: int = 0, progress: Callable[[str], None] = lambda line: None
     ) -> Findings:
-        """Make attacks, and judge what they did to the server.
+        """Run the attacks and return what they did to the server.
 
         Args:
-            inputs: how many.
-            first: the number of the first one.
-            progress: is told how far it is.
+            inputs: the number of attacks.
+            first: the number of the first attack.
+            progress: called with a line of text after each window of attacks.
         """
-        found, begun = self.findings, time.monotonic()
-        # What stays open once it has been used: databases, threads' selectors.
+        findings, begun = self.findings, time.monotonic()
+        # Open what stays open after its first use: database connections, the threads' selectors.
         await self._probe()
         memory = self._server.memory_kib()
         async with open_client(self._server, channel_path("healthy", self._key)) as healthy:
@@ -95,7 +95,7 @@ class Fuzzer:
             try:
                 for start in range(first, first + inputs, WINDOW):
                     numbers = range(start, min(start + WINDOW, first + inputs))
-                    await self._window(numbers)
+                    await self._run_window(numbers)
                     if start - first < WARM_UP:
                         memory = self._server.memory_kib()
                     done = numbers.stop - first
@@ -107,20 +107,20 @@ class Fuzzer:
                 watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching
-            await self._quiet()
+            await self._wait_for_closes()
             if await self._connections() != 1:
-                found.faults.append(f"{await self._connections()} connections are counted, and 1 is open")
-        found.growth_kib = self._server.memory_kib() - memory
-        if found.growth_kib > MAX_GROWTH_KIB:
-            found.faults.append(f"the server's memory grew by {found.growth_kib} KiB")
-        for name, waits in (("an answer", found.pings), ("being connected", found.connects)):
+                findings.faults.append(f"the server counts {await self._connections()} connections, but 1 is open")
+        findings.growth_kib = self._server.memory_kib() - memory
+        if findings.growth_kib > MAX_GROWTH_KIB:
+            findings.faults.append(f"the server's memory grew by {findings.growth_kib} KiB")
+        for name, waits in (("an answer", findings.pings), ("a connection", findings.connects)):
             if waits and max(waits) > HEALTHY_SECONDS:
-                found.faults.append(f"a healthy client waited {max(waits):.2f} s for {name}")
-        found.seconds = time.monotonic() - begun
-        return found
+                findings.faults.append(f"a healthy client waited {max(waits):.2f} s for {name}")
+        findings.seconds = time.monotonic() - begun
+        return findings
 
-    async def _window(self, numbers: range) -> None:
-        """Make attacks at once; if they left a traceback, find out which one did."""
+    async def _run_window(self, numbers: range) -> None:
+        """Run attacks concurrently; if the server logs a traceback, find the attacks that cause it."""
         logged = self._server.log_path.stat().st_size
         waiting = iter(numbers)
 
@@ -129,7 +129,7 @@ class Fuzzer:
                 await self._attack(number)
 
         async with asyncio.TaskGroup() as attackers:
-            for _ in range(AT_ONCE):
+            for _ in range(CONCURRENT_ATTACKS):
                 attackers.create_task(attacker())
         if not self._tracebacks(logged):
             return
@@ -138,7 +138,7 @@ class Fuzzer:
             self.findings.faults.append(f"a traceback: {self._describe(number)}\n{self._tracebacks(logged)[-3000:]}")
         if not culprits:
             self.findings.faults.append(
-                f"a traceback, by one of {numbers} together with others\n{self._tracebacks(logged)}"
+                f"a traceback, which none of the attacks in {numbers} causes alone\n{self._tracebacks(logged)}"
             )
 
     async def _leaves_a_traceback(self, number: int) -> bool:
@@ -154,22 +154,22 @@ class Fuzzer:
         return logged if "Traceback" in logged or "Unhandled" in logged else ""
 
     def _describe(self, number: int) -> str:
-        return f"--seed {self._seed} --first {number} --inputs 1: {make(self._seed, number, self._key)}"
+        return f"--seed {self._seed} --first {number} --inputs 1: {make_attack(self._seed, number, self._key)}"
 
     async def _attack(self, number: int) -> None:
-        attack = make(self._seed, number, self._key)
+        attack = make_attack(self._seed, number, self._key)
         self.findings.kinds[attack.kind] += 1
-        # Addresses of their own, or ports would run out: each is kept for a minute after its connection.
+        # Rotate the addresses: a port stays reserved for a minute after its connection, so one address would run out.
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self._server.port, local_addr=(next(self._addresses), 0)
         )
-        self._made_from["{}:{}".format(*writer.get_extra_info("sockname"))] = number
+        self._attack_numbers["{}:{}".format(*writer.get_extra_info("sockname"))] = number
         answer = b""
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
                 answer = await self._converse(attack, reader, writer)
         finally:
-            await _leave(writer, attack.ending)
+            await _disconnect(writer, attack.ending)
         for status in set(_STATUS.findall(answer)):
             self.findings.statuses[status.decode()] += 1
             if status >= b"500":
@@ -195,7 +195,7 @@ class Fuzzer:
         return b"" if attack.opening else answer
 
     async def _watch(self, healthy: Client) -> None:
-        """Be a healthy client, and every now and then a new one."""
+        """Act as a healthy client, and regularly connect a new one."""
         for number in itertools.count():
             begun = time.perf_counter()
             await healthy.settle()
@@ -218,20 +218,21 @@ class Fuzzer:
             answer = await client.get(url, headers={"key": self._key, "secret": self._secret})
         return int(answer.json()["connections"])
 
-    async def _quiet(self) -> None:
+    async def _wait_for_closes(self) -> None:
         """Wait until the server has closed its connections to attackers."""
         deadline = time.monotonic() + QUIET_SECONDS
-        while left := [self._made_from[peer] for peer in peers(self._server) if peer in self._made_from]:
+        while left := [self._attack_numbers[peer] for peer in peers(self._server) if peer in self._attack_numbers]:
             if time.monotonic() > deadline:
                 self.findings.faults += [
-                    f"open {QUIET_SECONDS:.0f} s after its client left: {self._describe(number)}" for number in left[:3]
+                    f"still open {QUIET_SECONDS:.0f} s after its client left: {self._describe(number)}"
+                    for number in left[:3]
                 ]
                 return
             await asyncio.sleep(0.1)
 
 
 def peers(server: LiveServer) -> list[str]:
-    """The addresses and ports to which a server's process has TCP connections over IPv4."""
+    """Return the remote addresses and ports of a server's TCP connections over IPv4."""
     links = []
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -241,13 +242,13 @@ def peers(server: LiveServer) -> list[str]:
     return [_address(row[2]) for row in rows if row[9] in own]
 
 
-def _address(written: str) -> str:
-    """An address and port as the kernel's table writes them, in the way that Python does."""
-    address, port = written.split(":")
+def _address(entry: str) -> str:
+    """Convert an address and port from the notation of the kernel's table to Python's."""
+    address, port = entry.split(":")
     return f"{socket.inet_ntoa(struct.pack('=I', int(address, 16)))}:{int(port, 16)}"
 
 
-async def _leave(writer: asyncio.StreamWriter, ending: str) -> None:
+async def _disconnect(writer: asyncio.StreamWriter, ending: str) -> None:
     if ending == "reset":
         connection = writer.get_extra_info("socket")
         with contextlib.suppress(OSError):

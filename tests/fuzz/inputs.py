@@ -1,4 +1,4 @@
-"""Hostile bytes for the listening socket: each is made from a seed and a number alone, so that it can be made again."""
+"""Hostile bytes for the listening socket; a seed and a number determine each attack, so it can be repeated."""
 
 import itertools
 import struct
@@ -177,7 +177,7 @@ NAMES = [
         "HTTP/1.1",
     ),
 ]
-# Of which body a proxy and this server could see two different lengths (RFC 9112, sections 6 and 11.2).
+# Headers that a proxy and this server could read as two different body lengths (RFC 9112, sections 6 and 11.2).
 LENGTHS = [
     ["Content-Length: 5", "Content-Length: 6"],
     ["Content-Length: 5, 5"],
@@ -234,8 +234,8 @@ BODIES = [
         b"--x\r\nContent-Disposition: form-data\r\n\r\n",
     ),
 ]
-OTHERS = [
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,  # a TLS hello
+OTHER_PROTOCOLS = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,  # a TLS ClientHello
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x12\x04\x00\x00\x00\x00\x00"
     + bytes(18),  # HTTP/2 (RFC 9113, section 3.4)
     b"GET /\r\n",  # HTTP/0.9
@@ -299,17 +299,17 @@ CLOSES = [
 
 @dataclass(frozen=True)
 class Attack:
-    """What one client does."""
+    """What one attacking client does."""
 
     kind: str
     opening: bytes
-    """A good handshake whose answer is waited for; empty if there is none."""
+    """A valid handshake to complete first; empty if there is none."""
     pieces: list[bytes] = field(repr=False)
-    """What it writes then, each by a call of its own."""
+    """What the client then sends, one write for each piece."""
     pause_seconds: float
-    """How long it waits after each."""
+    """How long the client waits after each piece."""
     ending: str
-    """How it goes: `close`, `reset` (TCP's RST), or `half` (it closes its side, and reads on)."""
+    """How the client leaves: `close`, `reset` (TCP's RST), or `half` (it closes its sending side, then reads)."""
 
     def __str__(self) -> str:
         sent = b"".join(self.pieces)
@@ -318,13 +318,13 @@ class Attack:
         return f"{self.kind}, in pieces of {lengths}, {self.pause_seconds:.3f} s apart, then {self.ending}: {shown}"
 
 
-def make(seed: int, number: int, key: str) -> Attack:
-    """The attack of a number.
+def make_attack(seed: int, number: int, key: str) -> Attack:
+    """Return the attack with a number.
 
     Args:
-        seed: of the whole run.
-        number: of the attack in it.
-        key: an API key that is good.
+        seed: the seed of the whole run.
+        number: the number of the attack in the run.
+        key: a valid API key.
     """
     random = Random(f"{seed}:{number}")
     kind, opens, maker = random.choices(_KINDS, _WEIGHTS)[0][:3]
@@ -367,7 +367,7 @@ _FLAGS = [
 
 
 def _mutated_lines(random: Random, lines: list[str]) -> bytes:
-    """A request whose lines are wrong in some ways."""
+    """Return a request with some of its lines broken."""
     for _ in range(random.randint(0, 3)):
         at = random.randrange(1, len(lines) + 1)
         match random.randrange(9):
@@ -421,31 +421,31 @@ def _pipelined(random: Random, key: str) -> bytes:
     return b"".join([*parts, _frames(random, key)] if random.random() < 0.5 else parts)
 
 
-def _bent(random: Random, sent: bytes) -> bytes:
-    """Bytes of which some are changed, dropped, added or repeated."""
-    bent = bytearray(sent)
+def _mutate(random: Random, sent: bytes) -> bytes:
+    """Return the bytes with some changed, dropped, added or repeated."""
+    mutated = bytearray(sent)
     for _ in range(random.randint(1, 8)):
-        at = random.randrange(len(bent) + 1)
+        at = random.randrange(len(mutated) + 1)
         match random.randrange(5):
-            case 0 if at < len(bent):
-                bent[at] ^= 1 << random.randrange(8)
+            case 0 if at < len(mutated):
+                mutated[at] ^= 1 << random.randrange(8)
             case 1:
-                del bent[at : at + random.randint(1, 20)]
+                del mutated[at : at + random.randint(1, 20)]
             case 2:
-                bent[at:at] = random.randbytes(random.randint(1, 20))
+                mutated[at:at] = random.randbytes(random.randint(1, 20))
             case 3:
-                bent[at:at] = bent[at : at + random.randint(1, 200)]
+                mutated[at:at] = mutated[at : at + random.randint(1, 200)]
             case 4:
-                del bent[at:]
-    return bytes(bent)
+                del mutated[at:]
+    return bytes(mutated)
 
 
-def _bent_handshakes(random: Random, key: str) -> bytes:
-    return _bent(random, handshake(f"/v3/fuzz?api_key={key}", "Sec-WebSocket-Protocol: a, b", "Cookie: a=b"))
+def _mutated_handshakes(random: Random, key: str) -> bytes:
+    return _mutate(random, handshake(f"/v3/fuzz?api_key={key}", "Sec-WebSocket-Protocol: a, b", "Cookie: a=b"))
 
 
-def _others(random: Random, key: str) -> bytes:
-    return random.choice([random.choice(OTHERS), random.randbytes(random.randint(1, 3000))])
+def _other_protocols(random: Random, key: str) -> bytes:
+    return random.choice([random.choice(OTHER_PROTOCOLS), random.randbytes(random.randint(1, 3000))])
 
 
 def _frames(random: Random, key: str) -> bytes:
@@ -464,37 +464,37 @@ def _frame(random: Random) -> bytes:
         mask=random.choice([bytes(4), random.randbytes(4), random.randbytes(4), None][: random.choice([3, 4])]),
     )
     match random.randrange(12):
-        case 0:  # a length that is not true, up to 2**64 - 1
+        case 0:  # a false length, up to 2**64 - 1
             length = random.choice(
                 [0, 125, 65_536, 1 << 20, (1 << 20) + 1, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
             )
             return struct.pack("!BBQ", first, 0x80 | 127, length) + random.randbytes(random.randint(0, 200))
-        case 1:  # a length in more bytes than it needs
+        case 1:  # a length in a longer form than necessary
             return frame(first, payload, form=random.choice([126, 127]))
         case 2:
             return sent[: random.randrange(len(sent) + 1)]
     return sent
 
 
-def _bent_frames(random: Random, key: str) -> bytes:
-    return _bent(random, _frames(random, key))
+def _mutated_frames(random: Random, key: str) -> bytes:
+    return _mutate(random, _frames(random, key))
 
 
-# A name, whether it begins with a good handshake, what makes it, and how often it comes.
+# Each kind: its name, whether a valid handshake comes first, its generator, and its weight.
 _KINDS: list[tuple[str, bool, Callable[[Random, str], bytes], int]] = [
     ("handshake", False, _handshakes, 20),
     ("request", False, _requests, 20),
     ("pipelined", False, _pipelined, 8),
-    ("bent handshake", False, _bent_handshakes, 10),
-    ("other protocol", False, _others, 6),
+    ("mutated handshake", False, _mutated_handshakes, 10),
+    ("other protocol", False, _other_protocols, 6),
     ("frames", True, _frames, 24),
-    ("bent frames", True, _bent_frames, 12),
+    ("mutated frames", True, _mutated_frames, 12),
 ]
 _WEIGHTS = [weight for *_, weight in _KINDS]
 
 
 def _split(random: Random, sent: bytes) -> list[bytes]:
-    """The pieces in which bytes reach TCP."""
+    """Return the bytes in the pieces that are written to TCP."""
     if random.random() < 0.5:
         return [sent]
     if len(sent) < 400 and random.random() < 0.1:

@@ -1,4 +1,4 @@
-"""Hostile bytes in the short form; the long one is `python -m tests.fuzz`."""
+"""A short attack with hostile bytes; `python -m tests.fuzz` runs a long one."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ INPUTS = 3_000
 SEED = 7
 
 
-async def test_hostile_bytes_do_no_harm(
+async def test_hostile_bytes_cause_no_faults(
     start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     findings = await Fuzzer(start("serve", **NO_LIMITS), keys["demo"], secrets["demo"], SEED).run(INPUTS)
     assert findings.faults == []
-    # They reach what they are meant for.
+    # The attacks reached all the parts of the server that they aim at.
     assert {"101", "200", "400", "404", "405", "413", "426"} <= set(findings.statuses)
     assert min(findings.kinds.values()) > INPUTS / 40

@@ -39,7 +39,7 @@ async def test_who_guesses_secrets_is_slowed_down_whatever_address_they_give(
 
 async def test_who_tries_passwords_is_slowed_down_whatever_address_they_give(server: Balanced, http: Http) -> None:
     async def log_in(client: httpx.AsyncClient, number: int) -> int:
-        person = {"username": f"{server.kind}-{number}", "password": "wrong"}
+        person = {"email": f"{server.kind}-{number}@example.com", "password": "wrong"}
         return (await client.post("/api/v1/token/", json=person, headers=spoofed(number))).status_code
 
     # Each proxy is asked from an address of its own, since both nodes count together.

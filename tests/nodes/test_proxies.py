@@ -93,7 +93,7 @@ async def test_people_log_into_the_admin(http: Http, server: Balanced) -> None:
     origin = f"https://ws.test:{server.port}"
     answer = await client.post(
         "/admin/login/?next=/admin/",
-        data={"username": "operator", "password": "operator-password", "csrfmiddlewaretoken": cookie},
+        data={"username": "operator@example.com", "password": "operator-password", "csrfmiddlewaretoken": cookie},
         headers={"origin": origin, "referer": f"{origin}/admin/login/", "cookie": f"csrftoken={cookie}"},
     )
     assert (answer.status_code, answer.headers["location"]) == (302, "/admin/")
@@ -102,8 +102,8 @@ async def test_people_log_into_the_admin(http: Http, server: Balanced) -> None:
 
 MAKE_OPERATOR = """
 from django.contrib.auth import get_user_model
-users = get_user_model().objects
-users.filter(username="operator").exists() or users.create_superuser("operator", password="operator-password")
+users, email = get_user_model().objects, "operator@example.com"
+users.filter(email=email).exists() or users.create_superuser(email, password="operator-password")
 """
 
 

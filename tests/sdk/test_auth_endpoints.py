@@ -10,10 +10,10 @@ import django.test
 import flask
 import httpx
 import pytest
-from django.contrib.auth.models import User
 from django.urls import path
 from pytest_django import Settings
 
+from accounts.users import User
 from tests.clients import channel_path, open_client
 from tests.servers import LiveServer
 from tests.test_readme import blocks
@@ -43,7 +43,7 @@ def django_endpoint(settings: Settings, secret: str) -> Ask:
     def ask(channel: str, user: str | None) -> tuple[int, dict[str, Any]]:
         client = django.test.Client(enforce_csrf_checks=True)
         if user:
-            client.force_login(User.objects.create_user("ada", id=user))
+            client.force_login(User.objects.create_user("ada@example.com", id=user))
         answer = client.post(URL, {"channel_name": channel})
         return answer.status_code, answer.json()
 
@@ -102,7 +102,7 @@ def test_its_jwt_opens_the_channel_and_says_who_it_is(
     status, answer = ask(channel, USER)
     assert (status, [*answer]) == (200, ["auth"])
     member_list = first_frame(server, channel_path(channel, keys["demo"], "presence", uuid="u", jwt=answer["auth"]))
-    name = {"django": "ada", "flask": USER, "express": "Ada"}[request.node.callspec.params["ask"]]
+    name = {"django": "ada@example.com", "flask": USER, "express": "Ada"}[request.node.callspec.params["ask"]]
     assert member_list == {"event": "system:member_list", "data": {"members": [{"uuid": "u", "user": name}]}}
 
 

@@ -1,4 +1,4 @@
-"""The socket tester of the front page, in Chromium: what it says can be done there can be done."""
+"""Every function of the WebSocket tester on the front page works in Chromium."""
 
 import json
 import shutil
@@ -8,24 +8,24 @@ from pathlib import Path
 from tests.servers import LiveServer, need
 
 
-def test_two_clients_meet_are_published_to_and_enter_a_private_channel(
+def test_two_clients_exchange_messages_get_a_publish_and_join_a_private_channel(
     server: LiveServer, node_modules: Path, channel: str, secret: str
 ) -> None:
     need("chromium")
-    given = {
+    arguments = {
         "executablePath": shutil.which("chromium"),
         "url": server.url("/", host="localhost", scheme="http"),
         "channel": channel,
         "secret": secret,
     }
-    done = subprocess.run(
-        ["node", "tester.mjs", json.dumps(given)], cwd=node_modules, capture_output=True, text=True, timeout=60
+    process = subprocess.run(
+        ["node", "tester.mjs", json.dumps(arguments)], cwd=node_modules, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout) == {
-        "faults": [],
-        "here": [["2", "Ada", "<b>Grace</b>"], ["2", "<b>Grace</b>", "Ada"]],
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert json.loads(process.stdout) == {
+        "errors": [],
+        "members": [["2", "Ada", "<b>Grace</b>"], ["2", "<b>Grace</b>", "Ada"]],
         "published": '200 {"success":true}',
-        "left": ["Ada"],
-        "signed": f"For the channel private-{channel}, for an hour.",
+        "remaining": ["Ada"],
+        "signed": f"Signed a token for the channel private-{channel}, valid for one hour.",
     }

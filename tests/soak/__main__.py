@@ -1,7 +1,7 @@
-"""Serve clients of every kind for a while, and see that nothing is left of them: `.venv/bin/python -m tests.soak`.
+"""Serve clients of every kind for a while and check that they leave nothing behind: `.venv/bin/python -m tests.soak`.
 
-Memory is compared between the minutes after the first third and the last ones; what the process holds, between the time
-before and the time after.
+The memory in the last third of the run is compared with that in the second third. Everything else that a process holds
+is compared before and after the run.
 """
 
 import argparse
@@ -19,24 +19,26 @@ from statistics import median
 
 from tests.servers import LiveServer, Redis, environment, free_port, make_tenants, server_command
 
-from .traffic import PATIENT, QUICK, Site, Visit, come_and_go, visits
+from .traffic import PATIENT, QUICK, Site, Visit, run_visit, visits
 from .watch import changed, held_at_rest, until_held
 
 APPLICATION = "tests.soak.counted:application"
 SAMPLE_SECONDS = 10.0
 REST_SECONDS = 90.0
 MAX_GROWTH = 0.05
-MAX_AT_ONCE = 400
+MAX_CONCURRENT = 400
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10, help="for how long (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=40, help="clients a second (default: %(default)s)")
-    parser.add_argument("--nodes", type=int, default=1, help="processes; more than one share a Redis (default: 1)")
-    parser.add_argument("--seed", type=int, default=7, help="of the order of clients (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="length of the run (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=40, help="new clients per second (default: %(default)s)")
+    parser.add_argument(
+        "--nodes", type=int, default=1, help="number of server processes; several share a Redis (default: 1)"
+    )
+    parser.add_argument("--seed", type=int, default=7, help="seed of the order of the clients (default: %(default)s)")
     options = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -60,36 +62,36 @@ def main() -> int:
 
 
 class Soak:
-    """Clients at a steady rate, and what they do to the servers' memory."""
+    """Clients that arrive at a steady rate, and their effect on the servers."""
 
     def __init__(self, site: Site, seconds: float, rate: float, seed: int) -> None:
         """
         Args:
-            site: where they connect.
-            seconds: for how long they come.
-            rate: how many come in a second.
-            seed: of the order in which they come.
+            site: the servers that the clients connect to.
+            seconds: how long new clients arrive.
+            rate: how many clients arrive per second.
+            seed: the seed of the order in which they arrive.
         """
         self._site = site
         self._seconds = seconds
         self._rate = rate
         self._random = Random(seed)
-        self._came: Counter[str] = Counter()
+        self._started: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._samples: list[tuple[float, list[int]]] = []
 
     async def run(self) -> list[str]:
-        """Let them come and go, tell how it goes, and return what is wrong afterwards."""
-        everybody = [(name, visit) for name, (visit, _) in QUICK.items()] * 3
-        await asyncio.gather(*(self._come(name, visit) for name, visit in everybody))
+        """Run the clients, report the progress, and return the faults found afterwards."""
+        every_kind = [(name, visit) for name, (visit, _) in QUICK.items()] * 3
+        await asyncio.gather(*(self._run_client(name, visit) for name, visit in every_kind))
         before = [await held_at_rest(server, REST_SECONDS) for server in self._site.servers]
-        self._came.clear()
-        await self._let_come()
-        print(f"came: {dict(self._came.most_common())}; failed: {dict(self._failed)}", flush=True)
+        self._started.clear()
+        await self._run_clients()
+        print(f"clients: {dict(self._started.most_common())}; failed: {dict(self._failed)}", flush=True)
         faults = [f"{count} clients failed: {name}" for name, count in self._failed.items()]
         for number, server in enumerate(self._site.servers):
             after = await until_held(server, before[number], REST_SECONDS)
-            print(f"\nnode {number}: {'what it holds':<58}before   after")
+            print(f"\nnode {number}: {'resource':<58}before   after")
             for name in sorted(before[number].keys() | after.keys(), key=lambda name: ("objects" in name, name)):
                 print(f"  {name:<64}{before[number].get(name, 0):>6}  {after.get(name, 0):>6}")
             for name, (was, now) in changed(before[number], after).items():
@@ -97,29 +99,29 @@ class Soak:
             faults += self._judge_memory(number)
         return faults
 
-    async def _let_come(self) -> None:
+    async def _run_clients(self) -> None:
         begun = time.monotonic()
-        coming = visits({**QUICK, **PATIENT}, self._random)
+        arrivals = visits({**QUICK, **PATIENT}, self._random)
         watching = asyncio.create_task(self._sample(begun))
         async with asyncio.TaskGroup() as clients:
-            there: set[asyncio.Task[None]] = set()
+            running: set[asyncio.Task[None]] = set()
             for number in itertools.count():
                 due = begun + number / self._rate
                 if due > begun + self._seconds:
                     break
                 await asyncio.sleep(max(due - time.monotonic(), 0))
-                while len(there) >= MAX_AT_ONCE:  # noqa: ASYNC110
+                while len(running) >= MAX_CONCURRENT:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-                name, visit = next(coming)
-                task = clients.create_task(self._come(name, visit))
-                there.add(task)
-                task.add_done_callback(there.discard)
+                name, visit = next(arrivals)
+                task = clients.create_task(self._run_client(name, visit))
+                running.add(task)
+                task.add_done_callback(running.discard)
             watching.cancel()
 
-    async def _come(self, name: str, visit: Visit) -> None:
-        self._came[name] += 1
+    async def _run_client(self, name: str, visit: Visit) -> None:
+        self._started[name] += 1
         try:
-            await come_and_go(visit, self._site)
+            await run_visit(visit, self._site)
         except Exception as error:
             self._failed[f"{name}: {error!r}"[:300]] += 1
 
@@ -130,8 +132,11 @@ class Soak:
             cpu = sum(server.cpu_seconds() for server in self._site.servers)
             elapsed = time.monotonic() - begun
             self._samples.append((elapsed, memory))
-            came = sum(self._came.values())
-            print(f"{elapsed:.0f} s of {self._seconds:.0f}: {came} came, {memory} KiB, {cpu:.0f} s of CPU", flush=True)
+            clients = sum(self._started.values())
+            print(
+                f"{elapsed:.0f} s of {self._seconds:.0f}: {clients} clients, {memory} KiB, {cpu:.0f} s of CPU",
+                flush=True,
+            )
 
     def _judge_memory(self, number: int) -> list[str]:
         values = [memory[number] for _, memory in self._samples]
@@ -140,8 +145,8 @@ class Soak:
         third = len(values) // 3
         early, late = median(values[third : 2 * third]), median(values[-third:])
         growth = late / early - 1
-        print(f"node {number}: {early:.0f} KiB after the first third, {late:.0f} KiB in the last: {growth:+.1%}")
-        return [f"node {number}: its memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []
+        print(f"node {number}: {early:.0f} KiB in the second third, {late:.0f} KiB in the last: {growth:+.1%}")
+        return [f"node {number}: memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The application with one more path, which tells what its process holds. For tests alone."""
+"""The application with an additional path that reports what its process holds; for tests only."""
 
 import asyncio
 import gc
@@ -11,14 +11,14 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from piesite.asgi import application as served
+from piesite.asgi import application as service
 from realtime.node.node import current_node
 
 from .watch import PATH
 
-# Whose objects come and go with connections and requests.
+# Modules whose objects come and go with connections and requests.
 MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
-# What is kept on purpose, so many at most.
+# Classes whose objects are kept on purpose, in limited numbers.
 KEPT = {"realtime.node.key_cache._Entry"}
 
 
@@ -28,9 +28,9 @@ async def application(
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
     if scope.get("path") != PATH:
-        await served(scope, receive, send)
+        await service(scope, receive, send)
         return
-    if scope["query_string"] != b"as-it-is":
+    if scope["query_string"] != b"without-collection":
         gc.collect()
     body = json.dumps(held()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
@@ -38,7 +38,7 @@ async def application(
 
 
 def held() -> dict[str, int]:
-    """How many of each thing this process holds, the connection that asks included."""
+    """Return how many of each resource this process holds, including the connection that asks."""
     node = current_node()
     bus, counted, presence = node.bus, node.counts, node.presence
     counts = {
@@ -58,7 +58,7 @@ def held() -> dict[str, int]:
         "threads": threading.active_count(),
         "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")),
     }
-    kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    kinds = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
     objects = {name: count for name, count in sorted(kinds.items()) if name.startswith(MODULES) and name not in KEPT}
     return counts | {f"objects: {name}": count for name, count in objects.items()}
 

@@ -1,4 +1,4 @@
-"""Clients of every kind, good and bad, each from its first byte to its last."""
+"""Clients of every kind, well-behaved or not, each from its first byte to its last."""
 
 import asyncio
 import contextlib
@@ -20,16 +20,16 @@ from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 CHANNELS = 50
-# What is sent to a slow reader until it is given up.
+# What a slow reader is sent until the server disconnects it.
 SLOW_MESSAGES = 120
 SLOW_BYTES = 64 * 1024
-# How long a client stays that answers no ping, in seconds: the server gives it up before.
+# How long a client that answers no pings stays, in seconds; the server disconnects it sooner.
 SILENT_SECONDS = 75.0
 
 
 @dataclass
 class Site:
-    """Where clients connect, and as whom."""
+    """The servers that clients connect to, and the credentials that they use."""
 
     servers: list[LiveServer]
     keys: dict[str, str]
@@ -38,7 +38,7 @@ class Site:
 
     @property
     def server(self) -> LiveServer:
-        """Any of them."""
+        """A server chosen at random."""
         return random.choice(self.servers)
 
     def channel(self, prefix: str) -> str:
@@ -61,7 +61,7 @@ async def abrupt(site: Site) -> None:
 
 
 async def half_closed(site: Site) -> None:
-    """Send TCP's FIN and no close frame, and leave later."""
+    """Send TCP's FIN without a close frame, and leave later."""
     async with _raw(site, site.path("talk")) as (reader, writer):
         writer.write_eof()
         with contextlib.suppress(TimeoutError):
@@ -101,18 +101,20 @@ async def refused(site: Site) -> None:
 async def publisher(site: Site) -> None:
     server = site.server
     headers = {"key": site.keys["demo"], "secret": site.secrets["demo"]}
-    one = {"channelId": site.channel("talk"), "message": {"event": "news", "data": "x" * 200}}
+    publication = {"channelId": site.channel("talk"), "message": {"event": "news", "data": "x" * 200}}
     async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
-        answer = await client.post(server.url("/api/publish", scheme="http"), json=one)
+        answer = await client.post(server.url("/api/publish", scheme="http"), json=publication)
         assert answer.status_code == 200, answer.text
-        answer = await client.post(server.url("/api/publish/batch", scheme="http"), json={"messages": [one] * 20})
+        answer = await client.post(
+            server.url("/api/publish/batch", scheme="http"), json={"messages": [publication] * 20}
+        )
         assert answer.status_code == 200, answer.text
-        answer = await client.post(server.url("/api/publish", scheme="http"), content=b"no JSON")
+        answer = await client.post(server.url("/api/publish", scheme="http"), content=b"not JSON")
         assert answer.status_code == 400, answer.text
 
 
 async def rude(site: Site) -> None:
-    """Break the rules of WebSocket, or stop in the middle of a frame or of the handshake."""
+    """Break the WebSocket protocol, or stop in the middle of a frame or of the handshake."""
     whole = handshake(site.path("talk"), *GOOD_HANDSHAKE)
     first = random.choice([whole, whole, whole[: random.randrange(len(whole))]])
     then = random.choice([b"\xf1\x80\0\0\0\0", frame(FIN | TEXT, b"\xff"), frame(TEXT, b"begun"), b"\x82\xff\x7f", b""])
@@ -125,7 +127,7 @@ async def rude(site: Site) -> None:
 
 
 async def slow(site: Site) -> None:
-    """Read nothing while much is sent."""
+    """Read nothing while another client sends much."""
     channel = f"slow-{next(site._numbers)}"
     path = channel_path(channel, site.keys["demo"])
     server = site.server
@@ -136,7 +138,7 @@ async def slow(site: Site) -> None:
 
 
 async def silent(site: Site) -> None:
-    """Be there, and answer nothing: as a machine does whose network is gone."""
+    """Stay connected without answering, like a machine that has lost its network."""
     async with _raw(site, site.path("talk", "presence")) as (reader, _):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SILENT_SECONDS):
@@ -146,8 +148,8 @@ async def silent(site: Site) -> None:
 Visit = Callable[[Site], Awaitable[None]]
 
 
-async def come_and_go(visit: Visit, site: Site) -> None:
-    """Be a client that does not mind how its connection ends: the server is judged by what it holds afterwards."""
+async def run_visit(visit: Visit, site: Site) -> None:
+    """Run one client, however its connection ends; the server is judged by what it holds afterwards."""
     with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError, asyncio.IncompleteReadError):
         await visit(site)
 
@@ -163,13 +165,13 @@ QUICK: dict[str, tuple[Visit, int]] = {
     "rude": (rude, 15),
     "slow": (slow, 1),
 }
-"""Those that leave at once, and how often they come."""
+"""Clients that leave soon, each with its weight."""
 PATIENT: dict[str, tuple[Visit, int]] = {"silent": (silent, 1)}
-"""Those that stay for a minute."""
+"""Clients that stay for a minute, each with its weight."""
 
 
 def visits(kinds: dict[str, tuple[Visit, int]], random: random.Random) -> Iterator[tuple[str, Visit]]:
-    """Kinds of clients without end, each as often as it comes."""
+    """Yield clients endlessly, each kind as often as its weight says."""
     names, weights = list(kinds), [weight for _, weight in kinds.values()]
     while True:
         name = random.choices(names, weights)[0]
@@ -180,8 +182,8 @@ def visits(kinds: dict[str, tuple[Visit, int]], random: random.Random) -> Iterat
 async def _raw(
     site: Site, path: str, server: LiveServer | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is open, and that nobody looks after; at the end it is reset."""
-    # A small buffer, so that what it does not read waits in the server.
+    """Open a WebSocket without a client library that would answer for it; reset the connection at the end."""
+    # With a small buffer, unread data waits in the server.
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.setblocking(False)

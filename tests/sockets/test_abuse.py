@@ -1,6 +1,7 @@
-"""A stranger with a valid key, or with an open socket alone, neither takes the service down nor slows others down.
+"""A stranger with a valid key, or with just an open socket, can neither take the service down nor slow others down.
 
-Each test attacks a running server with frames that no good client sends, or far more of them than one would send.
+Each test attacks a running server with frames that no well-behaved client sends, or with far more frames than such a
+client sends.
 """
 
 import contextlib
@@ -25,13 +26,13 @@ from tests.sockets.test_refusals import GOOD_HANDSHAKE, MIB, error, handshake
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 NO_MASK = b"\0\0\0\0"
-# Where a median of a quiet node is 0.3 ms, one whose other tenant floods may have this, in seconds; a flood that is not
-# held back makes hundreds of milliseconds of it.
+# The median delay that a flood may cause for another tenant, in seconds. On a quiet node it is 0.3 ms; a flood that is
+# not throttled raises it to hundreds of milliseconds.
 DISTURBED_SECONDS = 0.02
 
 
 class Raw:
-    """A client that sends what it likes."""
+    """A client that can send arbitrary bytes."""
 
     def __init__(self, server: LiveServer, path: str, *lines: str, receive_buffer: int = 0) -> None:
         self.socket = socket.socket()
@@ -51,7 +52,7 @@ class Raw:
             self.socket.sendall(data)
 
     def ending(self) -> tuple[list[str], int]:
-        """The texts that still arrive, and the close code; 1006 if there is none."""
+        """Return the texts that still arrive and the close code, or 1006 if there is no close frame."""
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while chunk := self.socket.recv(1 << 20):
@@ -61,12 +62,12 @@ class Raw:
         return [payload.decode() for opcode, payload in data if opcode == TEXT], codes[0] if codes else 1006
 
     def ask(self, command: bytes) -> bytes:
-        """The next answer, which is short, without the header of its frame."""
+        """Send a command and return the payload of the answer, which must be short."""
         self.send(frame(FIN | TEXT, command))
         return self.socket.recv(100)[2:]
 
     def answers(self) -> bool:
-        """Whether the server still answers this client."""
+        """Return whether the server still answers this client."""
         return self.ask(b"cmd_ping") == b'{"system":"pong"}'
 
 
@@ -75,19 +76,19 @@ Open = Callable[..., Raw]
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., LiveServer]) -> LiveServer:
-    """A server of these tests' own, for its memory is looked at."""
+    """A server for this module only, because the tests measure its memory."""
     return start("serve")
 
 
 @pytest.fixture(scope="module")
 def strict(start: Callable[..., LiveServer]) -> LiveServer:
-    """A server that allows a connection 1,000 messages a second."""
+    """A server that allows each connection 1,000 messages a second."""
     return start("serve", QUOTA_MESSAGES_PER_SECOND="1000")
 
 
 @pytest.fixture(scope="module")
 def small(start: Callable[..., LiveServer]) -> LiveServer:
-    """A server that has 64 KiB wait for a connection."""
+    """A server that limits the backlog of each connection to 64 KiB."""
     return start("serve", MAX_BACKLOG_BYTES="65536")
 
 
@@ -104,17 +105,17 @@ def raw(keys: dict[str, str]) -> Iterator[Open]:
     """Open a connection: `raw(server, channel, "a header line")`."""
     opened: list[Raw] = []
 
-    def one(server: LiveServer, channel: str, *lines: str, key: str = "demo", receive_buffer: int = 0) -> Raw:
+    def open_raw(server: LiveServer, channel: str, *lines: str, key: str = "demo", receive_buffer: int = 0) -> Raw:
         opened.append(Raw(server, channel_path(channel, keys[key]), *lines, receive_buffer=receive_buffer))
         return opened[-1]
 
-    yield one
+    yield open_raw
     for client in opened:
         client.socket.close()
 
 
-def grown_kib(server: LiveServer, attack: Callable[[], object]) -> int:
-    """How much memory the server has taken for an attack at most, looked at while it goes on."""
+def growth_kib(server: LiveServer, attack: Callable[[], object]) -> int:
+    """Run an attack and return by how much the server's memory grew at most."""
     before = most = server.memory_kib()
     thread = threading.Thread(target=attack)
     thread.start()
@@ -125,7 +126,7 @@ def grown_kib(server: LiveServer, attack: Callable[[], object]) -> int:
 
 
 class TestOversized:
-    def test_a_gigabyte_that_is_announced_is_refused_by_its_header_and_what_trickles_in_is_not_kept(
+    def test_a_frame_that_announces_a_gigabyte_is_refused_and_bytes_that_trickle_in_are_not_kept(
         self, server: LiveServer, raw: Open, channel: str
     ) -> None:
         client = raw(server, channel)
@@ -136,10 +137,10 @@ class TestOversized:
             while time.monotonic() < until:
                 client.send(b"x")
 
-        assert grown_kib(server, trickle) < 2 * 1024
+        assert growth_kib(server, trickle) < 2 * 1024
         assert client.ending() == ([error(closes.TOO_BIG)], 1009)
 
-    def test_fragments_that_are_too_much_together_are_refused_when_they_are(
+    def test_fragments_are_refused_as_soon_as_their_total_is_too_large(
         self, server: LiveServer, raw: Open, channel: str
     ) -> None:
         client = raw(server, channel)
@@ -149,8 +150,8 @@ class TestOversized:
             for _ in range(1024):
                 client.send(b"\x00\xff" + struct.pack("!Q", 65_536) + NO_MASK + bytes(65_536))
 
-        assert grown_kib(server, attack) < 4 * 1024
-        assert client.ending()[1] in (1009, 1006), "who goes on sending may have lost the close frame to a reset"
+        assert growth_kib(server, attack) < 4 * 1024
+        assert client.ending()[1] in (1009, 1006), "a client that keeps sending may lose the close frame to a reset"
 
     def test_a_message_in_tiny_fragments_takes_little_more_memory_than_its_size(
         self, server: LiveServer, raw: Open, channel: str
@@ -161,20 +162,20 @@ class TestOversized:
         def attack() -> None:
             client.send(frame(BINARY, b""))
             client.send(frame(CONTINUATION, b"ab", mask=NO_MASK) * fragments)
-            assert client.answers() is False, "a text within a fragmented message is a breach"
+            assert client.answers() is False, "a text frame within a fragmented message violates the protocol"
 
-        assert grown_kib(server, attack) < 2 * 1024
+        assert growth_kib(server, attack) < 2 * 1024
         assert receiver.answers()
 
-    def test_fragments_without_end_take_no_memory_and_leave_time_for_others(
+    def test_endless_fragments_take_no_memory_and_do_not_starve_others(
         self, server: LiveServer, raw: Open, channel: str
     ) -> None:
         client, other = raw(server, channel), raw(server, channel, key="other")
         client.send(frame(TEXT, b""))
-        assert grown_kib(server, lambda: client.send(frame(CONTINUATION, b"") * 100_000)) < 1024
+        assert growth_kib(server, lambda: client.send(frame(CONTINUATION, b"") * 100_000)) < 1024
         assert other.answers()
         client.send(frame(FIN | CONTINUATION, b"cmd_ping"))
-        assert client.socket.recv(100).endswith(b'{"system":"pong"}'), "and are a message if they do end"
+        assert client.socket.recv(100).endswith(b'{"system":"pong"}'), "fragments that end are a message"
 
 
 class TestFloods:
@@ -190,7 +191,7 @@ class TestFloods:
         ],
         ids=["messages", "cmd_status", "unknown commands", "pings", "pongs", "empty fragments"],
     )
-    def test_far_more_frames_than_the_quota_allows_end_the_connection(
+    def test_a_client_that_sends_far_more_frames_than_its_quota_is_disconnected(
         self, strict: LiveServer, raw: Open, channel: str, begin: bytes, again: bytes
     ) -> None:
         client = raw(strict, channel)
@@ -208,14 +209,14 @@ class TestFloods:
         ],
         ids=["pings", "unknown commands"],
     )
-    def test_answers_that_are_not_read_end_the_connection_with_4100(
+    def test_a_client_that_does_not_read_its_answers_is_closed_with_4100(
         self, server: LiveServer, raw: Open, channel: str, again: bytes, times: int
     ) -> None:
         client = raw(server, channel, receive_buffer=4096)
-        assert grown_kib(server, lambda: client.send(again * times)) < 8 * 1024
+        assert growth_kib(server, lambda: client.send(again * times)) < 8 * 1024
         assert client.ending()[1] == 4100
 
-    async def test_who_sends_as_fast_as_possible_is_slowed_down_and_loses_nothing(
+    async def test_a_sender_at_full_speed_is_throttled_and_loses_nothing(
         self, server: LiveServer, connect: Connect, raw: Open, channel: str
     ) -> None:
         receiver, client = raw(server, channel), raw(server, channel)
@@ -230,8 +231,8 @@ class TestFloods:
         assert received == expected
 
 
-class TestBreaches:
-    def test_compression_is_not_agreed_on_so_that_nothing_can_blow_up(
+class TestProtocolViolations:
+    def test_compression_is_declined_so_a_small_frame_cannot_inflate(
         self, server: LiveServer, raw: Open, channel: str
     ) -> None:
         client = raw(server, channel, DEFLATE)
@@ -257,7 +258,7 @@ class TestBreaches:
             (frame(FIN | CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
         ],
     )
-    def test_a_breach_of_the_protocol_ends_the_connection_and_disturbs_nobody(
+    def test_a_protocol_violation_ends_the_connection_and_does_not_affect_others(
         self, server: LiveServer, raw: Open, channel: str, sent: bytes, code: int
     ) -> None:
         client, other = raw(server, channel), raw(server, channel)
@@ -268,9 +269,9 @@ class TestBreaches:
     @pytest.mark.parametrize(
         "first",
         [frame(FIN | CLOSE, struct.pack("!H", 1000)), frame(FIN | 0x40 | TEXT, b"x")],
-        ids=["a close frame", "a breach"],
+        ids=["a close frame", "a violation"],
     )
-    def test_what_follows_on_the_end_is_neither_kept_nor_distributed(
+    def test_data_after_the_end_of_a_connection_is_neither_kept_nor_distributed(
         self, server: LiveServer, raw: Open, channel: str, first: bytes
     ) -> None:
         client, other = raw(server, channel), raw(server, channel)
@@ -279,13 +280,13 @@ class TestBreaches:
             client.send(first)
             client.send(frame(FIN | BINARY, bytes(60_000), mask=NO_MASK) * 500)
 
-        assert grown_kib(server, attack) < 2 * 1024
+        assert growth_kib(server, attack) < 2 * 1024
         assert other.answers()
         client.ending()
 
 
 class Flood:
-    """Clients of one tenant that send the same again and again, as fast as the server takes it, in a thread."""
+    """Clients of one tenant that send the same frame as fast as the server accepts it, in a thread."""
 
     def __init__(self, senders: list[Raw], receivers: list[Raw], begin: bytes, again: bytes) -> None:
         self._selector = selectors.DefaultSelector()
@@ -327,7 +328,7 @@ class Flood:
 
 
 class RequestFlood:
-    """One tenant's publishing on some connections, as fast as the server answers, in threads."""
+    """Requests of one tenant that publish as fast as the server answers, in a thread for each connection."""
 
     def __init__(self, server: LiveServer, key: str, secret: str, connections: int = 16) -> None:
         body = b'{"channelId":"1","message":"x"}'
@@ -353,10 +354,10 @@ class RequestFlood:
             thread.join()
 
 
-# What a client sends in a flood, by its name: first, and then again and again.
+# What a client sends in each kind of flood: first this once, then this repeatedly.
 FLOODS = {
     "messages": (b"", frame(FIN | TEXT, b"message")),
-    "larger ones": (b"", frame(FIN | TEXT, b"x" * 1000)),
+    "large messages": (b"", frame(FIN | TEXT, b"x" * 1000)),
     "cmd_status": (b"", frame(FIN | TEXT, b"cmd_status")),
     "unknown commands": (b"", frame(FIN | TEXT, b"cmd_unknown")),
     "pings": (b"", frame(FIN | PING, b"")),
@@ -365,14 +366,14 @@ FLOODS = {
 
 
 class TestFairness:
-    """What one tenant floods is taken in slices of the loop's time, and another tenant's messages go between them.
+    """The server processes a tenant's flood in slices of the loop's time, and other tenants' messages between them.
 
-    `python -m tests.fairness` measures it.
+    `python -m tests.fairness` measures the delays.
     """
 
     @pytest.mark.parametrize("kind", ["server", "with_redis"])
     @pytest.mark.parametrize("flood", FLOODS)
-    def test_a_flood_of_one_tenant_delays_another_s_messages_by_milliseconds(
+    def test_a_flood_of_one_tenant_delays_other_tenants_by_milliseconds(
         self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, flood: str
     ) -> None:
         server = request.getfixturevalue(kind)
@@ -384,7 +385,7 @@ class TestFairness:
             disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 
-    def test_a_flood_of_requests_of_one_tenant_delays_another_s_messages_by_milliseconds(
+    def test_a_flood_of_requests_of_one_tenant_delays_other_tenants_by_milliseconds(
         self, server: LiveServer, raw: Open, channel: str, keys: dict[str, str], secrets: dict[str, str]
     ) -> None:
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
@@ -395,8 +396,8 @@ class TestFairness:
 
 
 def delays(sender: Raw, receiver: Raw, count: int = 100) -> list[float]:
-    """How long messages took from one client to the other, in seconds, at 50 a second."""
-    found = []
+    """Send 50 messages a second and return how long each took to arrive, in seconds."""
+    measured = []
     message = b"x" * 64
     for _ in range(count):
         time.sleep(0.02)
@@ -405,11 +406,11 @@ def delays(sender: Raw, receiver: Raw, count: int = 100) -> list[float]:
         received = b""
         while len(received) < 2 + len(message):
             received += receiver.socket.recv(2 + len(message) - len(received))
-        found.append(time.perf_counter() - begun)
-    return found
+        measured.append(time.perf_counter() - begun)
+    return measured
 
 
-def test_a_thousand_who_do_not_read_cost_their_backlog_and_disturb_nobody(
+def test_a_thousand_clients_that_do_not_read_cost_only_their_backlogs_and_delay_nobody(
     small: LiveServer, raw: Open, channel: str
 ) -> None:
     sender, receiver = raw(small, channel), raw(small, channel)
@@ -428,8 +429,8 @@ def test_a_thousand_who_do_not_read_cost_their_backlog_and_disturb_nobody(
             if number % 50 == 0:
                 others.extend(delays(*other, count=20))
 
-    # What waits for each in the transport, and what the transport joins from it while it writes.
-    assert grown_kib(small, attack) < 1000 * (64 + 16) * 2
+    # For each client: its backlog in the transport, and the copy that the transport joins while it writes.
+    assert growth_kib(small, attack) < 1000 * (64 + 16) * 2
     assert median(others) < DISTURBED_SECONDS
     until = time.monotonic() + SLOW_CLOSE_SECONDS + 5
     while (count := sender.ask(b"cmd_status")) != b'{"system":{"connection_count":2}}':
@@ -437,9 +438,9 @@ def test_a_thousand_who_do_not_read_cost_their_backlog_and_disturb_nobody(
         time.sleep(0.1)
 
 
-def test_nothing_of_all_that_is_logged_as_a_fault_of_ours(
+def test_the_servers_survived_all_attacks_without_a_traceback(
     server: LiveServer, strict: LiveServer, small: LiveServer
 ) -> None:
-    for one in (server, strict, small):
-        assert "Traceback" not in one.log
-        assert Path(f"/proc/{one.process.pid}").exists()
+    for attacked in (server, strict, small):
+        assert "Traceback" not in attacked.log
+        assert Path(f"/proc/{attacked.process.pid}").exists()

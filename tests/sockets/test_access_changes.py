@@ -1,4 +1,4 @@
-"""PROTOCOL: Refusal. What is withdrawn takes effect on open connections at once, and on new ones."""
+"""Revoked access takes effect immediately, on open connections and on new ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,16 +22,16 @@ def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> 
 
 @pytest.fixture(scope="module")
 def token(server: LiveServer) -> str:
-    return server.token("owner")
+    return server.token("owner@example.com")
 
 
 @pytest.fixture
 async def owner(server: LiveServer, token: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The demo account's owner at the REST API of the same server."""
+    """The owner of the demo account, as a client of the server's REST API."""
 
     async def reach_other_nodes(response: httpx.Response) -> None:
         if isinstance(server, Balanced) and response.request.method != "GET":
-            await asyncio.sleep(1)  # in which a change reaches every open connection and cache
+            await asyncio.sleep(1)  # time for a change to reach every open connection and cache
 
     headers, hooks = {"Authorization": f"Token {token}"}, {"response": [reach_other_nodes]}
     async with server.http_client("/api/v1/", headers=headers, event_hooks=hooks) as client:
@@ -53,19 +53,23 @@ async def test_revoking_a_key_closes_its_connections_and_no_others(
     assert await (await connect(channel, key=key)).ending() == ([error(closes.BAD_KEY)], 4001)
 
 
-async def test_a_new_key_works_at_once(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
+async def test_a_new_key_works_immediately(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
     issued = (await owner.post("keys/", json={"cluster": "demo", "label": "new"})).json()
     await (await connect(channel, key=issued["public_key"])).settle()
 
 
-async def test_using_a_key_shows_in_its_last_use(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
+async def test_connecting_with_a_key_updates_when_it_was_last_used(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
     key = (await owner.post("keys/", json={"cluster": "demo", "label": "used"})).json()["public_key"]
     assert (await owner.get(f"keys/{key}/")).json()["last_used_at"] is None
     await connect(channel, key=key)
     assert (await owner.get(f"keys/{key}/")).json()["last_used_at"] is not None
 
 
-async def test_switching_a_cluster_off_and_on(owner: httpx.AsyncClient, connect: Connect, channel: str) -> None:
+async def test_a_cluster_that_is_off_has_no_connections_until_it_is_on_again(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
     await owner.post("clusters/", json={"account": (await account_of(owner)), "cluster_id": "switch"})
     key = (await owner.post("keys/", json={"cluster": "switch", "label": "x"})).json()["public_key"]
     cluster = (await owner.get("clusters/?search=switch")).json()["results"]
@@ -79,7 +83,7 @@ async def test_switching_a_cluster_off_and_on(owner: httpx.AsyncClient, connect:
     await (await connect(channel, key=key)).settle()
 
 
-async def test_publishing_ends_with_the_cluster_the_secret_and_the_key(
+async def test_publishing_fails_when_the_cluster_is_off_the_secret_rotated_or_the_key_revoked(
     owner: httpx.AsyncClient, server: LiveServer
 ) -> None:
     account = await account_of(owner)
@@ -104,7 +108,7 @@ async def test_publishing_ends_with_the_cluster_the_secret_and_the_key(
     assert (await publish(rotated))[0] == 401
 
 
-async def test_a_key_that_begins_to_protect_its_channels_keeps_who_has_shown_a_jwt(
+async def test_a_key_that_starts_to_protect_its_channels_keeps_only_connections_with_a_jwt(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:
     issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
@@ -122,7 +126,7 @@ async def account_of(owner: httpx.AsyncClient) -> int:
     return int((await owner.get("accounts/")).json()["results"][0]["id"])
 
 
-async def test_withdrawing_client_messages_and_origins(
+async def test_disallowing_client_messages_or_an_origin_affects_open_connections(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:
     key = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()["public_key"]
@@ -135,7 +139,7 @@ async def test_withdrawing_client_messages_and_origins(
     assert await server_like.ending() == ([error(closes.BAD_JWT)], 4009)
 
 
-async def test_deleting_a_cluster_ends_its_connections(
+async def test_deleting_a_cluster_closes_its_connections(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:
     made = (await owner.post("clusters/", json={"account": (await account_of(owner)), "cluster_id": "gone"})).json()
@@ -149,7 +153,7 @@ async def test_deleting_a_cluster_ends_its_connections(
 async def test_suspending_an_account_in_the_admin_closes_its_connections(
     server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
-    """In another test's order this would disturb; the account is the stranger's alone."""
+    """The suspended account is the stranger's, which no other test of this module uses."""
     if isinstance(server, Balanced):
         pytest.skip("tests/nodes/test_proxies.py logs into the admin behind a proxy.")
     server.manage("shell", "-v", "0", "-c", MAKE_ADMIN)
@@ -158,39 +162,43 @@ async def test_suspending_an_account_in_the_admin_closes_its_connections(
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as admin:
         await sign_in(admin)
         account = server.manage("shell", "-v", "0", "-c", OTHER_ACCOUNT).strip()
-        await act(admin, "suspend", account)
+        await apply_action(admin, "suspend", account)
         assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
         assert await (await connect(channel, key="other")).ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
         body = {"key": keys["other"], "secret": secrets["other"], "channelId": channel, "message": "a"}
         refused = await admin.post("/api/publish", json=body)
         assert (refused.status_code, "suspended" in refused.json()["error"]) == (403, True)
-        await act(admin, "resume", account)
+        await apply_action(admin, "resume", account)
     await (await connect(channel, key="other")).settle()
     await unconcerned.settle()
 
 
 MAKE_ADMIN = """
 from django.contrib.auth import get_user_model
-get_user_model().objects.create_superuser("admin", password="admin-password")
+get_user_model().objects.create_superuser("admin@example.com", password="admin-password")
 """
 OTHER_ACCOUNT = "from accounts.models import Account; print(Account.objects.get(name='Other').pk)"
 
 
 async def sign_in(admin: httpx.AsyncClient) -> None:
     await admin.get("/admin/login/")
-    form = {"username": "admin", "password": "admin-password", "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    form = {
+        "username": "admin@example.com",
+        "password": "admin-password",
+        "csrfmiddlewaretoken": admin.cookies["csrftoken"],
+    }
     assert (await admin.post("/admin/login/?next=/admin/", data=form)).status_code == 302
 
 
-async def act(admin: httpx.AsyncClient, verb: str, account: str) -> None:
-    """Apply an action of the account list."""
+async def apply_action(admin: httpx.AsyncClient, verb: str, account: str) -> None:
+    """Apply an action in the admin's list of accounts."""
     page = (await admin.get("/admin/accounts/account/")).text
     action = next(part.split('"')[0] for part in page.split('<option value="') if part.startswith(verb))
     form = {"action": action, "_selected_action": account, "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
     assert (await admin.post("/admin/accounts/account/", data=form)).status_code == 302
 
 
-async def test_changes_during_a_storm_of_connections_leave_none_behind(
+async def test_revoking_a_key_while_many_clients_connect_leaves_none_connected(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:
     key = (await owner.post("keys/", json={"cluster": "demo", "label": "storm"})).json()["public_key"]

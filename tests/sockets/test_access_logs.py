@@ -1,4 +1,4 @@
-"""The servers' own access logs have no API key, no JWT and no secret: they are written without query strings."""
+"""The servers' own access logs omit query strings, so they contain no API keys, JWTs or secrets."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ QUERY = "api_key=the-key&jwt=the.jwt.itself&secret=the-secret"
     ("kind", "arguments"),
     [("daphne", ["--access-log", "-"]), ("daphne", ["-v", "1"]), ("uvicorn", ["--log-level", "info"])],
 )
-async def test_they_show_paths_and_no_queries(
+async def test_access_logs_contain_paths_but_no_query_strings(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str, kind: str, arguments: list[str]
 ) -> None:
     server = start(kind, *arguments)

@@ -1,4 +1,4 @@
-"""PROTOCOL: Cluster API, over HTTP, with clients who listen."""
+"""The Cluster API, over HTTP, with WebSocket clients that receive what it publishes."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def http(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]) -> Publish:
-    """Publish, with the demo key unless it is told otherwise; status and body of the answer."""
+    """A function that publishes, by default with the demo key, and returns the status and body of the answer."""
 
     async def post(channel: Any, message: Any, path: str = "/api/publish", **changed: Any) -> tuple[int, str]:
         members = {"key": keys["demo"], "secret": secrets["demo"], "channelId": channel, "message": message, **changed}
@@ -39,7 +39,7 @@ def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, st
 
 
 def sentence(answer: tuple[int, str]) -> tuple[int, str]:
-    """The status, and the sentence of an error, which is all that is in it."""
+    """Return the status and the sentence of an error, which must be the only member of its body."""
     status, body = answer
     content = json.loads(body)
     assert list(content) == ["error"]
@@ -72,7 +72,7 @@ async def test_a_message_reaches_every_connection_of_the_channel(
         await client.settle()
 
 
-async def test_room_id_is_another_name_and_a_channel_may_be_a_number(publish: Publish, connect: Connect) -> None:
+async def test_room_id_is_an_alias_and_a_channel_may_be_a_number(publish: Publish, connect: Connect) -> None:
     client = await connect("1998")
     assert await publish(1998, "a") == SUCCESS
     assert await publish(..., "b", roomId="1998") == SUCCESS
@@ -82,7 +82,9 @@ async def test_room_id_is_another_name_and_a_channel_may_be_a_number(publish: Pu
     assert [await client.receive() for _ in "abcde"] == list("abcde")
 
 
-async def test_a_channel_of_a_namespace_is_named_by_its_path(publish: Publish, connect: Connect, channel: str) -> None:
+async def test_a_channel_in_a_namespace_is_addressed_by_its_path(
+    publish: Publish, connect: Connect, channel: str
+) -> None:
     client = await connect(f"1/{channel}")
     assert await publish(f"1/{channel}", "a") == SUCCESS
     assert await client.receive() == "a"
@@ -98,7 +100,7 @@ async def test_key_and_secret_may_be_headers(
     assert await client.receive() == "a"
 
 
-async def test_keys_without_client_messages_and_private_channels_are_published_to(
+async def test_servers_can_publish_to_private_channels_and_with_keys_whose_clients_may_not_send(
     publish: Publish, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     silent = await connect(channel, key="silent")
@@ -107,11 +109,11 @@ async def test_keys_without_client_messages_and_private_channels_are_published_t
     assert await publish(f"private-{channel}", "a") == SUCCESS
 
 
-async def test_nobody_listens_is_no_error(publish: Publish, channel: str) -> None:
+async def test_publishing_to_an_empty_channel_succeeds(publish: Publish, channel: str) -> None:
     assert await publish(channel, "a") == SUCCESS
 
 
-async def test_messages_of_one_publisher_arrive_complete_and_in_order(
+async def test_messages_from_one_publisher_arrive_complete_and_in_order(
     publish: Publish, connect: Connect, channel: str
 ) -> None:
     clients = [await connect(channel) for _ in range(3)]
@@ -125,28 +127,28 @@ async def test_messages_of_one_publisher_arrive_complete_and_in_order(
     "body",
     [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 60_000, b'{"key":' + b"9" * 5000 + b"}", b"null"],
 )
-async def test_what_is_no_json_object_is_400(http: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_gets_400(http: httpx.AsyncClient, body: bytes) -> None:
     answer = await http.post("/api/publish", content=body)
     assert sentence((answer.status_code, answer.text)) == (400, cluster_api.NOT_JSON)
     assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(("channel_id", "message"), [(..., "a"), (None, "a"), ("1", ...), (..., ...)])
-async def test_a_missing_member_is_400(publish: Publish, channel_id: Any, message: Any) -> None:
+async def test_a_missing_member_gets_400(publish: Publish, channel_id: Any, message: Any) -> None:
     assert sentence(await publish(channel_id, message)) == (400, "Send channelId and message.")
 
 
 @pytest.mark.parametrize("missing", ["key", "secret"])
-async def test_a_missing_key_or_secret_is_400_where_it_could_be_a_member(publish: Publish, missing: str) -> None:
+async def test_a_missing_key_or_secret_gets_400_when_publishing(publish: Publish, missing: str) -> None:
     assert sentence(await publish("1", "a", **{missing: ...})) == (400, cluster_api.NO_KEY)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a" * 129, "a/b/c", "/a", "é", "a\n", True, 1.5, [], {}, -1.0, "\u0661"])
-async def test_a_bad_channel_is_400(publish: Publish, bad: Any) -> None:
+async def test_a_bad_channel_gets_400(publish: Publish, bad: Any) -> None:
     assert sentence(await publish(bad, "a"))[0] == 400
 
 
-async def test_a_message_that_utf_8_cannot_carry_is_400(
+async def test_a_message_that_cannot_be_encoded_gets_400(
     http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     head = f'{{"key":"{keys["demo"]}","secret":"{secrets["demo"]}","channelId":"1","message":'
@@ -155,18 +157,18 @@ async def test_a_message_that_utf_8_cannot_carry_is_400(
         assert sentence((answer.status_code, answer.text))[0] == 400
 
 
-async def test_however_deep_a_message_is_it_is_no_error_of_the_server(publish: Publish) -> None:
+async def test_a_deeply_nested_message_never_causes_a_server_error(publish: Publish) -> None:
     statuses = set()
     for depth in range(900, 1010):
         message: Any = 1
         for _ in range(depth):
             message = [message]
-        with contextlib.suppress(RecursionError):  # of the client
+        with contextlib.suppress(RecursionError):  # raised by the client
             statuses.add((await publish("1", message))[0])
     assert statuses <= {200, 400}
 
 
-async def test_much_json_is_not_parsed_for_strangers(http: httpx.AsyncClient, keys: dict[str, str]) -> None:
+async def test_large_json_is_not_parsed_before_authentication(http: httpx.AsyncClient, keys: dict[str, str]) -> None:
     much = b'{"key":"%s","secret":"%s","messages":[%s' % (keys["demo"].encode(), b"s" * 60, b"[]," * 5_000_000)
     for path, body, expected in (
         ("/api/publish/batch", much, (401, 429)),
@@ -176,7 +178,7 @@ async def test_much_json_is_not_parsed_for_strangers(http: httpx.AsyncClient, ke
         assert (await http.post(path, content=body)).status_code in expected
 
 
-async def test_wrong_keys_and_wrong_secrets_get_one_sentence(
+async def test_wrong_keys_and_wrong_secrets_get_the_same_error(
     publish: Publish, keys: dict[str, str], secrets: dict[str, str], channel: str, connect: Connect
 ) -> None:
     client = await connect(channel)
@@ -189,13 +191,13 @@ async def test_wrong_keys_and_wrong_secrets_get_one_sentence(
         {"key": 7, "secret": []},
     ]
     for changed in wrong:
-        status, said = sentence(await publish(channel, "a", **changed))
+        status, message = sentence(await publish(channel, "a", **changed))
         assert status in (401, 429)
-        assert said.startswith(cluster_api.WRONG_KEY)
+        assert message.startswith(cluster_api.WRONG_KEY)
     await client.settle()
 
 
-async def test_guessing_is_slowed_down_and_the_right_secret_is_never_locked_out(
+async def test_guessing_a_secret_is_rate_limited_and_the_right_secret_always_works(
     http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str], connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)
@@ -210,7 +212,7 @@ async def test_guessing_is_slowed_down_and_the_right_secret_is_never_locked_out(
     assert await client.receive() == "a"
 
 
-async def test_guessing_many_keys_is_slowed_down_by_address_and_the_right_secret_is_never_locked_out(
+async def test_guessing_keys_is_rate_limited_by_address_and_the_right_secret_always_works(
     start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     server = start("serve")
@@ -229,7 +231,7 @@ async def test_guessing_many_keys_is_slowed_down_by_address_and_the_right_secret
         assert (await guesser.get("/api/connections", headers=right)).status_code == 200
 
 
-async def test_a_secret_is_compared_in_constant_time_whether_or_not_there_is_such_a_key(
+async def test_a_secret_is_compared_in_constant_time_whether_or_not_the_key_exists(
     start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     server = start("daphne", application="tests.sockets.compared:application")
@@ -245,7 +247,7 @@ async def test_a_secret_is_compared_in_constant_time_whether_or_not_there_is_suc
     assert compared == [f"compared {len(secret)} characters" for _, secret in tried]
 
 
-async def test_a_message_over_the_limit_is_413_and_goes_nowhere(
+async def test_a_message_over_the_limit_gets_413_and_is_not_distributed(
     publish: Publish, connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)
@@ -260,7 +262,7 @@ async def test_a_message_over_the_limit_is_413_and_goes_nowhere(
     assert await client.receive() == "\u0000" * most
 
 
-async def test_other_methods_are_405(http: httpx.AsyncClient) -> None:
+async def test_other_methods_get_405(http: httpx.AsyncClient) -> None:
     for method, path, allowed in (("GET", "/api/publish", "POST"), ("POST", "/api/connections", "GET")):
         answer = await http.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
@@ -276,7 +278,7 @@ async def test_a_batch_is_delivered_in_order_to_its_channels(publish: Publish, c
 
 
 @pytest.mark.parametrize(
-    ("bad", "status", "said"),
+    ("bad", "status", "beginning"),
     [
         ({"channelId": "a b", "message": "a"}, 400, "messages[1]: The channelId"),
         ({"message": "a"}, 400, "messages[1]: Send channelId"),
@@ -284,24 +286,24 @@ async def test_a_batch_is_delivered_in_order_to_its_channels(publish: Publish, c
         ("text", 400, "messages[1]: "),
     ],
 )
-async def test_a_batch_with_one_bad_message_sends_none(
-    publish: Publish, connect: Connect, channel: str, bad: Any, status: int, said: str
+async def test_a_batch_with_one_bad_message_is_rejected_as_a_whole(
+    publish: Publish, connect: Connect, channel: str, bad: Any, status: int, beginning: str
 ) -> None:
     client = await connect(channel)
     messages = [{"channelId": channel, "message": "good"}, bad]
     found = sentence(await publish(..., ..., "/api/publish/batch", messages=messages))
     assert found[0] == status
-    assert found[1].startswith(said)
+    assert found[1].startswith(beginning)
     await client.settle()
 
 
 @pytest.mark.parametrize("messages", [..., None, [], {}, "x", [{"channelId": "1", "message": 1}] * 1001])
-async def test_a_batch_has_1_to_1000_messages(publish: Publish, messages: Any) -> None:
+async def test_a_batch_must_have_1_to_1000_messages(publish: Publish, messages: Any) -> None:
     found = sentence(await publish(..., ..., "/api/publish/batch", messages=messages))
     assert found == (400, "Send 1 to 1000 messages, as a list.")
 
 
-async def test_the_connections_of_the_key_s_cluster_are_listed_and_summed(
+async def test_the_connections_in_the_cluster_of_the_key_are_listed_and_summed(
     http: httpx.AsyncClient, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     headers = {"key": keys["second"], "secret": secrets["second"]}
@@ -318,7 +320,7 @@ async def test_the_connections_of_the_key_s_cluster_are_listed_and_summed(
         assert time.monotonic() < deadline, body
 
 
-async def test_the_domains_are_the_key_s_origins(
+async def test_the_domains_are_the_allowed_origins_of_the_key(
     http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     answer = await http.get("/api/domains", headers={"key": keys["browser"], "secret": secrets["browser"]})
@@ -326,13 +328,15 @@ async def test_the_domains_are_the_key_s_origins(
 
 
 @pytest.mark.parametrize("path", ["/api/connections", "/api/connections/sum", "/api/domains"])
-async def test_they_need_key_and_secret(http: httpx.AsyncClient, path: str, keys: dict[str, str]) -> None:
+async def test_reading_connections_and_domains_requires_key_and_secret(
+    http: httpx.AsyncClient, path: str, keys: dict[str, str]
+) -> None:
     assert sentence(((await http.get(path)).status_code, (await http.get(path)).text)) == (401, cluster_api.NO_KEY)
     wrong = await http.get(path, headers={"key": keys["demo"], "secret": "wrong"})
     assert sentence((wrong.status_code, wrong.text))[0] in (401, 429)
 
 
-async def test_browsers_may_read_answers_only_on_origins_that_the_key_allows(
+async def test_browsers_can_read_answers_only_on_origins_that_the_key_allows(
     http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
     async def allowed(key: str, origin: str) -> str | None:

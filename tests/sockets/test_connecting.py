@@ -1,4 +1,4 @@
-"""PROTOCOL: Connecting. Which URLs lead to which channel, in each way of serving."""
+"""Connecting: which URLs lead to which channel, on every kind of server."""
 
 import json
 
@@ -21,7 +21,7 @@ from tests.sockets.test_refusals import error
         ("{}", "api_key={}&api_key=second&notify_self=0&presence=0&uuid=a%20b&user=%ff"),
     ],
 )
-async def test_all_these_lead_to_the_same_channel(
+async def test_equivalent_urls_lead_to_the_same_channel(
     server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], host: str, path: str, query: str
 ) -> None:
     receiver = await connect(channel)
@@ -31,14 +31,12 @@ async def test_all_these_lead_to_the_same_channel(
         assert await receiver.receive() == "a"
 
 
-async def test_a_cluster_that_is_named_and_is_not_the_key_s_is_refused(connect: Connect, channel: str) -> None:
+async def test_a_key_is_refused_on_the_host_of_another_cluster(connect: Connect, channel: str) -> None:
     client = await connect(channel, "presence", key="other", host="demo.localhost")
     assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
 
 
-async def test_a_channel_its_namesakes_in_namespaces_and_their_long_names_are_all_apart(
-    connect: Connect, channel: str
-) -> None:
+async def test_channels_with_similar_names_or_namespaces_are_separate(connect: Connect, channel: str) -> None:
     long = channel.ljust(128, "x")
     names = [channel, f"1/{channel}", f"2/{channel}", f"{channel}/1", f"{long}/{long}", f"{long}/{long[:-1]}-", long]
     senders = [await connect(name) for name in names]
@@ -51,12 +49,12 @@ async def test_a_channel_its_namesakes_in_namespaces_and_their_long_names_are_al
 
 
 @pytest.mark.parametrize("flag", ["notify_self", *(f"notify_self={on}" for on in ("", "1", "TRUE", "Yes", "on"))])
-async def test_a_flag_is_on(connect: Connect, channel: str, flag: str) -> None:
+async def test_these_spellings_turn_a_flag_on(connect: Connect, channel: str, flag: str) -> None:
     assert await (await connect(channel, flag)).ask("a") == "a"
 
 
 @pytest.mark.parametrize("flag", ["x", *(f"notify_self={off}" for off in ("0", "FALSE", "No", "off"))])
-async def test_a_flag_is_off(connect: Connect, channel: str, flag: str) -> None:
+async def test_these_spellings_leave_a_flag_off(connect: Connect, channel: str, flag: str) -> None:
     client = await connect(channel, flag)
     await client.send("a")
     await client.settle()
@@ -72,13 +70,13 @@ async def test_a_flag_is_off(connect: Connect, channel: str, flag: str) -> None:
         (f"user={'u' * 257}", "The option user must have 0 to 256 characters."),
     ],
 )
-async def test_an_option_without_meaning_is_refused_with_4000_and_named(
+async def test_an_invalid_option_is_refused_with_4000_and_a_sentence_that_names_it(
     connect: Connect, channel: str, option: str, sentence: str
 ) -> None:
     assert await (await connect(channel, option)).ending() == ([f'{{"error":"{sentence}"}}'], 4000)
 
 
-async def test_a_member_is_known_by_the_longest_uuid_and_user_and_gets_a_uuid_if_it_has_none(
+async def test_the_longest_uuid_and_user_are_accepted_and_a_missing_uuid_is_generated(
     connect: Connect, channel: str
 ) -> None:
     uuid, user = "u" * 64, "é" * 256

@@ -1,4 +1,4 @@
-"""What a stranger does to the port: slow, half, many, large and malformed. All is bounded, and disturbs nobody else."""
+"""Slow, incomplete, excessive, large and malformed requests cost a bounded amount and do not affect other clients."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 
 @pytest.fixture(scope="module")
 def hasty(start: Callable[..., LiveServer]) -> LiveServer:
-    """A server that waits less long than it does by default."""
+    """A server with shorter timeouts than the defaults."""
     return start("daphne", REQUEST_HEAD_SECONDS=str(HASTY_SECONDS), REQUEST_SECONDS=str(HASTY_SECONDS))
 
 
 @pytest.fixture(scope="module")
 def narrow(start: Callable[..., LiveServer]) -> LiveServer:
-    """A server that takes little from one address."""
+    """A server with low limits for each address."""
     return start(
         "serve",
         MAX_CONNECTIONS_PER_ADDRESS="5",
@@ -53,7 +53,7 @@ async def raw(server: LiveServer, *, local: str = "127.0.0.1") -> AsyncIterator[
 
 
 async def seconds_to_the_end(reader: asyncio.StreamReader) -> float:
-    """How long it takes until the server ends a connection."""
+    """Return how long it takes until the server ends a connection."""
     begun = time.monotonic()
     with contextlib.suppress(ConnectionError):
         while await reader.read(65536):
@@ -62,7 +62,7 @@ async def seconds_to_the_end(reader: asyncio.StreamReader) -> float:
 
 
 async def trickle(writer: asyncio.StreamWriter, data: bytes, pause: float = 0.5) -> None:
-    """Send a byte now and then, for ever."""
+    """Send the data over and over, one byte at a time with pauses."""
     with contextlib.suppress(ConnectionError):
         while True:
             for byte in data:
@@ -71,15 +71,15 @@ async def trickle(writer: asyncio.StreamWriter, data: bytes, pause: float = 0.5)
                 await asyncio.sleep(pause)
 
 
-async def is_well(server: LiveServer, keys: dict[str, str], local: str = "127.0.0.9") -> None:
-    """Somebody else, from another address, is served at once."""
+async def others_are_served(server: LiveServer, keys: dict[str, str], local: str = "127.0.0.9") -> None:
+    """Check that a client at another address is served without delay."""
     begun = time.monotonic()
     async with open_client(server, channel_path("well", keys["demo"]), local_addr=(local, 0)) as client:
         await client.settle()
     assert time.monotonic() - begun < 1
 
 
-async def test_a_request_that_is_not_complete_in_time_is_cut(hasty: LiveServer, keys: dict[str, str]) -> None:
+async def test_a_request_that_is_not_complete_in_time_is_disconnected(hasty: LiveServer, keys: dict[str, str]) -> None:
     first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     post = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n"
     heads = [b"", b"GET /v3/1", first, handshake("/v3/1", *GOOD_HANDSHAKE)[:-2], post, first + b"\r\n" + first]
@@ -92,10 +92,10 @@ async def test_a_request_that_is_not_complete_in_time_is_cut(hasty: LiveServer, 
         for task in trickling:
             task.cancel()
         assert max(ended) < HASTY_SECONDS + 2 * http_connections.SWEEP_SECONDS + 1
-    await is_well(hasty, keys)
+    await others_are_served(hasty, keys)
 
 
-async def test_thousands_who_say_nothing_take_little_and_keep_nobody_out(
+async def test_thousands_of_silent_connections_take_little_memory_and_lock_nobody_out(
     hasty: LiveServer, keys: dict[str, str]
 ) -> None:
     before = hasty.memory_kib()
@@ -104,20 +104,22 @@ async def test_thousands_who_say_nothing_take_little_and_keep_nobody_out(
             await stack.enter_async_context(raw(hasty, local=f"127.0.1.{number % 10 + 1}")) for number in range(3_000)
         ]
         assert (hasty.memory_kib() - before) / len(silent) < 20
-        await is_well(hasty, keys)
+        await others_are_served(hasty, keys)
         ended = await asyncio.gather(*(seconds_to_the_end(reader) for reader, _ in silent))
         assert max(ended) < HASTY_SECONDS + 5
-    await is_well(hasty, keys)
+    await others_are_served(hasty, keys)
 
 
-async def test_one_peer_has_so_many_connections_that_are_no_sockets(narrow: LiveServer, keys: dict[str, str]) -> None:
+async def test_the_number_of_http_connections_from_an_address_is_limited(
+    narrow: LiveServer, keys: dict[str, str]
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         held = [await stack.enter_async_context(raw(narrow, local="127.0.2.1")) for _ in range(20)]
         await asyncio.sleep(0.2)
-        with contextlib.suppress(ConnectionError):  # it may be cut before it is known to be there
+        with contextlib.suppress(ConnectionError):  # the server may reset the connection before it is open
             reader, _ = await stack.enter_async_context(raw(narrow, local="127.0.2.1"))
             assert await seconds_to_the_end(reader) < 1
-        await is_well(narrow, keys)
+        await others_are_served(narrow, keys)
         for _, writer in held[:5]:
             writer.transport.abort()
         await asyncio.sleep(0.2)
@@ -126,20 +128,24 @@ async def test_one_peer_has_so_many_connections_that_are_no_sockets(narrow: Live
         assert (await reader.read(100)).startswith(b"HTTP/1.1 200")
 
 
-async def test_one_address_has_so_many_sockets(narrow: LiveServer, keys: dict[str, str], channel: str) -> None:
+async def test_the_number_of_websockets_from_an_address_is_limited(
+    narrow: LiveServer, keys: dict[str, str], channel: str
+) -> None:
     path, local = channel_path(channel, keys["demo"]), ("127.0.3.1", 0)
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(open_client(narrow, path, local_addr=local)) for _ in range(5)]
         await clients[0].settle()
         refused = await stack.enter_async_context(open_client(narrow, path, local_addr=local))
         assert await refused.ending() == ([], 1013)
-        await is_well(narrow, keys, "127.0.3.2")
+        await others_are_served(narrow, keys, "127.0.3.2")
         await clients[0].socket.close()
         again = await stack.enter_async_context(open_client(narrow, path, local_addr=local))
         await again.settle()
 
 
-async def test_one_address_connects_so_often_whatever_comes_of_it(narrow: LiveServer, keys: dict[str, str]) -> None:
+async def test_the_rate_of_handshakes_from_an_address_is_limited_including_refused_ones(
+    narrow: LiveServer, keys: dict[str, str]
+) -> None:
     async def connect(local: str, key: str) -> int | None:
         async with open_client(narrow, channel_path("often", key), local_addr=(local, 0)) as client:
             if key == keys["demo"]:
@@ -154,7 +160,7 @@ async def test_one_address_connects_so_often_whatever_comes_of_it(narrow: LiveSe
     assert await connect("127.0.4.2", keys["demo"]) is None
 
 
-async def test_behind_a_proxy_it_is_the_clients_addresses_that_count(
+async def test_behind_a_proxy_the_limits_apply_to_the_addresses_of_the_clients(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start("serve", NUM_PROXIES="1", MAX_CONNECTIONS_PER_ADDRESS="2", MAX_HTTP_PER_ADDRESS="3")
@@ -173,7 +179,7 @@ async def test_behind_a_proxy_it_is_the_clients_addresses_that_count(
             assert (await (await connect(address)).ending())[1] == 1013
 
 
-async def test_one_address_asks_for_so_many_pages(narrow: LiveServer) -> None:
+async def test_the_rate_of_requests_from_an_address_is_limited(narrow: LiveServer) -> None:
     async def statuses(local: str, count: int) -> list[int]:
         transport = httpx.AsyncHTTPTransport(local_address=local)
         async with httpx.AsyncClient(
@@ -190,7 +196,7 @@ async def test_one_address_asks_for_so_many_pages(narrow: LiveServer) -> None:
     assert await statuses("127.0.5.2", 1) == [200]
 
 
-async def test_a_flood_of_pages_leaves_sockets_their_time(server: LiveServer, keys: dict[str, str]) -> None:
+async def test_a_flood_of_page_requests_does_not_starve_websockets(server: LiveServer, keys: dict[str, str]) -> None:
     async def flood(number: int, until: asyncio.Event) -> int:
         transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}")
         served = 0
@@ -214,7 +220,7 @@ async def test_a_flood_of_pages_leaves_sockets_their_time(server: LiveServer, ke
         threads = len(list((server.proc / "task").iterdir()))
         done.set()
         assert sum(await asyncio.gather(*flooding)) > 0
-    print(f"p50 {sorted(waits)[20] * 1000:.0f} ms, at worst {max(waits) * 1000:.0f} ms, with {threads} threads")
+    print(f"p50 {sorted(waits)[20] * 1000:.0f} ms, worst {max(waits) * 1000:.0f} ms, with {threads} threads")
     assert sorted(waits)[20] < 0.25
     assert threads < 64
 
@@ -227,17 +233,17 @@ async def test_a_flood_of_pages_leaves_sockets_their_time(server: LiveServer, ke
         b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 600 + b"\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\r\n" + b" a\r\n" * 10_000 + b"\r\n",
     ],
-    ids=["a long URL", "a long header", "many headers", "a header of many lines"],
+    ids=["a long URL", "a long header", "many headers", "a folded header"],
 )
-async def test_a_large_head_is_refused(server: LiveServer, keys: dict[str, str], request_: bytes) -> None:
+async def test_a_large_request_head_is_refused(server: LiveServer, keys: dict[str, str], request_: bytes) -> None:
     async with raw(server) as (reader, writer):
         writer.write(request_)
         answer = b""
-        with contextlib.suppress(ConnectionError):  # what it has not read makes the kernel reset the connection
+        with contextlib.suppress(ConnectionError):  # the kernel resets the connection because of unread data
             answer = await reader.read(100)
         assert answer.startswith(b"HTTP/1.1 400") or not answer
         assert await seconds_to_the_end(reader) < 2
-    await is_well(server, keys)
+    await others_are_served(server, keys)
 
 
 async def test_thousands_of_options_are_refused(server: LiveServer, keys: dict[str, str], channel: str) -> None:
@@ -268,7 +274,7 @@ SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
         b"Transfer-Encoding: gzip, chunked",
     ],
 )
-async def test_a_request_whose_length_can_be_read_in_two_ways_is_refused(server: LiveServer, headers: bytes) -> None:
+async def test_a_request_with_an_ambiguous_length_is_refused(server: LiveServer, headers: bytes) -> None:
     async with raw(server) as (reader, writer):
         writer.write(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n\r\n0\r\n\r\n" + SMUGGLED)
         answer = b""
@@ -280,7 +286,7 @@ async def test_a_request_whose_length_can_be_read_in_two_ways_is_refused(server:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_large_body_is_refused_before_it_is_there(
+async def test_a_large_body_is_refused_before_it_has_arrived(
     server: LiveServer, keys: dict[str, str], chunked: bool
 ) -> None:
     before = server.memory_kib()
@@ -298,10 +304,12 @@ async def test_a_large_body_is_refused_before_it_is_there(
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert answer.endswith(b'{"error":"The request is larger than 16777216 bytes; send less at a time."}')
     assert server.memory_kib() - before < 8 * 1024
-    await is_well(server, keys)
+    await others_are_served(server, keys)
 
 
-async def test_so_many_large_bodies_come_in_at_once(server: LiveServer, keys: dict[str, str]) -> None:
+async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
+    server: LiveServer, keys: dict[str, str]
+) -> None:
     head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(http_connections.MAX_LARGE_BODIES):
@@ -311,7 +319,7 @@ async def test_so_many_large_bodies_come_in_at_once(server: LiveServer, keys: di
         reader, writer = await stack.enter_async_context(raw(server))
         writer.write(head)
         assert (await reader.read(1000)).startswith(b"HTTP/1.1 503 ")
-        await is_well(server, keys)
+        await others_are_served(server, keys)
     await asyncio.sleep(0.3)
     async with raw(server) as (reader, writer):
         writer.write(head)
@@ -319,7 +327,7 @@ async def test_so_many_large_bodies_come_in_at_once(server: LiveServer, keys: di
             await asyncio.wait_for(reader.read(10), 0.3)
 
 
-async def test_refused_clients_that_never_close_are_cut(server: LiveServer, keys: dict[str, str]) -> None:
+async def test_refused_clients_that_never_close_are_disconnected(server: LiveServer, keys: dict[str, str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         readers = []
         for _ in range(300):
@@ -328,10 +336,10 @@ async def test_refused_clients_that_never_close_are_cut(server: LiveServer, keys
             readers.append(reader)
         ended = await asyncio.gather(*map(seconds_to_the_end, readers))
         assert max(ended) < 10
-    await is_well(server, keys)
+    await others_are_served(server, keys)
 
 
-async def test_clients_that_answer_no_ping_are_cut(
+async def test_clients_that_do_not_answer_pings_are_disconnected(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start("daphne", "--ping-interval", "1", "--ping-timeout", "2")
@@ -346,10 +354,10 @@ async def test_clients_that_answer_no_ping_are_cut(
         assert await answers.count() == 1
 
 
-async def test_a_client_whose_network_is_gone_is_counted_no_longer(
+async def test_a_client_that_has_lost_its_network_is_no_longer_counted(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
-    """Half-open TCP: the client's side is frozen, and so neither answers nor ends the connection."""
+    """Half-open TCP: the client's side is frozen, so it neither answers nor ends the connection."""
     server = start("daphne", "--ping-interval", "1", "--ping-timeout", "2")
     async with open_client(server, channel_path(channel, keys["demo"])) as stays:
         gone = socket.create_connection(("127.0.0.1", server.port))

@@ -1,4 +1,4 @@
-"""A node that is told to stop: it listens no more, tells its clients to come back, and loses nothing they have sent."""
+"""A stopping node stops listening, asks its clients to reconnect, and loses nothing that they have sent."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ CROWD = 200
 
 @pytest.fixture(params=[kind for kind in SERVERS if kind in ("serve", "daphne", "tls")])
 def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
-    """A server of its own for each test, which spreads what it closes over two seconds."""
+    """A separate server for each test, which closes its connections over two seconds."""
     return start(request.param, DRAIN_SECONDS="2")
 
 
@@ -30,7 +30,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def crowd(server: LiveServer, stack: AsyncExitStack, path: str, number: int) -> list[Client]:
+async def open_clients(server: LiveServer, stack: AsyncExitStack, path: str, number: int) -> list[Client]:
     return [await stack.enter_async_context(open_client(server, path)) for _ in range(number)]
 
 
@@ -39,10 +39,10 @@ async def closed_at(client: Client) -> float:
     return time.monotonic()
 
 
-async def test_it_closes_its_connections_one_after_the_other(
+async def test_a_stopping_node_closes_its_connections_gradually(
     server: LiveServer, stack: AsyncExitStack, keys: dict[str, str], channel: str
 ) -> None:
-    clients = await crowd(server, stack, channel_path(channel, keys["demo"]), 200)
+    clients = await open_clients(server, stack, channel_path(channel, keys["demo"]), 200)
     begun = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     closed = sorted([moment - begun for moment in await asyncio.gather(*map(closed_at, clients))])
@@ -52,10 +52,10 @@ async def test_it_closes_its_connections_one_after_the_other(
     assert server.process.wait(20) == 0
 
 
-async def test_it_listens_no_more_and_is_alive_but_not_ready(
+async def test_a_stopping_node_stops_listening_and_is_alive_but_not_ready(
     server: LiveServer, stack: AsyncExitStack, keys: dict[str, str], channel: str
 ) -> None:
-    clients = await crowd(server, stack, channel_path(channel, keys["demo"]), 150)
+    clients = await open_clients(server, stack, channel_path(channel, keys["demo"]), 150)
     verify = server.tls_context() or False
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, verify=verify) as http:
         assert (await http.get("/readyz")).json()["ready"] is True
@@ -67,18 +67,18 @@ async def test_it_listens_no_more_and_is_alive_but_not_ready(
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
         answer = await http.get("/readyz")
         assert (answer.status_code, answer.json()["ready"]) == (503, False)
-        assert (await http.get("/healthz")).json() == {"alive": True}
+        assert (await http.get("/healthz")).json()["alive"] is True
     assert server.process.wait(20) == 0
 
 
-async def test_a_second_signal_closes_them_all_at_once(
+async def test_a_later_second_signal_closes_all_connections_immediately(
     start: Callable[..., LiveServer], stack: AsyncExitStack, keys: dict[str, str], channel: str
 ) -> None:
     server = start("serve", DRAIN_SECONDS="60")
-    clients = await crowd(server, stack, channel_path(channel, keys["demo"]), 600)
+    clients = await open_clients(server, stack, channel_path(channel, keys["demo"]), 600)
     begun = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    server.process.send_signal(signal.SIGTERM)  # as a supervisor may that signals a whole group
+    server.process.send_signal(signal.SIGTERM)  # a supervisor may signal the process and its group
     ends = asyncio.gather(*map(closed_at, clients))
     await asyncio.sleep(1.5)
     assert not ends.done()
@@ -87,12 +87,12 @@ async def test_a_second_signal_closes_them_all_at_once(
     assert server.process.wait(20) == 0
 
 
-async def test_what_a_client_has_sent_before_it_hears_of_the_end_is_distributed(
+async def test_what_a_client_sends_before_it_receives_the_close_is_distributed(
     server: LiveServer, stack: AsyncExitStack, keys: dict[str, str], channel: str
 ) -> None:
-    """While one is closed and the other not yet, nothing of what the first could send is lost."""
+    """While the connections are closed one after another, no message of a closed sender is lost."""
     path = channel_path(channel, keys["demo"])
-    clients = await crowd(server, stack, path, 100)
+    clients = await open_clients(server, stack, path, 100)
     received: dict[Client, list[str]] = {client: [] for client in clients}
     sent: dict[Client, int] = dict.fromkeys(clients, 0)
     closed: list[Client] = []
@@ -104,7 +104,7 @@ async def test_what_a_client_has_sent_before_it_hears_of_the_end_is_distributed(
         except ConnectionClosed:
             closed.append(client)
 
-    async def talk(number: int, client: Client) -> None:
+    async def send_repeatedly(number: int, client: Client) -> None:
         try:
             while True:
                 await client.send(f"{number} {sent[client]}")
@@ -114,7 +114,7 @@ async def test_what_a_client_has_sent_before_it_hears_of_the_end_is_distributed(
             pass
 
     tasks = [asyncio.create_task(listen(client)) for client in clients]
-    tasks += [asyncio.create_task(talk(number, client)) for number, client in enumerate(clients[:20])]
+    tasks += [asyncio.create_task(send_repeatedly(number, client)) for number, client in enumerate(clients[:20])]
     await asyncio.sleep(0.5)
     server.process.send_signal(signal.SIGTERM)
     await asyncio.gather(*tasks)

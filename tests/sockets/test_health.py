@@ -1,4 +1,4 @@
-"""What probes are told of a node."""
+"""The answers that a node gives to health probes."""
 
 import asyncio
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from piesite import __version__
 from tests.clients import channel_path, open_client, until
 from tests.metrics import get, scrape
 from tests.servers import LiveServer, Redis
@@ -18,16 +19,16 @@ def ready(server: LiveServer) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-def test_a_node_is_alive_and_ready_whatever_the_host(serve: LiveServer) -> None:
+def test_a_node_is_alive_and_ready_whatever_the_host_header(serve: LiveServer) -> None:
     headers = {"Host": "probe.invalid"}
-    assert get(serve, "/healthz", headers).json() == {"alive": True}
+    assert get(serve, "/healthz", headers).json() == {"alive": True, "version": __version__}
     answer = get(serve, "/readyz", headers)
     content = answer.json()
     assert 0 <= content.pop("loop_lag_seconds") < 1
     assert (answer.status_code, content) == (200, {"ready": True, "draining": False, "database": True, "redis": None})
 
 
-async def test_a_database_that_is_away_is_shown_and_makes_no_node_unready(
+async def test_an_unreachable_database_is_reported_but_the_node_stays_ready(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start("serve")
@@ -45,7 +46,7 @@ async def test_a_database_that_is_away_is_shown_and_makes_no_node_unready(
         await until(lambda: ready(server)[1]["database"] is True)
 
 
-async def test_a_database_that_does_not_answer_keeps_no_probe_waiting(start: Callable[..., LiveServer]) -> None:
+async def test_a_database_that_does_not_answer_does_not_delay_probes(start: Callable[..., LiveServer]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = start("daphne", DATABASE_URL=f"postgres://ws:ws@127.0.0.1:{silent.getsockname()[1]}/ws")
         for _ in range(3):
@@ -56,7 +57,7 @@ async def test_a_database_that_does_not_answer_keeps_no_probe_waiting(start: Cal
         server.stop()
 
 
-async def test_redis_that_is_away_is_shown_and_makes_no_node_unready(
+async def test_an_unreachable_redis_is_reported_but_the_node_stays_ready(
     start: Callable[..., LiveServer], tmp_path: Path
 ) -> None:
     with Redis(tmp_path) as redis:

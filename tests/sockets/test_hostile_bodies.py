@@ -1,4 +1,4 @@
-"""Whatever bytes are sent to the HTTP interfaces, the answer is one of those documented, and never a 500."""
+"""Whatever bytes the HTTP interfaces receive, the answer is a documented one and never a 500."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ BODIES = st.one_of(
     st.sampled_from([b"", b"null", b"{}", b"[]", b"1e999", b"NaN", b'{"message":NaN}', b'{"a":' + b"9" * 5000 + b"}"]),
     DEEP,
 )
-# Control characters end in a 400 of the HTTP parser.
+# The HTTP parser answers control characters with 400.
 HEADER_VALUES = st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Zs"]), max_size=30).map(
     lambda text: text.encode("latin-1")
 )
@@ -46,7 +46,7 @@ HEADER_VALUES = st.text(st.characters(codec="latin-1", exclude_categories=["Cc",
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., LiveServer]) -> LiveServer:
-    """One of its own, since wrong secrets count against whoever sends them."""
+    """A server for this module only, since wrong secrets count against the address that sends them."""
     return start("serve")
 
 
@@ -65,7 +65,7 @@ hostile = settings(
 
 @hostile
 @given(body=BODIES, is_batch=st.booleans(), credentials=st.sampled_from(["right", "none", "wrong", "body"]))
-def test_any_body_of_publish_gets_a_documented_answer(
+def test_any_body_sent_to_publish_gets_a_documented_answer(
     server: LiveServer,
     keys: dict[str, str],
     secrets: dict[str, str],
@@ -81,7 +81,7 @@ def test_any_body_of_publish_gets_a_documented_answer(
     if credentials == "body" and body.startswith(b'{"'):
         body = json.dumps({"key": keys["demo"], "secret": secrets["demo"]}).encode()[:-1] + b", " + body[1:]
     url = server.url("/api/publish/batch" if is_batch else "/api/publish", scheme="http")
-    judge(client.post(url, content=body, headers=headers), secrets["demo"])
+    check_answer(client.post(url, content=body, headers=headers), secrets["demo"])
 
 
 @hostile
@@ -94,7 +94,7 @@ def test_any_body_of_publish_gets_a_documented_answer(
         ["/api/publish", "/api/publish/batch", "/api/connections", "/api/connections/sum", "/api/domains"]
     ),
 )
-def test_any_headers_of_the_cluster_api_get_a_documented_answer(
+def test_any_headers_sent_to_the_cluster_api_get_a_documented_answer(
     server: LiveServer, client: httpx.Client, key: bytes, secret: bytes, origin: bytes, method: str, path: str
 ) -> None:
     headers = [(b"key", key), (b"secret", secret), (b"Origin", origin)]
@@ -102,18 +102,18 @@ def test_any_headers_of_the_cluster_api_get_a_documented_answer(
     if method == "OPTIONS":
         assert answer.status_code == 204
     elif method != "HEAD":
-        judge(answer)
+        check_answer(answer)
 
 
-def judge(answer: httpx.Response, secret: str = "?") -> None:
+def check_answer(answer: httpx.Response, secret: str = "?") -> None:
     assert answer.status_code in {200, 400, 401, 403, 405, 413, 429}
     assert secret not in answer.text
     if answer.status_code == 200:
         assert answer.json() == {"success": True}
     else:
-        said = answer.json()
-        assert list(said) == ["error"]
-        assert said["error"].endswith((".", "…"))
+        body = answer.json()
+        assert list(body) == ["error"]
+        assert body["error"].endswith((".", "…"))
     assert ("Retry-After" in answer.headers) == (answer.status_code == 429)
 
 
@@ -149,7 +149,7 @@ def judge(answer: httpx.Response, secret: str = "?") -> None:
         ]
     ),
 )
-def test_any_form_or_json_for_people_gets_an_answer_below_500(
+def test_any_body_sent_to_the_pages_or_the_rest_api_gets_a_status_below_500(
     server: LiveServer, client: httpx.Client, body: bytes, kind: str, path: str
 ) -> None:
     headers = [(b"Content-Type", kind.encode("latin-1"))]

@@ -1,4 +1,4 @@
-"""PROTOCOL: Messages. Who receives what, byte for byte, in each way of serving."""
+"""Messages: which clients receive which bytes, on every kind of server."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_with_notify_self_a_sender_receives_its_own_messages(connect: Conn
     assert [await sender.receive() for _ in EVERY_KIND] == EVERY_KIND
 
 
-async def test_other_channels_and_other_clusters_hear_nothing(connect: Connect, channel: str) -> None:
+async def test_messages_do_not_reach_other_channels_or_clusters(connect: Connect, channel: str) -> None:
     sender, receiver = await connect(channel), await connect(channel)
     others = [
         await connect(channel, key="other"),
@@ -51,13 +51,13 @@ async def test_two_keys_of_a_cluster_share_its_channels(connect: Connect, channe
     assert await receiver.receive() == "a"
 
 
-async def test_a_host_that_names_the_cluster_leads_to_the_same_channel(connect: Connect, channel: str) -> None:
+async def test_the_host_of_the_cluster_leads_to_the_same_channel(connect: Connect, channel: str) -> None:
     sender, receiver = await connect(channel), await connect(channel, host="demo.localhost")
     await sender.send("a")
     assert await receiver.receive() == "a"
 
 
-async def test_200_channels_at_once_stay_apart(connect: Connect, channel: str) -> None:
+async def test_200_channels_in_use_at_the_same_time_stay_separate(connect: Connect, channel: str) -> None:
     channels = [f"{channel}-{number}" for number in range(200)]
     senders = await asyncio.gather(*(connect(name) for name in channels))
     receivers = await asyncio.gather(*(connect(name) for name in channels))
@@ -81,7 +81,9 @@ async def test_5000_messages_reach_20_receivers_complete_and_in_order(connect: C
     await task
 
 
-async def test_every_sender_keeps_its_order_with_and_without_its_own_messages(connect: Connect, channel: str) -> None:
+async def test_the_messages_of_each_sender_stay_in_order_with_and_without_notify_self(
+    connect: Connect, channel: str
+) -> None:
     quiet, loud, receiver = await connect(channel), await connect(channel, "notify_self"), await connect(channel)
 
     async def send(client_name: str) -> None:
@@ -91,35 +93,37 @@ async def test_every_sender_keeps_its_order_with_and_without_its_own_messages(co
 
     sending = asyncio.gather(send("quiet"), send("loud"))
     from_quiet, from_loud = ([f"{name} {number}" for number in range(1000)] for name in ("quiet", "loud"))
-    heard = [await receiver.receive() for _ in range(2000)]
-    assert [message for message in heard if message in set(from_quiet)] == from_quiet
-    assert [message for message in heard if message in set(from_loud)] == from_loud
-    heard_by_loud = [await loud.receive() for _ in range(2000)]
-    assert [message for message in heard_by_loud if message in set(from_loud)] == from_loud
+    received = [await receiver.receive() for _ in range(2000)]
+    assert [message for message in received if message in set(from_quiet)] == from_quiet
+    assert [message for message in received if message in set(from_loud)] == from_loud
+    received_by_loud = [await loud.receive() for _ in range(2000)]
+    assert [message for message in received_by_loud if message in set(from_loud)] == from_loud
     assert [await quiet.receive() for _ in range(1000)] == from_loud
     await sending
 
 
-async def test_a_key_without_client_messages_is_told_and_stays_connected(connect: Connect, channel: str) -> None:
+async def test_a_client_whose_key_may_not_send_gets_an_error_and_stays_connected(
+    connect: Connect, channel: str
+) -> None:
     silent, receiver = await connect(channel, key="silent"), await connect(channel)
-    told = '{"system":{"error":"This API key does not allow clients to send messages."}}'
-    assert await silent.ask("a") == told
-    assert await silent.ask(b"a") == told
+    notice = '{"system":{"error":"This API key does not allow clients to send messages."}}'
+    assert await silent.ask("a") == notice
+    assert await silent.ask(b"a") == notice
     await silent.settle()
     await receiver.settle()
     await receiver.send("b")
     assert await silent.receive() == "b"
 
 
-async def test_nobody_forges_the_server(connect: Connect, channel: str) -> None:
+async def test_clients_cannot_forge_system_events(connect: Connect, channel: str) -> None:
     forger, receiver = await connect(channel, "notify_self"), await connect(channel)
-    told = '{"system":{"error":"Clients cannot send system events."}}'
+    notice = '{"system":{"error":"Clients cannot send system events."}}'
     for forged in test_events.FORGED:
-        assert await forger.ask(forged) == told
+        assert await forger.ask(forged) == notice
     await receiver.settle()
 
 
-async def test_what_only_looks_like_it_and_the_events_of_video_portals_are_relayed(
+async def test_messages_that_only_resemble_system_events_and_the_events_of_video_portals_are_relayed(
     connect: Connect, channel: str
 ) -> None:
     portals = [f'{{"event":"{event}","data":{{"to":"a"}}}}' for event in sorted(RELAYED)]

@@ -1,10 +1,12 @@
-"""What `/metrics` tells, after conversations of which each number is known."""
+"""The values in `/metrics` after conversations that determine each of them."""
 
+import platform
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from piesite import __version__
 from tests.clients import channel_path, open_client
 from tests.conftest import SERVERS, Connect
 from tests.metrics import Scrape, scrape, until
@@ -15,7 +17,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=[kind for kind in SERVERS if kind in ("serve", "uvicorn")])
 def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
-    """A server of its own for each test, so that every number begins at 0."""
+    """A separate server for each test, so every value starts at 0."""
     return start(request.param)
 
 
@@ -25,7 +27,7 @@ async def publish(server: LiveServer, body: object, secret: str) -> int:
     return answer.status_code
 
 
-async def test_every_number_of_a_conversation(
+async def test_a_conversation_is_counted_exactly(
     server: LiveServer, connect: Connect, keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
     sender, echo = await connect(channel), await connect(channel, "notify_self")
@@ -43,6 +45,7 @@ async def test_every_number_of_a_conversation(
     numbers = scrape(server)
     assert (numbers["connections"], numbers["connections_opened_total"], numbers["channels"]) == (4, 4, 2)
     assert numbers["processes"] == 1
+    assert numbers["build_info", platform.python_version(), __version__] == 1
     assert numbers.some("messages_received_total") == {"client": 3, "server": 1}
     assert numbers["deliveries_total"] == 2 + 2 + 3 + 3
     assert numbers["delivered_bytes_total"] == 2 * (7 + 134) + 3 * (3 + 15)
@@ -58,10 +61,12 @@ async def test_every_number_of_a_conversation(
     await elsewhere.socket.close()
     numbers = await until(lambda numbers: numbers["connections"] == 3, server)
     assert (numbers["channels"], numbers["connections_opened_total"]) == (1, 4)
-    assert numbers.some("closes_total") == {}, "the client has closed it"
+    assert numbers.some("closes_total") == {}, "the client closed it, not the server"
 
 
-async def test_messages_that_share_a_write_count_one_by_one(server: LiveServer, connect: Connect, channel: str) -> None:
+async def test_messages_that_share_a_write_are_counted_individually(
+    server: LiveServer, connect: Connect, channel: str
+) -> None:
     sender, *receivers = [await connect(channel) for _ in range(4)]
     for number in range(1000):
         await sender.send(f"{number:03}"[:3])
@@ -73,7 +78,9 @@ async def test_messages_that_share_a_write_count_one_by_one(server: LiveServer, 
     assert (numbers["deliveries_total"], numbers["delivered_bytes_total"]) == (3000, 15000)
 
 
-async def test_refusals_by_reason_and_closes_by_code(server: LiveServer, connect: Connect, channel: str) -> None:
+async def test_refusals_are_counted_by_reason_and_closes_by_code(
+    server: LiveServer, connect: Connect, channel: str
+) -> None:
     refused = [
         await connect(channel, key="unknown"),
         await connect(channel, key=""),
@@ -90,7 +97,7 @@ async def test_refusals_by_reason_and_closes_by_code(server: LiveServer, connect
     assert (numbers["connections"], numbers["connections_opened_total"]) == (0, 0)
 
 
-async def test_messages_that_are_not_distributed_by_reason(server: LiveServer, connect: Connect, channel: str) -> None:
+async def test_rejected_messages_are_counted_by_reason(server: LiveServer, connect: Connect, channel: str) -> None:
     silent, forger = await connect(channel, key="silent"), await connect(channel)
     await silent.ask("a")
     await forger.ask('{"event":"system:member_left"}')
@@ -110,7 +117,7 @@ async def test_a_client_that_reads_too_slowly_is_counted(server: LiveServer, con
     assert scrape(server).some("closes_total") == {"4100": 1}
 
 
-async def test_what_the_server_itself_finds_wrong_is_counted_too(
+async def test_closes_for_faults_that_the_server_layer_detects_are_counted_too(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start("serve")
@@ -124,7 +131,9 @@ async def test_what_the_server_itself_finds_wrong_is_counted_too(
     assert scrape(server).some("closes_total") == {"1009": 1, "1007": 1, "1002": 1}
 
 
-async def test_a_database_that_is_away_is_a_reason(start: Callable[..., LiveServer], keys: dict[str, str]) -> None:
+async def test_refusals_are_counted_when_the_database_is_unreachable(
+    start: Callable[..., LiveServer], keys: dict[str, str]
+) -> None:
     server = start("serve")
     (server.directory / "db.sqlite3").rename(server.directory / "away")
     async with open_client(server, channel_path("x", keys["demo"])) as client:
@@ -132,7 +141,7 @@ async def test_a_database_that_is_away_is_a_reason(start: Callable[..., LiveServ
     assert scrape(server).some("refusals_total") == {"no_database": 1}
 
 
-async def test_tenants_and_channels_are_in_no_label(
+async def test_no_label_contains_a_tenant_or_a_channel(
     server: LiveServer, connect: Connect, keys: dict[str, str], channel: str
 ) -> None:
     def names(numbers: Scrape) -> set[str]:

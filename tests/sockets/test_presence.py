@@ -1,4 +1,4 @@
-"""PROTOCOL: Presence, in each way of serving."""
+"""Presence, on every kind of server."""
 
 import asyncio
 import json
@@ -8,21 +8,21 @@ from tests.clients import Client
 from tests.conftest import Connect
 
 
-async def event(client: Client) -> dict[str, Any]:
+async def next_event(client: Client) -> dict[str, Any]:
     return dict(json.loads(await client.receive()))
 
 
 def uuids(event: dict[str, Any]) -> list[str]:
-    """The uuids in an event's list."""
+    """Return the uuids in an event's list."""
     return [member["uuid"] for member in event["data"]["members"]]
 
 
 async def members(client: Client) -> list[str]:
-    """The uuids in the next event's list."""
-    return uuids(await event(client))
+    """Return the uuids in the next event's list."""
+    return uuids(await next_event(client))
 
 
-async def test_the_frames_are_the_contract_s_to_the_byte(connect: Connect, channel: str) -> None:
+async def test_the_frames_match_the_contract_byte_for_byte(connect: Connect, channel: str) -> None:
     ann = await connect(channel, "presence=1", "uuid=a", "user=Ann")
     assert await ann.receive() == '{"event":"system:member_list","data":{"members":[{"uuid":"a","user":"Ann"}]}}'
     bob = await connect(channel, "presence", "uuid=b")
@@ -37,17 +37,17 @@ async def test_the_frames_are_the_contract_s_to_the_byte(connect: Connect, chann
     )
 
 
-async def test_with_notify_self_the_joiner_hears_of_itself_after_the_list(connect: Connect, channel: str) -> None:
+async def test_with_notify_self_a_new_member_gets_its_own_join_after_the_list(connect: Connect, channel: str) -> None:
     client = await connect(channel, "presence", "notify_self", "uuid=a")
-    assert [(await event(client))["event"] for _ in "ab"] == ["system:member_list", "system:member_joined"]
+    assert [(await next_event(client))["event"] for _ in "ab"] == ["system:member_list", "system:member_joined"]
 
 
-async def test_presence_is_on_in_channels_that_are_named_so(connect: Connect, channel: str) -> None:
+async def test_presence_is_always_on_in_channels_whose_id_begins_with_presence(connect: Connect, channel: str) -> None:
     client = await connect(f"presence-{channel}", "presence=0", "uuid=a")
     assert await members(client) == ["a"]
 
 
-async def test_who_takes_no_part_is_not_told_and_not_listed(connect: Connect, channel: str) -> None:
+async def test_a_client_without_presence_gets_no_events_and_is_not_listed(connect: Connect, channel: str) -> None:
     quiet = await connect(channel, "presence=0")
     loud = await connect(channel, "presence", "uuid=a")
     assert await members(loud) == ["a"]
@@ -55,7 +55,7 @@ async def test_who_takes_no_part_is_not_told_and_not_listed(connect: Connect, ch
     assert await loud.count() == 2
 
 
-async def test_messages_go_to_all_alike(connect: Connect, channel: str) -> None:
+async def test_messages_reach_clients_with_and_without_presence(connect: Connect, channel: str) -> None:
     quiet, loud = await connect(channel), await connect(channel, "presence", "uuid=a")
     await members(loud)
     await quiet.send("x")
@@ -64,7 +64,7 @@ async def test_messages_go_to_all_alike(connect: Connect, channel: str) -> None:
     assert await quiet.receive() == "y"
 
 
-async def test_a_lost_connection_is_a_leave(connect: Connect, channel: str) -> None:
+async def test_a_member_that_loses_its_connection_leaves(connect: Connect, channel: str) -> None:
     ann = await connect(channel, "presence", "uuid=a")
     assert await members(ann) == ["a"]
     bob = await connect(channel, "presence", "uuid=b")
@@ -76,15 +76,15 @@ async def test_a_lost_connection_is_a_leave(connect: Connect, channel: str) -> N
 async def test_one_user_with_two_uuids_is_two_members(connect: Connect, channel: str) -> None:
     ann = await connect(channel, "presence", "uuid=a", "user=Ann")
     both = [{"uuid": "a", "user": "Ann"}, {"uuid": "b", "user": "Ann"}]
-    assert (await event(ann))["data"]["members"] == both[:1]
+    assert (await next_event(ann))["data"]["members"] == both[:1]
     too = await connect(channel, "presence", "uuid=b", "user=Ann")
-    assert (await event(ann))["data"]["members"] == both
-    assert (await event(too))["data"]["members"] == both
+    assert (await next_event(ann))["data"]["members"] == both
+    assert (await next_event(too))["data"]["members"] == both
     await too.socket.close()
-    assert (await event(ann))["data"] == {"member": both[1], "members": both[:1]}
+    assert (await next_event(ann))["data"] == {"member": both[1], "members": both[:1]}
 
 
-async def test_a_uuid_that_is_used_again_replaces_the_older_connection(connect: Connect, channel: str) -> None:
+async def test_a_newer_connection_with_the_same_uuid_replaces_the_older_one(connect: Connect, channel: str) -> None:
     watcher = await connect(channel, "presence", "uuid=w")
     assert await members(watcher) == ["w"]
     old = await connect(channel, "presence", "uuid=x")
@@ -93,45 +93,47 @@ async def test_a_uuid_that_is_used_again_replaces_the_older_connection(connect: 
     assert await members(watcher) == ["w", "x"]
     assert await members(new) == ["w", "x"]
     await old.socket.close()
-    await asyncio.sleep(0.2)  # that it has left is told to no client
+    await asyncio.sleep(0.2)  # nobody may get an event because it left
     await watcher.settle()
     await new.socket.close()
     assert await members(watcher) == ["w"]
 
 
-async def test_the_same_channel_of_other_clusters_and_namespaces_has_others(connect: Connect, channel: str) -> None:
+async def test_the_same_channel_in_other_clusters_and_namespaces_has_its_own_members(
+    connect: Connect, channel: str
+) -> None:
     await connect(channel, "presence", "uuid=a")
     assert await members(await connect(channel, "presence", "uuid=b", key="other")) == ["b"]
     assert await members(await connect(f"1/{channel}", "presence", "uuid=c")) == ["c"]
 
 
-async def test_nobody_joins_who_is_refused(connect: Connect, channel: str) -> None:
+async def test_a_refused_client_does_not_join(connect: Connect, channel: str) -> None:
     watcher = await connect(channel, "presence", "uuid=w")
     await members(watcher)
     assert (await (await connect(channel, "presence", key="unknown")).ending())[1] == 4001
     await watcher.settle()
 
 
-async def test_a_hundred_who_come_at_once_and_leave_at_once_are_each_told_in_order(
+async def test_a_hundred_simultaneous_joins_and_leaves_are_each_announced_in_order(
     connect: Connect, channel: str
 ) -> None:
     watcher = await connect(channel, "presence", "uuid=w")
     await members(watcher)
     crowd = await asyncio.gather(*(connect(channel, "presence", f"uuid=m{number}") for number in range(100)))
-    joined = [await event(watcher) for _ in crowd]
+    joined = [await next_event(watcher) for _ in crowd]
     order = uuids(joined[-1])
     known = {"w"}
-    for one in joined:
-        known.add(one["data"]["member"]["uuid"])
-        assert uuids(one) == [uuid for uuid in order if uuid in known]
+    for join in joined:
+        known.add(join["data"]["member"]["uuid"])
+        assert uuids(join) == [uuid for uuid in order if uuid in known]
     assert len(known) == 101
     for client in crowd:
-        listed = uuids(await event(client))
+        listed = uuids(await next_event(client))
         assert listed == [uuid for uuid in order if uuid in listed]
     for client in crowd:
         client.socket.transport.abort()
     for _ in crowd:
-        left = await event(watcher)
+        left = await next_event(watcher)
         known.remove(left["data"]["member"]["uuid"])
         assert uuids(left) == [uuid for uuid in order if uuid in known]
     assert known == {"w"}

@@ -1,4 +1,4 @@
-"""PROTOCOL: Presence, with a thousand members."""
+"""Presence, with a thousand members."""
 
 import asyncio
 import json
@@ -19,14 +19,14 @@ JOIN_SECONDS = 0.25
 
 
 class Listener(asyncio.Protocol):
-    """A client that does no more than it must, so that a thousand of them keep up with the server."""
+    """A client that does as little as possible, so a thousand of them keep up with the server."""
 
     def __init__(self, path: str) -> None:
         self.handshake = handshake(path, *GOOD_HANDSHAKE)
         self.buffer = bytearray()
         self.count = self.size = 0
         self.last = b""
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self.is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,7 +59,7 @@ class Listener(asyncio.Protocol):
         self.last = bytes(buffer[start : start + size])
         self.count += 1
         self.size += size
-        self.heard_at = time.perf_counter()
+        self.received_at = time.perf_counter()
         del buffer[: start + size]
         return True
 
@@ -68,16 +68,16 @@ class Listener(asyncio.Protocol):
 
     @property
     def members(self) -> list[str]:
-        """The uuids in the last event."""
+        """The uuids in the list of the last event."""
         return [member["uuid"] for member in json.loads(self.last)["data"]["members"]]
 
 
 @pytest.fixture
 async def listen(serve: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[Callable[[str], Any]]:
-    """Join the channel with a uuid."""
+    """A function that joins the channel with a uuid."""
     listeners: list[Listener] = []
 
-    async def one(uuid: str) -> Listener:
+    async def join(uuid: str) -> Listener:
         path = channel_path(channel, keys["demo"], "presence=1", f"uuid={uuid}", f"user=user-of-{uuid}")
         _, listener = await asyncio.get_running_loop().create_connection(
             lambda: Listener(path), "127.0.0.1", serve.port
@@ -85,21 +85,22 @@ async def listen(serve: LiveServer, keys: dict[str, str], channel: str) -> Async
         listeners.append(listener)
         return listener
 
-    yield one
+    yield join
     for listener in listeners:
         listener.transport.abort()
 
 
-async def test_a_thousand_who_come_at_once_all_know_all(listen: Callable[[str], Any]) -> None:
+async def test_a_thousand_members_that_join_simultaneously_all_know_each_other(listen: Callable[[str], Any]) -> None:
     first = await listen("first")
     await until(lambda: first.count == 1, 5)
     begun = time.perf_counter()
     crowd = await asyncio.gather(*(listen(f"{number:036}") for number in range(MEMBERS - 1)))
-    await until(lambda: first.count == MEMBERS, STORM_SECONDS)  # its list, and an event for each
+    await until(lambda: first.count == MEMBERS, STORM_SECONDS)  # its list, and an event for each other member
     await until(lambda: all(len(listener.last) >= len(first.last) - 200 for listener in crowd), STORM_SECONDS)
     seconds = time.perf_counter() - begun
     everyone = (first, *crowd)
-    print(f"{MEMBERS} joined in {seconds:.2f} s, told in {sum(one.size for one in everyone) / 1e6:,.0f} MB")
+    megabytes = sum(listener.size for listener in everyone) / 1e6
+    print(f"{MEMBERS} joined in {seconds:.2f} s, with {megabytes:,.0f} MB of events")
     assert seconds < STORM_SECONDS
     assert len(set(first.members)) == MEMBERS
     assert all(listener.members == first.members for listener in crowd)
@@ -109,19 +110,23 @@ async def test_a_thousand_who_come_at_once_all_know_all(listen: Callable[[str], 
         counts = [listener.count for listener in everyone]
         begun = time.perf_counter()
         late = await listen(f"late-{number}")
-        await until(lambda: all(one.count > count for one, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
-        latencies += [listener.heard_at - begun for listener in everyone]
+        await until(lambda: all(each.count > count for each, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
+        latencies += [listener.received_at - begun for listener in everyone]
         late.transport.abort()
-        await until(lambda: all(one.count > count + 1 for one, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
+        await until(lambda: all(each.count > count + 1 for each, count in zip(everyone, counts, strict=True)), 5)  # noqa: B023
     print(f"a join reached the others in {median(latencies) * 1000:.0f} ms, the last in {max(latencies) * 1000:.0f} ms")
     assert median(latencies) < JOIN_SECONDS
 
-    counts = [one.count for one in everyone]
+    counts = [listener.count for listener in everyone]
     for listener in crowd[:LEAVING]:
         listener.transport.abort()
-    rest = [(one, count + LEAVING) for one, count in zip(everyone, counts, strict=True) if one not in crowd[:LEAVING]]
-    await until(lambda: all(one.count == count for one, count in rest), 15)
+    rest = [
+        (listener, count + LEAVING)
+        for listener, count in zip(everyone, counts, strict=True)
+        if listener not in crowd[:LEAVING]
+    ]
+    await until(lambda: all(listener.count == count for listener, count in rest), 15)
     remaining = rest[0][0].members
     assert len(remaining) == MEMBERS - LEAVING
-    assert all(one.members == remaining for one, _ in rest)
-    assert not any(one.is_closed for one, _ in rest)
+    assert all(listener.members == remaining for listener, _ in rest)
+    assert not any(listener.is_closed for listener, _ in rest)

@@ -1,4 +1,4 @@
-"""PROTOCOL: Private channels, in each way of serving."""
+"""Private channels, on every kind of server."""
 
 import asyncio
 import json
@@ -21,11 +21,13 @@ def secret(secrets: dict[str, str]) -> str:
     return secrets["demo"]
 
 
-async def test_a_private_channel_needs_a_jwt(connect: Connect, channel: str) -> None:
+async def test_a_private_channel_requires_a_jwt(connect: Connect, channel: str) -> None:
     assert await (await connect(f"private-{channel}")).ending() == REFUSED
 
 
-async def test_members_of_a_private_channel_talk(connect: Connect, channel: str, secret: str) -> None:
+async def test_clients_with_a_jwt_can_exchange_messages_in_a_private_channel(
+    connect: Connect, channel: str, secret: str
+) -> None:
     name = f"private-{channel}"
     jwt = tokens.sign(secret, name, 60)
     by_query, by_header = await connect(name, f"jwt={jwt}"), await connect(name, additional_headers={"jwt": jwt})
@@ -33,7 +35,7 @@ async def test_members_of_a_private_channel_talk(connect: Connect, channel: str,
     assert await by_header.receive() == "a"
 
 
-async def test_a_key_that_protects_all_channels_needs_one_for_each(
+async def test_a_key_that_protects_all_channels_requires_a_jwt_for_each(
     connect: Connect, channel: str, secrets: dict[str, str]
 ) -> None:
     assert await (await connect(channel, key="protected")).ending() == REFUSED
@@ -41,16 +43,16 @@ async def test_a_key_that_protects_all_channels_needs_one_for_each(
     await (await connect(channel, f"jwt={jwt}", key="protected")).settle()
 
 
-async def test_the_jwt_says_who_a_member_is_whatever_the_url_says(connect: Connect, channel: str, secret: str) -> None:
+async def test_the_user_in_the_jwt_overrides_the_user_in_the_url(connect: Connect, channel: str, secret: str) -> None:
     jwt = tokens.sign(secret, channel, 60, "Ann")
     client = await connect(channel, "presence", "uuid=a", "user=Mallory", f"jwt={jwt}")
     assert json.loads(await client.receive())["data"]["members"] == [{"uuid": "a", "user": "Ann"}]
 
 
-async def test_no_bad_token_connects(
+async def test_a_bad_jwt_in_the_query_is_refused(
     server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
-    """Where one is needed, and where none is: the one sentence and code, and who is there notices nothing."""
+    """Whether or not a JWT is required, each gets the same sentence and code, and connected clients notice nothing."""
     private = f"private-{channel}"
     for name in (private, channel):
         watcher = await connect(name, "presence", "uuid=w", f"jwt={jwts.sign(secrets['demo'], jwts.claims(name))}")
@@ -61,7 +63,7 @@ async def test_no_bad_token_connects(
             "another cluster's": jwts.sign(secrets["other"], jwts.claims(name)),
             "the public key as secret": jwts.sign(keys["demo"], jwts.claims(name)),
         }
-        if server.kind == "uvicorn":  # it takes no line of more than 8 kB
+        if server.kind == "uvicorn":  # it accepts no line longer than 8 kB
             bad = {wrong: token for wrong, token in bad.items() if len(token) < 8000}
 
         async def ending(name: str, token: str) -> tuple[list[str | bytes], int]:
@@ -75,7 +77,7 @@ async def test_no_bad_token_connects(
 
 
 @pytest.mark.parametrize("name", ["an empty secret", "expired", "garbage", "empty"])
-async def test_no_bad_token_connects_by_a_header(connect: Connect, channel: str, secret: str, name: str) -> None:
+async def test_a_bad_jwt_in_a_header_is_refused(connect: Connect, channel: str, secret: str, name: str) -> None:
     token = jwts.bad_jwts(secret, channel)[name]
     assert await (await connect(channel, additional_headers={"jwt": token})).ending() == REFUSED
 
@@ -83,7 +85,7 @@ async def test_no_bad_token_connects_by_a_header(connect: Connect, channel: str,
 @pytest.mark.parametrize(
     ("time_claim", "inside", "outside"), [("exp", -5, -12), ("nbf", 8, 60), ("iat", 8, 60)], ids=["exp", "nbf", "iat"]
 )
-async def test_clocks_may_be_ten_seconds_apart(
+async def test_clocks_may_differ_by_ten_seconds(
     connect: Connect, channel: str, secret: str, time_claim: str, inside: int, outside: int
 ) -> None:
     def token(seconds_from_now: int) -> str:
@@ -93,7 +95,9 @@ async def test_clocks_may_be_ten_seconds_apart(
     assert await (await connect(channel, f"jwt={token(outside)}")).ending() == REFUSED
 
 
-async def test_a_number_is_a_channel_as_its_decimal_string(connect: Connect, channel: str, secret: str) -> None:
+async def test_a_number_in_a_jwt_stands_for_the_channel_of_its_decimal_string(
+    connect: Connect, channel: str, secret: str
+) -> None:
     number = channel.replace("channel-", "77")
     jwt = jwts.sign(secret, jwts.claims("", sub=int(number)))
     await (await connect(number, f"jwt={jwt}")).settle()

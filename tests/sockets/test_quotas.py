@@ -1,4 +1,4 @@
-"""PROTOCOL: Refusal and Cluster API. What happens when a quota is used up, and when it is changed."""
+"""Quotas: what happens when one is used up, and when it is changed."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ MAKE_OPERATOR = """
 from django.contrib.auth import get_user_model
 from accounts import services
 from accounts.models import Account
-operator = get_user_model().objects.create_superuser("operator", password="operator-password")
+operator = get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
 """
 TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.message.data, consumers.USED_UP.message.data
@@ -39,19 +39,19 @@ def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> 
 
 @pytest.fixture(scope="module")
 def token(server: LiveServer) -> str:
-    return server.token("operator")
+    return server.token("operator@example.com")
 
 
 @pytest.fixture
 async def operator(server: LiveServer, token: str) -> AsyncIterator[httpx.AsyncClient]:
-    """One of those who run the service, at the REST API."""
+    """An operator of the service, as a client of its REST API."""
     async with server.http_client(headers={"Authorization": f"Token {token}"}) as client:
         yield client
 
 
 @pytest.fixture
 async def account(operator: httpx.AsyncClient, channel: str) -> dict[str, Any]:
-    """An account of the test's own, with a cluster that is called as the channel is."""
+    """An account for one test, with a cluster that has the same name as the channel."""
     account = (await operator.post("/api/v1/accounts/", json={"name": "Acme"})).json()
     await operator.post("/api/v1/clusters/", json={"account": account["id"], "cluster_id": channel})
     return dict(account)
@@ -59,23 +59,23 @@ async def account(operator: httpx.AsyncClient, channel: str) -> dict[str, Any]:
 
 @pytest.fixture
 def issue(operator: httpx.AsyncClient, account: dict[str, Any], channel: str) -> Issue:
-    """Issue a key with quotas in that cluster; its public part and its secret."""
+    """A function that issues a key with quotas in that cluster and returns the public key and the secret."""
 
-    async def one(**quotas: int) -> tuple[str, str]:
+    async def issue_key(**quotas: int) -> tuple[str, str]:
         key = {"cluster": channel, "label": "x", **quotas}
         issued = (await operator.post("/api/v1/keys/", json=key)).json()
         return issued["public_key"], issued["secret"]
 
-    return one
+    return issue_key
 
 
 async def change(operator: httpx.AsyncClient, path: str, **quotas: int | None) -> None:
     answer = await operator.patch(f"/api/v1/{path}/", json=quotas)
     assert answer.status_code == 200, answer.text
-    await asyncio.sleep(1)  # in which it reaches every open connection
+    await asyncio.sleep(1)  # time for the change to reach every open connection
 
 
-async def test_more_connections_than_the_key_may_have_are_refused_with_4004(
+async def test_connections_over_the_quota_of_the_key_are_refused_with_4004(
     connect: Connect, channel: str, issue: Issue
 ) -> None:
     key, _ = await issue(max_connections=2)
@@ -87,7 +87,7 @@ async def test_more_connections_than_the_key_may_have_are_refused_with_4004(
     await (await connect(channel, key=key)).settle()
 
 
-async def test_the_keys_of_an_account_share_its_connections(
+async def test_the_keys_of_an_account_share_its_connection_quota(
     connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
 ) -> None:
     (first, _), (second, _) = await issue(), await issue()
@@ -102,7 +102,7 @@ async def test_the_keys_of_an_account_share_its_connections(
         await client.settle()
 
 
-async def test_of_a_hundred_who_come_at_once_no_more_are_let_in_than_may_be(
+async def test_of_a_hundred_simultaneous_clients_no_more_are_accepted_than_the_quota_allows(
     connect: Connect, channel: str, issue: Issue
 ) -> None:
     key, _ = await issue(max_connections=30)
@@ -114,7 +114,7 @@ async def test_of_a_hundred_who_come_at_once_no_more_are_let_in_than_may_be(
     assert Counter(answers) == {'{"system":"pong"}': 30, error(closes.QUOTA_USED_UP): 70}
 
 
-async def test_a_message_larger_than_the_key_s_is_refused_with_1009_and_by_rest_with_413(
+async def test_a_message_over_the_size_quota_of_the_key_is_refused_with_1009_and_over_rest_with_413(
     connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient
 ) -> None:
     key, secret = await issue(max_message_bytes=1000)
@@ -131,7 +131,7 @@ async def test_a_message_larger_than_the_key_s_is_refused_with_1009_and_by_rest_
     await receiver.settle()
 
 
-async def test_messages_over_the_rate_are_told_and_not_distributed(
+async def test_messages_over_the_rate_limit_are_dropped_and_the_sender_is_notified(
     connect: Connect, channel: str, issue: Issue
 ) -> None:
     key, _ = await issue(max_messages_per_second=20)
@@ -139,7 +139,7 @@ async def test_messages_over_the_rate_are_told_and_not_distributed(
     for number in range(40):
         await sender.send(str(number))
     await asyncio.sleep(1)
-    notices, distributed = await heard_before_pong(sender), await heard_before_pong(receiver)
+    notices, distributed = await received_before_pong(sender), await received_before_pong(receiver)
     assert distributed[:20] == [str(number) for number in range(20)]
     assert set(notices) == {TOO_OFTEN}
     assert len(notices) + len(distributed) == 40
@@ -147,15 +147,15 @@ async def test_messages_over_the_rate_are_told_and_not_distributed(
     assert await receiver.receive() == "later"
 
 
-async def heard_before_pong(client: Client) -> list[str | bytes]:
+async def received_before_pong(client: Client) -> list[str | bytes]:
     await client.send("cmd_ping")
-    heard: list[str | bytes] = []
+    received: list[str | bytes] = []
     while (message := await client.receive()) != '{"system":"pong"}':
-        heard.append(message)
-    return heard
+        received.append(message)
+    return received
 
 
-async def test_far_too_many_messages_a_second_end_the_connection_with_4301(
+async def test_a_sender_far_above_the_rate_limit_is_disconnected_with_4301(
     connect: Connect, channel: str, issue: Issue
 ) -> None:
     key, _ = await issue(max_messages_per_second=5)
@@ -169,7 +169,7 @@ async def test_far_too_many_messages_a_second_end_the_connection_with_4301(
     assert [await receiver.receive() for _ in range(5)] == [str(number) for number in range(5)]
 
 
-async def test_an_account_that_has_used_up_its_day_is_told_and_stays_connected(
+async def test_clients_of_an_account_over_its_daily_quota_get_an_error_and_stay_connected(
     server: LiveServer,
     connect: Connect,
     channel: str,
@@ -178,7 +178,7 @@ async def test_an_account_that_has_used_up_its_day_is_told_and_stays_connected(
     account: dict[str, Any],
 ) -> None:
     if isinstance(server, Balanced):
-        pytest.skip("What others let through in the last seconds is not known to a node.")
+        pytest.skip("A node does not know how many messages the other nodes accepted in the last seconds.")
     (key, secret), (other, _) = await issue(), await issue()
     await change(operator, f"accounts/{account['id']}", max_messages_per_day=5)
     sender, receiver = await connect(channel, key=key), await connect(channel, key=other)
@@ -200,7 +200,7 @@ async def test_an_account_that_has_used_up_its_day_is_told_and_stays_connected(
     assert await receiver.receive() == "allowed"
 
 
-async def test_a_batch_that_is_more_than_the_day_allows_is_sent_not_at_all(
+async def test_a_batch_over_the_daily_quota_is_rejected_as_a_whole(
     connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
 ) -> None:
     key, secret = await issue()
@@ -218,7 +218,7 @@ async def test_a_batch_that_is_more_than_the_day_allows_is_sent_not_at_all(
     assert [await client.receive() for _ in range(5)] == ["x"] * 5
 
 
-async def test_what_is_sent_is_written_down_and_shown(
+async def test_sent_messages_are_recorded_and_reported(
     connect: Connect, channel: str, issue: Issue, operator: httpx.AsyncClient, account: dict[str, Any]
 ) -> None:
     key, secret = await issue()
@@ -238,7 +238,7 @@ async def sent_today(operator: httpx.AsyncClient, account: dict[str, Any]) -> in
     return int((await operator.get(f"/api/v1/accounts/{account['id']}/")).json()["usage"]["messages_today"])
 
 
-async def test_a_key_cannot_have_more_than_its_account(
+async def test_a_key_cannot_have_a_higher_quota_than_its_account(
     operator: httpx.AsyncClient, account: dict[str, Any], channel: str
 ) -> None:
     await change(operator, f"accounts/{account['id']}", max_connections=10)

@@ -1,4 +1,4 @@
-"""PROTOCOL: Refusal. Every bad input gets its sentence and its code, and disturbs nobody else."""
+"""Refusals: every bad input gets its sentence and code, and does not affect other clients."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ GOOD_HANDSHAKE = ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-
 
 
 def handshake(path: str, *lines: str) -> bytes:
-    """The request of a handshake, with these header lines besides the common ones."""
+    """Return a handshake request with the common header lines and these."""
     common = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
     return "\r\n".join([*common, *lines, "", ""]).encode("latin-1")
 
@@ -40,12 +40,12 @@ async def test_a_bad_key_is_refused_with_a_frame_and_4001(connect: Connect, chan
 
 
 @pytest.mark.parametrize("bad", ["", "a/b/c", "a%20b", "a%2Fb%2Fc", "%E2%82%AC", "a" * 129, "%00"])
-async def test_a_path_that_is_no_channel_is_refused_with_4000(connect: Connect, bad: str) -> None:
+async def test_a_path_that_is_not_a_channel_path_is_refused_with_4000(connect: Connect, bad: str) -> None:
     assert await (await connect(bad)).ending() == ([error(closes.BAD_REQUEST)], 4000)
 
 
 @pytest.mark.parametrize("path", ["/", "/v3", "/v3/", "/v2/1", "/v3/1/2/3", "/admin/", "/api/publish", "//v3/1", "/é"])
-async def test_a_handshake_anywhere_else_is_refused_with_4000(
+async def test_a_handshake_on_any_other_path_is_refused_with_4000(
     server: LiveServer, keys: dict[str, str], path: str
 ) -> None:
     async with open_client(server, f"{quote(path)}?api_key={keys['demo']}") as client:
@@ -68,19 +68,23 @@ async def test_an_origin_that_the_key_does_not_allow_is_refused_with_4003(
 
 
 @pytest.mark.parametrize("origin", ["https://example.com", "http://example.com:8080", "HTTPS://Example.COM", None])
-async def test_an_origin_that_the_key_allows_and_who_is_no_browser_are_let_in(
+async def test_allowed_origins_and_clients_that_are_not_browsers_are_accepted(
     connect: Connect, channel: str, origin: str | None
 ) -> None:
     await (await connect(channel, key="browser", origin=origin)).settle()
 
 
 @pytest.mark.parametrize(("name", "key"), [("private-chat", "demo"), ("chat", "protected")])
-async def test_a_channel_that_needs_a_jwt_is_refused_with_4009(connect: Connect, name: str, key: str) -> None:
+async def test_a_channel_that_requires_a_jwt_is_refused_with_4009_without_one(
+    connect: Connect, name: str, key: str
+) -> None:
     sentence = '{"error":"Authentication failed, provide valid jwt token."}'
     assert await (await connect(name, key=key)).ending() == ([sentence], 4009)
 
 
-async def test_the_largest_message_passes_and_a_larger_one_ends_with_1009(connect: Connect, channel: str) -> None:
+async def test_the_largest_message_is_delivered_and_a_larger_one_closes_with_1009(
+    connect: Connect, channel: str
+) -> None:
     sender, receiver = await connect(channel), await connect(channel)
     await sender.send(b"x" * MIB)
     assert await receiver.receive() == b"x" * MIB
@@ -89,7 +93,7 @@ async def test_the_largest_message_passes_and_a_larger_one_ends_with_1009(connec
     await receiver.settle()
 
 
-async def test_text_that_is_not_utf8_ends_with_1007(connect: Connect, channel: str) -> None:
+async def test_text_that_is_not_utf8_closes_with_1007(connect: Connect, channel: str) -> None:
     sender, receiver = await connect(channel), await connect(channel)
     sender.socket.protocol.send_text(b"\xff")
     sender.socket.send_data()
@@ -109,11 +113,11 @@ async def test_a_client_that_does_not_read_is_closed_with_4100_and_delays_nobody
     frames, code = await slow.ending()
     assert code == 4100
     assert len(frames) < 400
-    assert set(frames) == {message}, "what it was sent before it was given up is whole, and no error frame follows"
+    assert set(frames) == {message}, "what it received before the close is complete, and no error frame follows"
     await sender.settle()
 
 
-async def test_a_full_node_sends_clients_away_with_1013_and_without_an_error_frame(
+async def test_a_full_node_closes_new_connections_with_1013_and_without_an_error_frame(
     start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start("serve", MAX_CONNECTIONS="2")
@@ -126,7 +130,7 @@ async def test_a_full_node_sends_clients_away_with_1013_and_without_an_error_fra
         assert await again.count() == 1
 
 
-async def test_without_its_tables_the_service_sends_clients_away_with_1013_and_one_line_in_the_log(
+async def test_without_its_database_tables_the_service_closes_with_1013_and_logs_what_to_do(
     tmp_path: Path, channel: str
 ) -> None:
     port = free_port()
@@ -143,18 +147,20 @@ async def test_without_its_tables_the_service_sends_clients_away_with_1013_and_o
 
 
 class TestOnDaphne:
-    """What only the server of this project does: an error frame also where the server itself finds the fault."""
+    """This project's own server also sends an error frame for faults that the server layer detects."""
 
     @pytest.fixture
     def server(self, serve: LiveServer) -> LiveServer:
         return serve
 
-    async def test_an_oversized_message_is_told_before_1009(self, connect: Connect, channel: str) -> None:
+    async def test_an_error_frame_for_an_oversized_message_precedes_1009(self, connect: Connect, channel: str) -> None:
         sender = await connect(channel)
         await sender.send(b"x" * (MIB + 1))
         assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
 
-    async def test_an_oversized_message_is_refused_by_its_header_alone(self, connect: Connect, channel: str) -> None:
+    async def test_an_oversized_message_is_refused_as_soon_as_its_header_arrives(
+        self, connect: Connect, channel: str
+    ) -> None:
         sender = await connect(channel)
         sender.socket.transport.write(b"\x82\xff" + struct.pack("!Q", 1024 * MIB) + bytes(4) + b"some bytes of it")
         assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
@@ -165,7 +171,7 @@ class TestOnDaphne:
         sender, receiver = await connect(channel), await connect(channel)
         message = "x" * 65_536
 
-        async def pass_on(count: int) -> list[float]:
+        async def relay(count: int) -> list[float]:
             delays = []
             for _ in range(count):
                 begun = time.perf_counter()
@@ -174,32 +180,32 @@ class TestOnDaphne:
                 delays.append(time.perf_counter() - begun)
             return delays
 
-        quiet = await pass_on(200)
+        quiet = await relay(200)
         before = serve.memory_kib()
         slow = await connect(channel)
-        disturbed = await pass_on(800)
+        disturbed = await relay(800)
         assert serve.memory_kib() - before < 8 * 1024
         assert median(disturbed) < 2 * median(quiet)
         assert (await slow.ending())[1] == 4100
 
-    async def test_fragments_count_together(self, connect: Connect, channel: str) -> None:
+    async def test_the_size_limit_applies_to_all_fragments_together(self, connect: Connect, channel: str) -> None:
         sender = await connect(channel)
         await sender.socket.send(b"x" * (MIB // 2) for _ in range(3))
         assert await sender.ending() == ([error(closes.TOO_BIG)], 1009)
 
-    async def test_invalid_utf8_is_told_before_1007(self, connect: Connect, channel: str) -> None:
+    async def test_an_error_frame_for_invalid_utf8_precedes_1007(self, connect: Connect, channel: str) -> None:
         sender = await connect(channel)
         sender.socket.protocol.send_text(b"abc\xff")
         sender.socket.send_data()
         assert await sender.ending() == ([error(closes.NOT_UTF8)], 1007)
 
-    async def test_a_breach_of_the_protocol_ends_with_1002(self, connect: Connect, channel: str) -> None:
+    async def test_a_protocol_violation_closes_with_1002(self, connect: Connect, channel: str) -> None:
         sender, receiver = await connect(channel), await connect(channel)
         sender.socket.transport.write(b"\xf1\x80\x00\x00\x00\x00")  # reserved bits
         assert (await sender.ending())[1] == 1002
         await receiver.settle()
 
-    async def test_what_arrives_after_a_refusal_is_void(
+    async def test_what_arrives_after_a_refusal_is_discarded(
         self, connect: Connect, channel: str, serve: LiveServer
     ) -> None:
         receiver = await connect(channel)
@@ -214,7 +220,9 @@ class TestOnDaphne:
         writer.close()
         await receiver.settle()
 
-    async def test_a_client_far_away_has_time_to_hear_why_and_to_answer(self, channel: str, serve: LiveServer) -> None:
+    async def test_a_distant_client_has_time_to_receive_the_reason_and_to_answer(
+        self, channel: str, serve: LiveServer
+    ) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", serve.port)
         writer.write(handshake(f"/v3/{channel}?api_key=unknown", *GOOD_HANDSHAKE))
         await reader.readuntil(error(closes.BAD_KEY).encode())
@@ -222,7 +230,7 @@ class TestOnDaphne:
         assert await reader.readexactly(4) == close_frame
         await asyncio.sleep(2)
         writer.write(struct.pack("!BB4xH", 0x88, 0x80 | 2, 4001))
-        assert await reader.read() == b"", "TCP ends in order and is not reset"
+        assert await reader.read() == b"", "TCP closes normally and is not reset"
         writer.close()
 
     @pytest.mark.parametrize(
@@ -233,7 +241,7 @@ class TestOnDaphne:
         ],
     )
     @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-    def test_a_request_that_is_no_handshake_gets_an_http_error_with_a_sentence(
+    def test_a_request_that_is_not_a_handshake_gets_an_http_error_with_a_sentence(
         self, serve: LiveServer, path: str, status: int, method: str
     ) -> None:
         response = httpx.request(method, serve.url(path, scheme="http"), trust_env=False)

@@ -1,4 +1,4 @@
-"""The commands that run the service: demo and serve."""
+"""The commands that run the service: `demo` and `serve`."""
 
 import json
 import re
@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from accounts.demo import DEMO_PUBLIC_KEY
-from tests.clients import channel_path, open_client
+from piesite import __version__
+from tests.clients import channel_path, open_client, until
 from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
 
 
@@ -22,6 +23,7 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def fails(env: dict[str, str], *arguments: str) -> str:
+    """Run a management command that must fail, and return its error output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60
     )
@@ -30,7 +32,7 @@ def fails(env: dict[str, str], *arguments: str) -> str:
     return done.stderr
 
 
-async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path: Path) -> None:
+async def test_one_command_starts_a_service_that_a_newcomer_can_use(tmp_path: Path) -> None:
     port = free_port()
     server = LiveServer(tmp_path, [*server_command("serve", port, tmp_path), "--demo"], port)
     server.start()
@@ -46,9 +48,37 @@ async def test_one_command_starts_a_service_that_a_newcomer_can_talk_to(tmp_path
     assert "Traceback" not in server.log
 
 
+async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: Path) -> None:
+    port = free_port()
+    server = LiveServer(tmp_path, server_command("serve", port, tmp_path), port)
+    server.start()
+    try:
+        await until(lambda: "Connect to:" in server.log)
+        migrate = re.search(r"Run (.* migrate)$", server.log, re.MULTILINE)
+        login = re.search(r"make a login: (.* createsuperuser)\)$", server.log, re.MULTILINE)
+        assert migrate is not None
+        assert login is not None
+        person = {"USERNAME": "ada", "EMAIL": "ada@example.com", "PASSWORD": "ada-password"}
+        env = {**server.env, **{f"DJANGO_SUPERUSER_{name}": value for name, value in person.items()}}
+        for command in (migrate[1], f"{login[1]} --noinput"):
+            done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        assert "Superuser created" in done.stdout
+    finally:
+        server.stop()
+
+
+async def test_the_demo_command_knows_the_port_of_the_running_server(start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    await until(lambda: "Connect to:" in server.log)
+    assert f"ws://localhost:{server.port}/v3/" in server.manage("demo")
+    server.stop(signal.SIGKILL)
+    assert "ws://localhost:8000/v3/" in server.manage("demo")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kind", ["serve", "daphne"])
-async def test_a_stopping_server_closes_with_1012_and_ends_cleanly(
+async def test_a_stopping_server_closes_with_1012_and_exits_cleanly(
     kind: str, number: int, start: Callable[..., LiveServer], keys: dict[str, str], channel: str
 ) -> None:
     server = start(kind)
@@ -61,7 +91,7 @@ async def test_a_stopping_server_closes_with_1012_and_ends_cleanly(
     assert server.process.wait(20) == 0
 
 
-def test_the_demo_has_the_same_values_every_time(env: dict[str, str]) -> None:
+def test_the_demo_has_the_same_values_on_every_run(env: dict[str, str]) -> None:
     manage(env, "migrate", "-v", "0")
     first, second = (json.loads(manage(env, "demo", "--json")) for _ in range(2))
     assert first == second
@@ -72,7 +102,7 @@ def test_the_demo_has_the_same_values_every_time(env: dict[str, str]) -> None:
     assert first["secret"] in manage(env, "demo")
 
 
-def test_the_demo_keeps_out_of_a_database_with_other_accounts(env: dict[str, str]) -> None:
+def test_the_demo_is_not_added_to_a_database_with_other_accounts_unless_forced(env: dict[str, str]) -> None:
     manage(env, "migrate", "-v", "0")
     manage(
         env, "shell", "-v", "0", "-c", "from accounts import services; services.create_account(name='A', owner=None)"
@@ -83,17 +113,17 @@ def test_the_demo_keeps_out_of_a_database_with_other_accounts(env: dict[str, str
     assert DEMO_PUBLIC_KEY in manage(env, "demo", "--force")
 
 
-def test_several_workers_without_redis_are_refused_with_what_to_do(env: dict[str, str]) -> None:
+def test_several_workers_without_redis_are_rejected_with_a_hint(env: dict[str, str]) -> None:
     assert "REDIS_URL" in fails(env, "serve", "--workers", "2")
 
 
-def test_a_port_in_use_is_said(env: dict[str, str], serve: LiveServer) -> None:
+def test_a_port_in_use_is_reported(env: dict[str, str], serve: LiveServer) -> None:
     said = fails(env, "serve", "--port", str(serve.port))
     assert f"Cannot listen on 127.0.0.1 port {serve.port}" in said
     assert "--port" in said
 
 
-def test_the_front_page_the_admin_and_the_documentation_are_there(serve: LiveServer) -> None:
+def test_the_front_page_the_admin_and_the_documentation_are_served(serve: LiveServer) -> None:
     with httpx.Client(base_url=serve.url("", scheme="http"), follow_redirects=True, trust_env=False) as client:
         for path in ("/", "/admin/", "/api/v1/docs/", "/static/admin/css/base.css"):
             assert client.get(path).status_code == 200, path
@@ -104,15 +134,16 @@ def test_the_front_page_runs_under_a_strict_content_security_policy(serve: LiveS
     page = httpx.get(serve.url("/", scheme="http"), trust_env=False).text
     assert DEMO_PUBLIC_KEY in page
     assert "ws://CLUSTER_ID.localhost" in page
+    assert f"Version {__version__}" in page
     assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|https?://", page)
 
 
-def test_a_page_asked_of_a_foreign_host_is_refused_without_a_traceback(serve: LiveServer) -> None:
+def test_a_page_requested_from_an_unknown_host_is_refused_without_a_traceback(serve: LiveServer) -> None:
     answer = httpx.get(serve.url("/admin/", scheme="http"), headers={"Host": "evil.example"}, trust_env=False)
     assert answer.status_code == 400
 
 
-def test_the_listener_has_room_for_a_burst(serve: LiveServer) -> None:
+def test_the_listener_has_a_backlog_for_bursts_of_connections(serve: LiveServer) -> None:
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
     row = next(line.split() for line in listening.splitlines() if f":{serve.port} " in line)
     assert int(row[2]) == min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))

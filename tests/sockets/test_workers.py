@@ -19,7 +19,7 @@ from tests.clients import Client, Member, channel_path, open_client, until
 from tests.servers import LiveServer, Redis
 from tests.sockets.test_refusals import error
 
-# Enough that all of them are on one worker once in two hundred million runs.
+# So many that all of them reach the same worker only once in two hundred million runs.
 SPREAD = 30
 
 
@@ -44,12 +44,12 @@ def worker_pids(server: LiveServer) -> set[int]:
 
 
 def pids_with_connections(server: LiveServer) -> set[str]:
-    """The processes that hold a client's connection."""
+    """Return the processes that hold client connections."""
     command = ["ss", "-tnHp", "state", "established", f"sport = :{server.port}"]
     return set(re.findall(r"pid=(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
-async def test_connections_are_counted_on_all_workers(
+async def test_connections_are_counted_across_all_workers(
     server: LiveServer, clients: list[Client], keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
     assert len(pids_with_connections(server)) == 2
@@ -66,17 +66,17 @@ async def test_connections_are_counted_on_all_workers(
 
 @pytest.fixture
 async def join(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[Callable[[str], Any]]:
-    """Join the channel's presence with a uuid, on whatever worker."""
+    """A function that joins the channel's presence with a uuid, on any worker."""
     async with AsyncExitStack() as stack:
 
-        async def one(uuid: str) -> Member:
+        async def join_as(uuid: str) -> Member:
             path = channel_path(channel, keys["demo"], "presence", f"uuid={uuid}")
             return Member(await stack.enter_async_context(open_client(server, path)), uuid)
 
-        yield one
+        yield join_as
 
 
-async def test_members_on_all_workers_have_one_list_in_one_order(
+async def test_members_on_all_workers_share_one_list_in_one_order(
     server: LiveServer, join: Callable[[str], Any]
 ) -> None:
     members: list[Member] = []
@@ -97,7 +97,9 @@ async def test_members_on_all_workers_have_one_list_in_one_order(
     await until(lambda: all(member.members == [one.uuid for one in rest] for member in rest))
 
 
-async def test_members_who_come_at_once_on_all_workers_agree(server: LiveServer, join: Callable[[str], Any]) -> None:
+async def test_members_that_join_on_all_workers_simultaneously_get_the_same_list(
+    server: LiveServer, join: Callable[[str], Any]
+) -> None:
     first = await join("first")
     await until(lambda: bool(first.events))
     crowd = await asyncio.gather(*(join(f"m{number}") for number in range(100)))
@@ -111,9 +113,7 @@ async def test_members_who_come_at_once_on_all_workers_agree(server: LiveServer,
         assert not known & {event["data"]["member"]["uuid"] for event in member.events[1:]}
 
 
-async def test_a_uuid_that_is_used_again_on_another_worker_is_one_member(
-    server: LiveServer, join: Callable[[str], Any]
-) -> None:
+async def test_a_uuid_in_use_on_several_workers_is_one_member(server: LiveServer, join: Callable[[str], Any]) -> None:
     watcher = await join("w")
     again = [await join("x") for _ in range(10)]
     await until(lambda: all(member.members == ["w", "x"] for member in (watcher, *again)))
@@ -148,13 +148,13 @@ async def until_count(client: Client, expected: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_the_quota_of_connections_is_for_all_workers(server: LiveServer, channel: str) -> None:
+async def test_the_connection_quota_applies_across_all_workers(server: LiveServer, channel: str) -> None:
     key = server.manage("shell", "-v", "0", "-c", NARROW_KEY).strip()
     path = channel_path(channel, key)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(4)]
         await clients[0].settle()
-        await asyncio.sleep(1.5)  # in which every worker learns of it
+        await asyncio.sleep(1.5)  # time for every worker to learn of the connections
         for _ in range(6):
             async with open_client(server, path) as refused:
                 assert (await refused.ending())[1] == 4004
@@ -167,9 +167,7 @@ print(services.issue_key(Cluster.objects.get(cluster_id="demo"), "narrow", max_c
 """
 
 
-async def test_messages_cross_from_worker_to_worker_once_and_in_order(
-    server: LiveServer, clients: list[Client]
-) -> None:
+async def test_messages_reach_other_workers_once_and_in_order(server: LiveServer, clients: list[Client]) -> None:
     assert len(pids_with_connections(server)) == 2
     sender, *others = clients
     messages: list[str | bytes] = [*(str(number) for number in range(500)), b"\x00\xff", "", b"", "😀"]
@@ -182,14 +180,14 @@ async def test_messages_cross_from_worker_to_worker_once_and_in_order(
         await client.settle()
 
 
-async def test_revoking_a_key_reaches_the_connections_of_every_worker(
+async def test_revoking_a_key_closes_its_connections_on_every_worker(
     server: LiveServer, keys: dict[str, str], channel: str
 ) -> None:
     async with AsyncExitStack() as stack:
         path = channel_path(channel, keys["second"])
         clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
         async with httpx.AsyncClient(base_url=server.url("/api/v1/", scheme="http"), trust_env=False) as owner:
-            answer = await owner.post("token/", json={"username": "owner", "password": "owner-password"})
+            answer = await owner.post("token/", json={"email": "owner@example.com", "password": "owner-password"})
             owner.headers["Authorization"] = f"Token {answer.json()['token']}"
             await owner.delete(f"keys/{keys['second']}/")
         begun = time.monotonic()
@@ -198,7 +196,7 @@ async def test_revoking_a_key_reaches_the_connections_of_every_worker(
         assert time.monotonic() - begun < 1
 
 
-async def test_suspending_from_a_process_without_sockets_reaches_them_too(
+async def test_suspending_an_account_in_another_process_closes_its_connections(
     server: LiveServer, keys: dict[str, str], channel: str
 ) -> None:
     async with open_client(server, channel_path(channel, keys["other"])) as client:
@@ -215,7 +213,7 @@ services.suspend_account(Account.objects.get(name="Other"))
 
 
 async def test_an_idle_bus_still_carries_messages_after_a_while(clients: list[Client]) -> None:
-    """redis-py gives its sockets a read timeout of some seconds; an idle layer must outlive it."""
+    """The bus must survive being idle for longer than the read timeout that redis-py gives its sockets."""
     await asyncio.sleep(12)
     await clients[0].send("still here")
     for client in clients[1:]:
@@ -238,7 +236,7 @@ async def test_a_worker_that_dies_is_replaced(server: LiveServer, keys: dict[str
             assert await client.receive() == "a"
 
 
-async def test_stopping_closes_the_connections_of_all_workers_with_1012(
+async def test_stopping_closes_the_connections_on_all_workers_with_1012(
     server: LiveServer, keys: dict[str, str], channel: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -11,6 +11,7 @@ from accounts import services
 from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
+from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 
 # Addresses to listen on that a client on this machine reaches as `localhost`.
 LOCAL_HOSTS = ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost")  # noqa: S104
@@ -51,16 +52,18 @@ class Command(BaseCommand):
     help = "Make, or find, the demo tenant: account and cluster `demo` with the API key of PieSocket's documentation."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        add_port_option(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--force", action="store_true", help="also in a database that has other accounts")
 
     def handle(self, *args: Any, **options: Any) -> None:
         issued = make_demo(force=options["force"])
+        port = options["port"] or running_port(settings.DATA_DIR) or DEFAULT_PORT
         values = {
             "cluster": issued.key.cluster.cluster_id,
             "key": issued.key.public_key,
             "secret": issued.secret,
-            "url": demo_url("127.0.0.1", 8000),
+            "url": demo_url("127.0.0.1", port),
         }
         if options["json"]:
             self.stdout.write(json.dumps(values))

@@ -3,14 +3,10 @@
 import contextlib
 import os
 import resource
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from channels.routing import get_default_application
@@ -19,16 +15,16 @@ from daphne.server import Server
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
 
-from realtime.metrics.across_workers import FILE_VARIABLE, SUFFIX
+from realtime.management.command_line import manage_command
+from realtime.management.running import DEFAULT_PORT, announced
+from realtime.metrics.across_workers import SUFFIX
+from realtime.server.supervisor import CannotStart, Supervisor, open_listeners
 
 from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
 
-# How many connections may wait to be accepted: a burst of clients waits a second or more for TCP otherwise.
-BACKLOG = 4096
-DEFAULT_PORT = 8000
-RESTART_SECONDS = 1.0
 # Where files are in memory, so that no worker waits for a disk.
 MEMORY = "/dev/shm"  # noqa: S108  (a directory of a random name is made in it)
 
@@ -63,22 +59,44 @@ class Command(BaseCommand):
             self.check_migrations()
         connections.close_all()
         _allow_many_files()
-        listeners = _listen(host, port, workers)
-        self._say_where(host, listeners[0].getsockname()[1], options["demo"])
-        if workers == 1:
-            _serve_here(listeners[0])
-        else:
-            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
-            with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
-                files = [Path(directory, f"{index}{SUFFIX}") for index in range(workers)]
-                self._supervise(list(zip(listeners, files, strict=True)))
+        try:
+            listeners = open_listeners(host, port, workers)
+        except (OSError, OverflowError) as error:
+            raise CommandError(
+                f"Cannot listen on {host} port {port}: {error}. Choose another with --host and --port."
+            ) from error
+        bound_port = listeners[0].getsockname()[1]
+        with announced(settings.DATA_DIR, bound_port):
+            self._say_where(host, bound_port, options["demo"])
+            if workers == 1:
+                _serve_here(listeners[0])
+            else:
+                self._supervise(listeners)
         self.stdout.write("Stopped.")
+
+    def _supervise(self, listeners: list[socket.socket]) -> None:
+        module, _, name = settings.ASGI_APPLICATION.rpartition(".")
+        supervisor = Supervisor(f"{module}:{name}", settings.BASE_DIR, self.stderr.write)
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="workers-", dir=memory) as directory:
+            try:
+                supervisor.run(listeners, [Path(directory, f"{index}{SUFFIX}") for index in range(len(listeners))])
+            except CannotStart as error:
+                raise CommandError(str(error)) from None
+
+    def check_migrations(self) -> None:
+        """Print how to migrate the database if it lacks tables or columns."""
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            self.stdout.write(
+                f"The database is not up to date, so parts of the service will fail. Run {manage_command('migrate')}"
+            )
 
     def _say_where(self, host: str, port: int, demo: bool) -> None:
         name = reachable_as(host)
         lines = {
             "Socket tester": f"http://{name}:{port}/",
-            "Admin": f"http://{name}:{port}/admin/  (make a login: python manage.py createsuperuser)",
+            "Admin": f"http://{name}:{port}/admin/  (create a user: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
             if demo
@@ -91,29 +109,6 @@ class Command(BaseCommand):
             self.stdout.write(f"  The admin and the pages answer to this address only with ALLOWED_HOSTS={host}.")
         self.stdout.flush()
 
-    def _supervise(self, places: list[tuple[socket.socket, Path]]) -> None:
-        """Run a worker for each listener and file of numbers; replace those that end, until told to stop."""
-        signals: SimpleQueue[int] = SimpleQueue()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: signals.put(number))
-        workers = [_start_worker(*place) for place in places]
-        stopping = False
-        while not stopping or any(worker.poll() is None for worker in workers):
-            try:
-                signals.get(timeout=0.1 if stopping else RESTART_SECONDS)
-            except Empty:
-                pass
-            else:
-                stopping = True
-                for listener, _ in places:
-                    listener.close()  # or clients would wait here that nobody accepts
-                for worker in workers:
-                    worker.terminate()
-            for index, worker in enumerate(() if stopping else workers):
-                if worker.poll() is not None:
-                    self.stderr.write(f"A worker ended with status {worker.returncode}; starting another.")
-                    workers[index] = _start_worker(*places[index])
-
 
 def _allow_many_files() -> None:
     """Raise the limit of open files, and so of connections, as far as this process may."""
@@ -125,29 +120,6 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _listen(host: str, port: int, workers: int) -> list[socket.socket]:
-    """Open the port: a listener for each worker where the kernel spreads clients over them, else one for all.
-
-    The listeners belong to this process, so that clients that wait for a worker that died are served by its successor.
-    """
-    spread = workers > 1 and sys.platform == "linux"
-    listeners: list[socket.socket] = []
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        for _ in range(workers if spread else 1):
-            listeners.append(
-                socket.create_server(
-                    (address[0], listeners[0].getsockname()[1] if listeners else port),
-                    family=family,
-                    backlog=BACKLOG,
-                    reuse_port=spread,
-                )
-            )
-    except (OSError, OverflowError) as error:
-        raise CommandError(f"Cannot listen on {host} port {port}: {error}. Choose with --host and --port.") from error
-    return listeners if spread else listeners * workers
-
-
 def _serve_here(listener: socket.socket) -> None:
     Server(
         get_default_application(),
@@ -155,20 +127,3 @@ def _serve_here(listener: socket.socket) -> None:
         endpoints=build_endpoint_description_strings(file_descriptor=listener.detach()),
         verbosity=0,
     ).run()
-
-
-def _start_worker(listener: socket.socket, file: Path) -> subprocess.Popen[bytes]:
-    """Start plain daphne on a listener, in a session of its own: signals of the terminal are for the supervisor.
-
-    Args:
-        listener: where it takes clients.
-        file: where it tells the other workers its numbers.
-    """
-    module, _, name = settings.ASGI_APPLICATION.rpartition(".")
-    return subprocess.Popen(
-        [sys.executable, "-m", "daphne", "-v", "0", "--fd", str(listener.fileno()), f"{module}:{name}"],
-        cwd=settings.BASE_DIR,
-        env={**os.environ, FILE_VARIABLE: str(file)},
-        pass_fds=[listener.fileno()],
-        start_new_session=True,
-    )

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.access import KeyAccess, find_access
+from accounts.access import find_access
 from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.key_access import KeyAccess
+from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 from realtime.protocols import tokens
 from realtime.protocols.channels import CHANNEL_PATH
-
-from .serve import DEFAULT_PORT
 
 
 class Command(BaseCommand):
@@ -26,6 +26,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--user", help="who the client is to others in presence")
         parser.add_argument("--ttl", type=int, default=3600, help="valid for so many seconds (default: %(default)s)")
+        add_port_option(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         if access.secret is None:
             raise CommandError("The secret of this key cannot be decrypted; rotate it, or restore ENCRYPTION_KEYS.")
         jwt = tokens.sign(access.secret, channel[1], options["ttl"], options["user"])
-        values = {"jwt": jwt, "url": _url(access, channel[0], jwt)}
+        values = {"jwt": jwt, "url": _url(access, channel[0], jwt, options["port"])}
         if options["json"]:
             self.stdout.write(json.dumps(values))
         else:
@@ -48,9 +49,12 @@ class Command(BaseCommand):
                 self.stdout.write(f"{name}: {value}")
 
 
-def _url(access: KeyAccess, path: str, jwt: str) -> str:
+def _url(access: KeyAccess, path: str, jwt: str, port: int | None) -> str:
     domain = settings.CLUSTER_DOMAINS[0]
     # Not every system knows that *.localhost is this machine; a host that names no cluster leaves it to the key.
     host = domain if domain == "localhost" else f"{access.cluster_id}.{domain}"
-    authority = f"wss://{host}" if settings.HTTPS else f"ws://{host}:{DEFAULT_PORT}"
-    return f"{authority}/v3/{path}?{urlencode({'api_key': access.public_key, 'jwt': jwt})}"
+    if port is None and not settings.HTTPS:  # with HTTPS, clients reach the proxy, on the usual port
+        port = running_port(settings.DATA_DIR) or DEFAULT_PORT
+    scheme = "wss" if settings.HTTPS else "ws"
+    authority = host if port is None else f"{host}:{port}"
+    return f"{scheme}://{authority}/v3/{path}?{urlencode({'api_key': access.public_key, 'jwt': jwt})}"

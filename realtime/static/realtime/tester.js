@@ -1,32 +1,32 @@
-// The socket tester of the front page: two clients side by side. Nothing that comes from outside becomes HTML.
+// The WebSocket tester of the front page: two clients side by side. It never inserts external text as HTML.
 
 const MAX_LINES = 500;
 const MAX_SHOWN_BYTES = 256;
 const MAX_SHOWN_CHARACTERS = 10_000;
 const MAX_MEMBERS = 100;
-const MAX_ANSWER = 300;
+const MAX_RESPONSE_CHARACTERS = 300;
 const TOKEN_SECONDS = 3600;
-const PUBLISH_SECONDS = 15;
+const PUBLISH_TIMEOUT_SECONDS = 15;
 const MEMBER_EVENTS = ['system:member_list', 'system:member_joined', 'system:member_left'];
 
 const CLOSE_CODES = [
   [1000, 'Closed normally.', ''],
-  [1002, 'The client broke the WebSocket protocol.', 'Mend the client.'],
-  [1006, 'The connection broke, or never came about.', 'Look at the network and whether the server runs.'],
-  [1007, 'A text message was not UTF-8.', 'Send bytes as a binary message.'],
-  [1009, 'A message was larger than the server accepts.', 'Send less at a time.'],
-  [1012, 'The server restarts.', 'Reconnect, after a short random time.'],
-  [1013, 'The server is full, or lacks what it needs for now.', 'Reconnect, a little later each time.'],
-  [4000, 'The channel ID or an option is not valid.', 'Correct the URL.'],
-  [4001, 'The API key is missing, unknown, revoked, or of another cluster.', 'Use a valid key.'],
-  [4003, 'The account is suspended, the cluster is off, or this web site is not allowed.', 'Ask the owner of the key.'],
-  [4004, 'The connection quota is used up.', 'Close other connections, or raise the quota.'],
-  [4009, 'The JWT is missing, not valid, or of another channel.', 'Fetch a token from your own server.'],
-  [4100, 'The client read too slowly.', 'Reconnect, and read faster.'],
-  [4301, 'The client sent far more than its quota allows.', 'Send less often.'],
+  [1002, 'The client violated the WebSocket protocol.', 'Fix the client.'],
+  [1006, 'The connection was lost, or could not be opened.', 'Check the network, and that the server is running.'],
+  [1007, 'A text message was not valid UTF-8.', 'Send bytes as a binary message.'],
+  [1009, 'A message was too large.', 'Send smaller messages.'],
+  [1012, 'The server is restarting.', 'Reconnect after a short random delay.'],
+  [1013, 'The server is overloaded, or cannot reach its database.', 'Reconnect, with a longer delay each time.'],
+  [4000, 'The channel ID or an option is not valid.', 'Fix the URL.'],
+  [4001, 'The API key is missing, unknown or revoked, or belongs to another cluster.', 'Use a valid API key.'],
+  [4003, 'The account is suspended, the cluster is off, or this website is not allowed.', 'Ask the owner of the API key.'],
+  [4004, 'The connection quota is used up.', 'Close other connections or raise the quota.'],
+  [4009, 'The JWT is missing or invalid, or belongs to another channel.', 'Get a new token from your server.'],
+  [4100, 'The client read too slowly.', 'Reconnect and read faster.'],
+  [4301, 'The client kept sending far more messages than its quota allows.', 'Send less often.'],
 ];
 
-/** The channel ID, which is the last part of the path; a namespace may stand before it. */
+/** Returns the channel ID: the last part of a path, after an optional namespace. */
 function channelId(channel) {
   return channel.split('/').filter(Boolean).at(-1) ?? '';
 }
@@ -35,7 +35,7 @@ function hasPresence({channel, presence}) {
   return Boolean(presence) || channelId(channel).startsWith('presence-');
 }
 
-/** Where a client connects: the cluster's own host where this page's host has one, else the page's host. */
+/** Returns the URL of a channel, on the cluster's own host if this page is on a cluster domain. */
 function socketUrl(options) {
   const {cluster, channel, apiKey, jwt, notifySelf, presence, user, uuid} = options;
   const domains = document.body.dataset.clusterDomains.split(' ');
@@ -51,10 +51,10 @@ function socketUrl(options) {
   if (user) query += `&user=${encodeURIComponent(user)}`;
   if (uuid && hasPresence(options)) query += `&uuid=${uuid}`;
   if (jwt) query += `&jwt=${encodeURIComponent(jwt)}`;
-  return {url: `${scheme}://${authority}/v3/${path}?${query}`, named: Boolean(domain)};
+  return {url: `${scheme}://${authority}/v3/${path}?${query}`, hasClusterHost: Boolean(domain)};
 }
 
-/** A random UUID, also on pages without TLS, which have no crypto.randomUUID. */
+/** Returns a random UUID. Pages without TLS have no crypto.randomUUID. */
 function randomUuid() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -64,7 +64,7 @@ function randomUuid() {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
-/** A JWT, signed with HS256. */
+/** Returns a JWT, signed with HS256. */
 async function signedToken(claims, secret) {
   const encoder = new TextEncoder();
   const encoded = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
@@ -75,10 +75,10 @@ async function signedToken(claims, secret) {
 }
 
 function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  created.className = className;
+  created.textContent = text;
+  return created;
 }
 
 async function copy(text, button) {
@@ -87,7 +87,7 @@ async function copy(text, button) {
     await navigator.clipboard.writeText(text);
     button.textContent = 'Copied';
   } catch {
-    button.textContent = 'Select it';  // pages without TLS have no clipboard
+    button.textContent = 'Copy failed';  // pages without TLS have no clipboard
   }
   setTimeout(() => { button.textContent = label; }, 1200);
 }
@@ -97,8 +97,8 @@ function hexadecimal(bytes) {
   return bytes.length > MAX_SHOWN_BYTES ? `${shown} …` : shown;
 }
 
-/** The sentence of a refusal, if a message is one. */
-function refusal(text) {
+/** Returns the sentence of an error message, or null if the message is not an error. */
+function errorSentence(text) {
   try {
     const {error} = JSON.parse(text);
     return typeof error === 'string' && error ? error : null;
@@ -107,35 +107,35 @@ function refusal(text) {
   }
 }
 
-/** What happened on one connection, in order, bounded. */
+/** The log of one client, limited to the last lines. */
 class Log {
   constructor(list) {
     this.list = list;
   }
 
-  add(kind, sign, text, what = '') {
+  add(kind, symbol, text, detail = '') {
     const {list} = this;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 30;
     const now = new Date();
     const line = document.createElement('li');
     const time = element('time', '', `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`);
     const content = element('span', `content ${kind}`, text);
-    if (what) content.append(element('span', 'what', `${text ? ' ' : ''}(${what})`));
-    line.append(time, element('span', kind, sign), content);
+    if (detail) content.append(element('span', 'detail', `${text ? ' ' : ''}(${detail})`));
+    line.append(time, element('span', kind, symbol), content);
     list.append(line);
     while (list.childElementCount > MAX_LINES) list.firstElementChild.remove();
     if (atEnd) list.scrollTop = list.scrollHeight;
   }
 
-  message(kind, sign, data) {
+  message(kind, symbol, data) {
     if (typeof data !== 'string') {
       const bytes = new Uint8Array(data);
-      this.add(kind, sign, hexadecimal(bytes), `binary, ${bytes.length} bytes`);
+      this.add(kind, symbol, hexadecimal(bytes), `binary, ${bytes.length} bytes`);
     } else {
       const cut = data.length > MAX_SHOWN_CHARACTERS;
-      const what = cut ? `cut, ${data.length} characters` : data === '' ? 'empty message' : '';
+      const detail = cut ? `truncated, ${data.length} characters` : data === '' ? 'empty message' : '';
       const shown = cut ? `${data.slice(0, MAX_SHOWN_CHARACTERS)} …` : data;
-      this.add(refusal(data) && kind === 'received' ? 'error' : kind, sign, shown, what);
+      this.add(errorSentence(data) && kind === 'received' ? 'error' : kind, symbol, shown, detail);
     }
   }
 
@@ -144,9 +144,9 @@ class Log {
   }
 }
 
-/** The members that a presence frame lists, if a message is one. */
+/** Returns the members in a presence event, or null if the message is not a presence event. */
 function listedMembers(text) {
-  if (!text.includes('"system:member_')) return null;  // most messages are none, and need not be parsed
+  if (!text.includes('"system:member_')) return null;  // avoids parsing other messages
   try {
     const {event, data} = JSON.parse(text);
     return MEMBER_EVENTS.includes(event) && Array.isArray(data.members) ? data.members : null;
@@ -155,7 +155,7 @@ function listedMembers(text) {
   }
 }
 
-/** Who is here, as the last presence frame told it. Bounded: a channel may have thousands of members. */
+/** The members in the last presence event. Shows a limited number, since a channel may have thousands of members. */
 class Roster {
   constructor(root, ownUuid) {
     this.root = root;
@@ -163,22 +163,22 @@ class Roster {
     this.count = root.querySelector('.count');
     this.list = root.querySelector('.members');
     this.members = null;
-    this.waits = false;
+    this.isScheduled = false;
   }
 
-  /** Show members; null when they are not known. Drawn once a frame: a crowd brings events by the hundred. */
+  /** Shows the members, or none for null. Draws once per frame, since hundreds of events may arrive together. */
   show(members) {
     this.members = members;
-    if (this.waits) return;
-    this.waits = true;
+    if (this.isScheduled) return;
+    this.isScheduled = true;
     requestAnimationFrame(() => this.draw());
   }
 
   draw() {
-    this.waits = false;
+    this.isScheduled = false;
     const members = this.members ?? [];
     const isOwn = (member) => member?.uuid === this.ownUuid;
-    // One's own first, so that it is never among those that are left out.
+    // This client comes first, so it is always shown.
     const shown = [...members.filter(isOwn), ...members.filter((member) => !isOwn(member))].slice(0, MAX_MEMBERS);
     this.count.textContent = this.members ? String(members.length) : '';
     this.list.replaceChildren(...shown.map((member) => this.item(member, isOwn(member))));
@@ -189,8 +189,9 @@ class Roster {
   item(member, own) {
     const uuid = String(member?.uuid ?? '');
     const item = element('li', '', '');
-    // A name from outside keeps its writing direction to itself.
-    const user = element('bdi', 'who', typeof member?.user === 'string' ? member.user : JSON.stringify(member?.user) ?? '');
+    // <bdi> isolates the writing direction of the name.
+    const name = typeof member?.user === 'string' ? member.user : JSON.stringify(member?.user) ?? '';
+    const user = element('bdi', 'member-user', name);
     user.title = user.textContent;
     const id = element('code', 'uuid', uuid.length > 8 ? `${uuid.slice(0, 8)}…` : uuid);
     id.title = uuid;
@@ -211,8 +212,8 @@ class Pane {
     this.notifySelf = root.querySelector('[name=notify_self]');
     this.presence = root.querySelector('[name=presence]');
     this.user = root.querySelector('[name=user]');
-    this.uuid = randomUuid();  // kept over reconnects: it is the same member that comes back
-    this.roster = new Roster(root.querySelector('.here'), this.uuid);
+    this.uuid = randomUuid();  // identifies the member across reconnects
+    this.roster = new Roster(root.querySelector('.presence'), this.uuid);
     this.composer = root.querySelector('.compose');
     this.log = new Log(root.querySelector('.log'));
     this.senders = root.querySelectorAll('[data-sends], .compose button');
@@ -249,7 +250,7 @@ class Pane {
     };
   }
 
-  /** Show what would be connected to. While connected, that is settled. */
+  /** Shows the URL for the current options, unless the client is connected. */
   showOptions() {
     if (this.socket) return;
     const options = this.options();
@@ -268,7 +269,7 @@ class Pane {
 
   connect() {
     if (this.socket) return;
-    let refused = false;
+    let isRejected = false;
     const socket = new WebSocket(socketUrl(this.options()).url);
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
@@ -278,7 +279,7 @@ class Pane {
       this.log.add('note', '·', 'connected');
     });
     socket.addEventListener('message', ({data}) => {
-      refused ||= typeof data === 'string' && refusal(data) !== null;
+      isRejected ||= typeof data === 'string' && errorSentence(data) !== null;
       const members = typeof data === 'string' ? listedMembers(data) : null;
       if (members) this.roster.show(members);
       this.log.message('received', '↓', data);
@@ -286,10 +287,10 @@ class Pane {
     socket.addEventListener('close', ({code}) => {
       const known = CLOSE_CODES.find(([number]) => number === code);
       this.socket = null;
-      this.show(refused ? 'refused' : 'closed', refused ? `Refused (${code})` : `Closed (${code})`);
+      this.show(isRejected ? 'rejected' : 'closed', isRejected ? `Rejected (${code})` : `Closed (${code})`);
       this.roster.show(null);
       this.showOptions();
-      this.log.add(refused ? 'error' : 'note', '·', known ? `closed with ${code}: ${known[1]} ${known[2]}`.trim() : `closed with ${code}`);
+      this.log.add(isRejected ? 'error' : 'note', '·', known ? `closed with ${code}: ${known[1]} ${known[2]}`.trim() : `closed with ${code}`);
     });
   }
 
@@ -308,83 +309,83 @@ class Pane {
   }
 }
 
-/** What the owner of a key's secret can do. The secret itself goes into no URL, no example and no storage. */
-class Backstage {
+/** Signs tokens and publishes with the secret of the API key. The secret never appears in URLs, examples or storage. */
+class SecretTools {
   constructor(form, settings) {
     this.form = form;
     this.settings = settings;
-    this.signed = document.getElementById('signed');
-    this.published = document.getElementById('published');
-    this.publisher = document.getElementById('publish');
-    const signer = document.getElementById('sign');
+    this.signOutput = document.getElementById('signed');
+    this.publishOutput = document.getElementById('published');
+    this.publishButton = document.getElementById('publish');
+    const signButton = document.getElementById('sign');
     if (!globalThis.crypto?.subtle) {
       const hint = document.getElementById('sign-hint');
-      signer.disabled = true;
-      signer.title = hint.textContent.replace(/\s+/g, ' ');
+      signButton.disabled = true;
+      signButton.title = hint.textContent.replace(/\s+/g, ' ');
       hint.hidden = false;
     }
     form.addEventListener('input', () => {
-      for (const output of [this.signed, this.published]) this.say(output, '');  // of what was there before
+      for (const output of [this.signOutput, this.publishOutput]) this.show(output, '');  // they are outdated
     });
-    signer.addEventListener('click', () => this.sign());
-    this.publisher.addEventListener('click', () => this.publish());
+    signButton.addEventListener('click', () => this.sign());
+    this.publishButton.addEventListener('click', () => this.publish());
   }
 
-  say(output, text, kind = '') {
+  show(output, text, kind = '') {
     output.textContent = text;
     output.className = kind;
   }
 
-  /** The secret, or null after asking for it. */
+  /** Returns the secret. If it is missing, asks for it and returns null. */
   secretFor(output) {
     const secret = this.form.secret.value.trim();
     if (secret) return secret;
-    this.say(output, 'Please fill in the secret of the API key first.');
+    this.show(output, 'Enter the secret of the API key first.');
     this.form.secret.focus();
     return null;
   }
 
   async sign() {
-    const secret = this.secretFor(this.signed);
+    const secret = this.secretFor(this.signOutput);
     if (secret === null) return;
     const sub = channelId(this.settings().channel);
     const iat = Math.floor(Date.now() / 1000);
     this.form.jwt.value = await signedToken({sub, iat, exp: iat + TOKEN_SECONDS}, secret);
     this.form.jwt.dispatchEvent(new Event('input', {bubbles: true}));
-    this.say(this.signed, `For the channel ${sub}, for an hour.`);
+    this.show(this.signOutput, `Signed a token for the channel ${sub}, valid for one hour.`);
   }
 
   async publish() {
-    const secret = this.secretFor(this.published);
+    const secret = this.secretFor(this.publishOutput);
     if (secret === null) return;
-    this.publisher.disabled = true;
-    this.say(this.published, 'Publishing…');
+    this.publishButton.disabled = true;
+    this.show(this.publishOutput, 'Publishing…');
     try {
-      const answer = await fetch('/api/publish', {
+      const response = await fetch('/api/publish', {
         method: 'POST',
-        credentials: 'omit',  // the secret is what authorises, not who is logged in here
+        credentials: 'omit',  // the secret authorizes the request, not the login of this browser
         headers: {'Content-Type': 'application/json'},
         body: JSON.stringify(publication(this.settings(), secret)),
-        signal: AbortSignal.timeout(PUBLISH_SECONDS * 1000),
+        signal: AbortSignal.timeout(PUBLISH_TIMEOUT_SECONDS * 1000),
       });
-      const text = `${answer.status} ${(await answer.text()).slice(0, MAX_ANSWER)}`;
-      this.say(this.published, text, answer.ok ? 'good' : 'bad');
+      const text = `${response.status} ${(await response.text()).slice(0, MAX_RESPONSE_CHARACTERS)}`;
+      this.show(this.publishOutput, text, response.ok ? 'good' : 'bad');
     } catch {
-      this.say(this.published, 'No answer. Look at the network and whether the server runs.', 'bad');
+      this.show(this.publishOutput, 'No response. Check the network, and that the server is running.', 'bad');
     } finally {
-      this.publisher.disabled = false;
+      this.publishButton.disabled = false;
     }
   }
 }
 
-/** What to POST to /api/publish. Text that is a JSON object or array is sent as one, any other as it is. */
+/** Returns the body for /api/publish. A JSON object or array is sent as JSON, any other message as text. */
 function publication({apiKey, channel, message}, secret) {
   let content = message;
   try {
     const parsed = JSON.parse(message);
     if (typeof parsed === 'object' && parsed !== null) content = parsed;
   } catch {
-    // text, then
+    // not JSON, so it stays text
   }
   return {key: apiKey, secret, channelId: channel.replace(/\/+$/, ''), message: content};
 }
@@ -393,7 +394,7 @@ function quotedForShell(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Browsers know that *.localhost is this machine; not every system does. */
+/** Replaces *.localhost by localhost: every browser can resolve it, but not every other program. */
 function urlForPrograms(url) {
   return url.replace(/\/\/[^/]+\.localhost(?=[:/])/, '//localhost');
 }
@@ -419,9 +420,9 @@ with connect(
 
 function start() {
   const form = document.getElementById('settings');
-  const given = new URLSearchParams(location.search);
+  const parameters = new URLSearchParams(location.search);
   for (const name of ['cluster', 'channel', 'api_key']) {
-    if (given.has(name)) form[name].value = given.get(name);
+    if (parameters.has(name)) form[name].value = parameters.get(name);
   }
   const settings = () => ({
     cluster: form.cluster.value.trim(),
@@ -438,12 +439,12 @@ function start() {
     return new Pane(root, name, settings);
   });
 
-  new Backstage(form, settings);
+  new SecretTools(form, settings);
 
   const show = () => {
     for (const pane of panes) pane.showOptions();
     showCode(settings);
-    document.getElementById('host-hint').hidden = socketUrl(settings()).named;
+    document.getElementById('host-hint').hidden = socketUrl(settings()).hasClusterHost;
   };
   form.addEventListener('input', show);
   form.addEventListener('submit', (event) => event.preventDefault());
@@ -451,11 +452,11 @@ function start() {
   for (const button of document.querySelectorAll('[data-copies]')) {
     button.addEventListener('click', () => copy(document.getElementById(button.dataset.copies).textContent, button));
   }
-  for (const [code, when, advice] of CLOSE_CODES) {
+  for (const [code, reason, solution] of CLOSE_CODES) {
     const row = document.createElement('tr');
     const head = element('th', '', String(code));
     head.scope = 'row';
-    row.append(head, element('td', '', when), element('td', '', advice));
+    row.append(head, element('td', '', reason), element('td', '', solution));
     document.getElementById('close-codes').append(row);
   }
   show();

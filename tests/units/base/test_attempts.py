@@ -1,4 +1,4 @@
-"""Rate limits by name."""
+"""Rate limits, counted separately for each name."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from realtime.base.attempts import Attempts
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test moves."""
 
     now = 1000.0
 
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_guesses_are_counted_a_minute_by_who_makes_them() -> None:
+def test_attempts_are_limited_per_minute_for_each_name() -> None:
     clock = Clock()
     guesses = Attempts(lambda: 3, clock)
     assert [guesses.note("a") for _ in range(5)] == [0, 0, 0, 60, 60]
@@ -26,7 +26,7 @@ def test_guesses_are_counted_a_minute_by_who_makes_them() -> None:
     assert guesses.note("a") == 0
 
 
-def test_guessers_are_forgotten_rather_than_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_names_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "MAX_REMEMBERED", 10)
     guesses = Attempts(lambda: 1)
     for number in range(100):

@@ -1,4 +1,4 @@
-"""Connections are counted among nodes that share a Redis, whatever happens to one of them."""
+"""Nodes that share a Redis count their connections together, whatever happens to one of them."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], RedisConnectionCounts]]:
-    """Start nodes by name on an empty Redis, all with shorter times."""
+    """A function that starts nodes by name on an empty Redis, with short intervals."""
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.3)
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3)
@@ -46,14 +46,14 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 def enter(counts: ConnectionCounts, *users: str, channel: tuple[int, str] = CHANNEL, quota: int = 1_000) -> Place:
-    """A connection more, of users who may have so many."""
+    """Add a connection of users that each have this quota."""
     place = counts.enter(channel, dict.fromkeys(users, quota))
     assert place is not None
     return place
 
 
 async def settle(counts: ConnectionCounts, *users: str) -> Place:
-    """A connection more, that all nodes know of."""
+    """Add a connection and return once all nodes count it."""
     place = enter(counts, *users)
     assert await counts.may_stay(place)
     return place
@@ -72,7 +72,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_alone_a_node_counts_what_it_has() -> None:
+async def test_a_single_node_counts_its_own_connections() -> None:
     counts = ConnectionCounts()
     places = [
         enter(counts, "account:1", "key:a"),
@@ -87,7 +87,7 @@ async def test_alone_a_node_counts_what_it_has() -> None:
     assert (await count(counts), await counts.of_cluster(7)) == (0, {})
 
 
-async def test_what_is_written_is_counted_by_all(node: Callable[[str], RedisConnectionCounts]) -> None:
+async def test_the_connections_of_a_node_are_counted_on_all_nodes(node: Callable[[str], RedisConnectionCounts]) -> None:
     one, two, three = map(node, ("one", "two", "three"))
     places = [await settle(counts, "account:1") for counts in (one, one, two)]
     assert [await count(counts) for counts in (one, two, three)] == [3, 3, 3]
@@ -101,7 +101,7 @@ async def test_what_is_written_is_counted_by_all(node: Callable[[str], RedisConn
     await until(is_known)
 
 
-async def test_who_enters_while_a_write_is_under_way_waits_for_the_next(
+async def test_a_connection_added_during_a_write_waits_for_the_next_write(
     node: Callable[[str], RedisConnectionCounts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = node("one"), node("two")
@@ -119,7 +119,7 @@ async def test_who_enters_while_a_write_is_under_way_waits_for_the_next(
     assert await count(two) == 2
 
 
-async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(
+async def test_simultaneous_counts_share_a_query_and_each_get_an_answer(
     node: Callable[[str], RedisConnectionCounts],
 ) -> None:
     one, two = node("one"), node("two")
@@ -127,7 +127,7 @@ async def test_who_asks_at_once_shares_a_question_and_gets_an_answer_each(
     assert await asyncio.gather(*(count(one) for _ in range(500))) == [1] * 500
 
 
-async def test_however_many_ask_at_once_few_connections_to_redis_are_opened(
+async def test_many_simultaneous_queries_open_few_connections_to_redis(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     one = node("one")
@@ -137,7 +137,7 @@ async def test_however_many_ask_at_once_few_connections_to_redis_are_opened(
         assert len(await client.client_list()) < 15
 
 
-async def test_users_are_counted_here_and_everywhere(
+async def test_the_connections_of_a_user_are_counted_on_this_node_and_on_all_nodes(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     one, two = node("one"), node("two")
@@ -147,7 +147,7 @@ async def test_users_are_counted_here_and_everywhere(
     assert [of_user_everywhere(server.url, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
 
 
-async def test_of_those_who_come_to_all_nodes_at_once_exactly_as_many_stay_as_there_may_be(
+async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     nodes = [node(name) for name in ("one", "two", "three")]
@@ -168,7 +168,9 @@ async def test_of_those_who_come_to_all_nodes_at_once_exactly_as_many_stay_as_th
     await until(is_exact)
 
 
-async def test_who_leaves_makes_room_for_another_on_another_node(node: Callable[[str], RedisConnectionCounts]) -> None:
+async def test_a_connection_that_leaves_makes_room_on_another_node(
+    node: Callable[[str], RedisConnectionCounts],
+) -> None:
     one, two = node("one"), node("two")
     first = enter(one, "key:a", quota=1)
     assert await one.may_stay(first)
@@ -176,11 +178,11 @@ async def test_who_leaves_makes_room_for_another_on_another_node(node: Callable[
     assert not await two.may_stay(refused)
     two.leave(refused)
     one.leave(first)
-    await settle(one)  # what is written later is known later
+    await settle(one)  # by then the departure is written too
     assert await two.may_stay(enter(two, "key:a", quota=1))
 
 
-async def test_who_leaves_while_the_others_are_asked_takes_up_no_room(
+async def test_a_connection_that_leaves_while_other_nodes_are_asked_takes_up_no_room(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     one, two = node("one"), node("two")
@@ -196,22 +198,22 @@ async def test_who_leaves_while_the_others_are_asked_takes_up_no_room(
         await settle(two)
 
 
-async def test_more_may_come_at_once_than_are_asked_for_together(
+async def test_more_connections_can_arrive_at_the_same_time_than_fit_into_one_query(
     node: Callable[[str], RedisConnectionCounts], server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_QUESTIONS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "_MAX_BATCH", 7)
     one, two = node("one"), node("two")
     places = [(counts, enter(counts, "account:1", quota=60)) for _ in range(50) for counts in (one, two)]
     assert sum(await asyncio.gather(*(counts.may_stay(place) for counts, place in places))) == 60
     assert of_user_everywhere(server.url, "account:1") == 60
 
 
-async def test_a_node_that_dies_is_counted_no_longer_and_leaves_nothing(
+async def test_a_node_that_dies_is_no_longer_counted_and_leaves_nothing_behind(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     one, two = node("one"), node("two")
     await settle(two, "account:1")
-    for task in two._tasks:  # as good as SIGKILL: it says nothing more
+    for task in two._tasks:  # like SIGKILL: it sends nothing more
         task.cancel()
 
     async def is_forgotten() -> bool:
@@ -224,14 +226,14 @@ async def test_a_node_that_dies_is_counted_no_longer_and_leaves_nothing(
         assert await client.smembers(f"{PREFIX}nodes") == {"one"}
 
 
-async def test_a_node_that_stops_is_counted_no_longer_at_once(node: Callable[[str], RedisConnectionCounts]) -> None:
+async def test_a_node_that_stops_is_immediately_no_longer_counted(node: Callable[[str], RedisConnectionCounts]) -> None:
     one, two = node("one"), node("two")
     await settle(two)
     await two.stop()
     assert await count(one) == 0
 
 
-async def test_what_redis_has_forgotten_is_said_again(
+async def test_nodes_write_their_counts_again_after_redis_has_lost_them(
     node: Callable[[str], RedisConnectionCounts], server: Redis
 ) -> None:
     one, two = node("one"), node("two")
@@ -247,7 +249,7 @@ async def test_what_redis_has_forgotten_is_said_again(
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
+async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_afterwards_all(
     node: Callable[[str], RedisConnectionCounts], server: Redis, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = node("one"), node("two")
@@ -272,4 +274,4 @@ async def test_while_redis_is_away_a_node_counts_its_own_and_afterwards_all(
     await until(is_exact)
     assert one.is_reachable
     told = [record.message for record in caplog.records if record.name == module.__name__]
-    assert 0 < len([message for message in told if "out of reach" in message]) <= 2 * 3
+    assert 0 < len([message for message in told if "unreachable" in message]) <= 2 * 3

@@ -1,4 +1,4 @@
-"""Who gets what, and in which writes."""
+"""Which members get which messages, and in which writes."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from realtime.protocols.frames import Batch, Frames, Message
 
 
 class Record:
-    """An outlet that keeps what it is given: one list of texts a write."""
+    """An outlet that records what it is given, as a list of messages for each write."""
 
     is_gone = False
 
@@ -27,7 +27,7 @@ class Record:
 
 
 class Turns:
-    """A loop whose turns the test makes."""
+    """An event loop whose turns the test runs."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -62,7 +62,7 @@ def join(hub: Hub, name: str = "room", *, echo: bool = False) -> tuple[Member, R
     return member, outlet, hub.join(name, member)
 
 
-def test_a_message_reaches_the_others_of_its_room_and_nobody_else(hub: Hub, turns: Turns) -> None:
+def test_a_message_reaches_the_other_members_of_its_room_and_nobody_else(hub: Hub, turns: Turns) -> None:
     sender, own, room = join(hub)
     _, other, _ = join(hub)
     _, elsewhere, _ = join(hub, "elsewhere")
@@ -71,14 +71,14 @@ def test_a_message_reaches_the_others_of_its_room_and_nobody_else(hub: Hub, turn
     assert (own.writes, other.writes, elsewhere.writes) == ([], [["a"]], [])
 
 
-def test_a_sender_with_echo_gets_its_own(hub: Hub, turns: Turns) -> None:
+def test_a_sender_with_echo_gets_its_own_messages(hub: Hub, turns: Turns) -> None:
     sender, own, room = join(hub, echo=True)
     hub.publish(room, Message("a"), sender)
     turns.turn()
     assert own.writes == [["a"]]
 
 
-def test_a_message_without_sender_reaches_all(hub: Hub, turns: Turns) -> None:
+def test_a_message_without_a_sender_reaches_all_members(hub: Hub, turns: Turns) -> None:
     _, first, room = join(hub)
     _, second, _ = join(hub)
     hub.publish(room, Message("a"))
@@ -98,7 +98,7 @@ def test_messages_of_one_turn_share_a_write_and_keep_their_order(hub: Hub, turns
     assert quiet_outlet.writes == [["1", "3"]]
 
 
-def test_nothing_is_written_before_the_end_of_the_turn_or_twice(hub: Hub, turns: Turns) -> None:
+def test_a_message_is_written_once_and_at_the_end_of_the_turn(hub: Hub, turns: Turns) -> None:
     _, other, room = join(hub)
     hub.publish(room, Message("a"))
     assert other.writes == []
@@ -109,7 +109,7 @@ def test_nothing_is_written_before_the_end_of_the_turn_or_twice(hub: Hub, turns:
     assert other.writes == [["a"], ["b"]]
 
 
-def test_who_joins_gets_nothing_from_before(hub: Hub, turns: Turns) -> None:
+def test_a_new_member_gets_no_earlier_messages(hub: Hub, turns: Turns) -> None:
     _, early, room = join(hub)
     hub.publish(room, Message("a"))
     _, late, _ = join(hub)
@@ -117,7 +117,7 @@ def test_who_joins_gets_nothing_from_before(hub: Hub, turns: Turns) -> None:
     assert (early.writes, late.writes) == ([["a"]], [])
 
 
-def test_who_leaves_gets_nothing_more_and_what_it_sent_still_arrives(hub: Hub, turns: Turns) -> None:
+def test_a_member_that_leaves_gets_nothing_more_but_what_it_sent_still_arrives(hub: Hub, turns: Turns) -> None:
     sender, own, room = join(hub, echo=True)
     _, other, _ = join(hub)
     hub.publish(room, Message("a"), sender)
@@ -126,7 +126,7 @@ def test_who_leaves_gets_nothing_more_and_what_it_sent_still_arrives(hub: Hub, t
     assert (own.writes, other.writes) == ([], [["a"]])
 
 
-def test_a_room_lives_from_its_first_member_to_its_last(hub: Hub, turns: Turns) -> None:
+def test_a_room_exists_from_its_first_member_to_its_last(hub: Hub, turns: Turns) -> None:
     first, _, room = join(hub)
     second, _, _ = join(hub)
     hub.leave(room, first)
@@ -137,7 +137,7 @@ def test_a_room_lives_from_its_first_member_to_its_last(hub: Hub, turns: Turns) 
     turns.turn()
 
 
-def test_what_is_delivered_is_counted_for_each_receiver(hub: Hub, turns: Turns, counters: Counters) -> None:
+def test_deliveries_are_counted_for_each_receiver(hub: Hub, turns: Turns, counters: Counters) -> None:
     sender, _, room = join(hub)
     join(hub)
     join(hub)
@@ -149,7 +149,7 @@ def test_what_is_delivered_is_counted_for_each_receiver(hub: Hub, turns: Turns, 
     assert (counters.deliveries, counters.delivered_bytes) == (5, 5 * 5)
 
 
-def test_of_messages_that_share_a_write_those_to_their_senders_are_not_counted(
+def test_in_a_shared_write_messages_that_their_senders_do_not_get_are_not_counted(
     hub: Hub, turns: Turns, counters: Counters
 ) -> None:
     quiet, _, room = join(hub)
@@ -163,7 +163,7 @@ def test_of_messages_that_share_a_write_those_to_their_senders_are_not_counted(
     assert counters.delivered_bytes == (4 * 5 + 2 * 3) * 3 - 3 * 5
 
 
-def test_what_a_sender_that_has_left_sent_is_counted_for_those_who_got_it(
+def test_messages_of_a_sender_that_has_left_are_counted_for_their_receivers(
     hub: Hub, turns: Turns, counters: Counters
 ) -> None:
     sender, _, room = join(hub)

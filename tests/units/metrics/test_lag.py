@@ -1,4 +1,4 @@
-"""How late the loop is."""
+"""How late the event loop is."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ async def lag() -> AsyncIterator[Lag]:
     await lag.stop()
 
 
-async def test_an_idle_loop_has_next_to_none(lag: Lag) -> None:
+async def test_an_idle_loop_has_almost_no_lag(lag: Lag) -> None:
     await asyncio.sleep(2.5 * TICK_SECONDS)
     assert 0 <= lag.seconds < 0.2
     assert 0 <= lag.worst < 0.2
 
 
-async def test_a_blocked_loop_is_late_at_once_and_the_worst_is_remembered(lag: Lag) -> None:
+async def test_the_lag_of_a_blocked_loop_shows_immediately_and_the_worst_is_remembered(lag: Lag) -> None:
     await asyncio.sleep(0)
     time.sleep(TICK_SECONDS + 1)  # noqa: ASYNC251
     assert 1 <= lag.seconds < 1.5

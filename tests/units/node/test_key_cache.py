@@ -1,4 +1,4 @@
-"""What admission remembers of API keys."""
+"""The cache of API keys that admission uses."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from django.db import OperationalError
 
-from accounts.access import KeyAccess
+from accounts.key_access import KeyAccess
 from realtime.node import key_cache as keys_module
 from realtime.node.key_cache import KeyCache
 from tests.units.protocols.test_admission import ACCESS, KEY
@@ -19,7 +19,7 @@ UNKNOWN = "u" * 60
 
 
 class Database:
-    """Answers for the database, and counts how often it is asked."""
+    """Stands in for the database and records which keys are looked up."""
 
     def __init__(self, **known: KeyAccess) -> None:
         self.known = known
@@ -38,7 +38,7 @@ class Database:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 10_000_000, "k" * 61, "é" * 60])
-async def test_what_cannot_be_a_key_is_neither_asked_for_nor_remembered(text: str) -> None:
+async def test_text_that_cannot_be_a_key_is_neither_looked_up_nor_cached(text: str) -> None:
     database = Database()
     cache = KeyCache(database.load, 30)
     assert await cache.find(text) is None
@@ -67,7 +67,9 @@ def cache(database: Database, clock: Clock) -> KeyCache:
     return KeyCache(database.load, 30, clock)
 
 
-async def test_a_key_is_asked_for_once_while_it_is_good(cache: KeyCache, database: Database, clock: Clock) -> None:
+async def test_a_key_is_looked_up_once_until_its_entry_expires(
+    cache: KeyCache, database: Database, clock: Clock
+) -> None:
     assert [await cache.find(KEY) for _ in range(3)] == [ACCESS] * 3
     assert await cache.find(UNKNOWN) is None
     assert await cache.find(UNKNOWN) is None
@@ -77,12 +79,14 @@ async def test_a_key_is_asked_for_once_while_it_is_good(cache: KeyCache, databas
     assert database.asked == [KEY, UNKNOWN, KEY]
 
 
-async def test_many_that_come_at_once_share_one_query(cache: KeyCache, database: Database) -> None:
+async def test_simultaneous_lookups_share_one_query(cache: KeyCache, database: Database) -> None:
     assert await asyncio.gather(*(cache.find(KEY) for _ in range(100))) == [ACCESS] * 100
     assert database.asked == [KEY]
 
 
-async def test_one_that_gives_up_waiting_does_not_take_it_from_the_others(cache: KeyCache, database: Database) -> None:
+async def test_a_cancelled_lookup_does_not_affect_others_that_share_its_query(
+    cache: KeyCache, database: Database
+) -> None:
     database.may_answer.clear()
     first, second = (asyncio.create_task(cache.find(KEY)) for _ in range(2))
     await asyncio.sleep(0.01)
@@ -95,7 +99,7 @@ async def test_one_that_gives_up_waiting_does_not_take_it_from_the_others(cache:
 @pytest.mark.parametrize(
     "change", [{"public_key": KEY}, {"account_id": ACCESS.account_id}, {"cluster_pk": ACCESS.cluster_pk}]
 )
-async def test_a_change_makes_it_ask_again(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+async def test_a_change_causes_a_new_lookup(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
     await cache.find(KEY)
     database.known[KEY] = replace(ACCESS, revoked=True)
     cache.forget(**change)  # type: ignore[arg-type]
@@ -105,21 +109,23 @@ async def test_a_change_makes_it_ask_again(cache: KeyCache, database: Database, 
 
 
 @pytest.mark.parametrize("change", [{"public_key": "other"}, {"account_id": 99}, {"cluster_pk": 99}])
-async def test_a_change_elsewhere_does_not(cache: KeyCache, database: Database, change: dict[str, object]) -> None:
+async def test_a_change_to_something_else_causes_no_new_lookup(
+    cache: KeyCache, database: Database, change: dict[str, object]
+) -> None:
     await cache.find(KEY)
     cache.forget(**change)  # type: ignore[arg-type]
     await cache.find(KEY)
     assert database.asked == [KEY]
 
 
-async def test_an_unknown_key_is_known_as_soon_as_it_is_told_of(cache: KeyCache, database: Database) -> None:
+async def test_an_unknown_key_is_found_as_soon_as_it_is_announced(cache: KeyCache, database: Database) -> None:
     await cache.find(UNKNOWN)
     database.known[UNKNOWN] = replace(ACCESS, public_key=UNKNOWN)
     cache.forget(public_key=UNKNOWN)
     assert await cache.find(UNKNOWN) == database.known[UNKNOWN]
 
 
-async def test_what_changed_while_it_was_read_is_not_kept(cache: KeyCache, database: Database) -> None:
+async def test_a_key_that_changes_during_its_lookup_is_not_cached(cache: KeyCache, database: Database) -> None:
     database.may_answer.clear()
     reading = asyncio.create_task(cache.find(KEY))
     await asyncio.sleep(0.05)
@@ -132,7 +138,9 @@ async def test_what_changed_while_it_was_read_is_not_kept(cache: KeyCache, datab
     assert database.asked == [KEY, KEY]
 
 
-async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Database, clock: Clock) -> None:
+async def test_cached_keys_stay_usable_while_the_database_is_unreachable(
+    cache: KeyCache, database: Database, clock: Clock
+) -> None:
     await cache.find(KEY)
     database.broken = True
     clock.now += 31
@@ -141,7 +149,7 @@ async def test_what_is_known_outlives_the_database(cache: KeyCache, database: Da
         await cache.find(UNKNOWN)
 
 
-async def test_a_database_that_does_not_answer_keeps_nobody_waiting(
+async def test_nobody_waits_long_for_a_database_that_does_not_answer(
     cache: KeyCache, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "ANSWER_SECONDS", 0.2)
@@ -162,19 +170,19 @@ async def test_a_database_that_does_not_answer_keeps_nobody_waiting(
     assert await cache.find(UNKNOWN) is None
 
 
-async def test_so_many_keys_are_asked_for_at_once_and_no_more(
+async def test_the_number_of_simultaneous_lookups_is_limited(
     cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "MAX_QUESTIONS", 10)
     database.may_answer.clear()
     asking = [asyncio.create_task(cache.find(f"{number:060}")) for number in range(20)]
     done, _ = await asyncio.wait(asking, timeout=0.1)
-    assert [type(one.exception()) for one in done] == [OperationalError] * 10
+    assert [type(task.exception()) for task in done] == [OperationalError] * 10
     database.may_answer.set()
     assert await asyncio.gather(*(set(asking) - done)) == [None] * 10
 
 
-async def test_guessing_neither_fills_memory_nor_pushes_out_what_is_known(
+async def test_guessing_neither_fills_memory_nor_evicts_known_keys(
     cache: KeyCache, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "MAX_UNKNOWN_KEYS", 10)

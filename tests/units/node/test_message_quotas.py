@@ -1,4 +1,4 @@
-"""Quotas as counters."""
+"""Quotas for messages: the rate of a connection, and the daily number of an account."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ OTHER_ACCOUNT = replace(ACCESS, public_key="p" * 60, account_id=9)
 
 
 class Clock:
-    """The time of the module under test."""
+    """The clock of the module under test."""
 
     now = 1000.0
 
@@ -33,17 +33,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def take(bucket: Bucket) -> bool:
-    """Count a message as who sends it does; return whether it may be sent."""
+def count_message(bucket: Bucket) -> bool:
+    """Count a message as its sender does; return whether it may be sent."""
     bucket.tokens -= 1
     return bucket.tokens >= 0 or bucket.refill()
 
 
 def allowed(bucket: Bucket, tries: int) -> int:
-    return [take(bucket) for _ in range(tries)].count(True)
+    return [count_message(bucket) for _ in range(tries)].count(True)
 
 
-def test_a_bucket_lets_a_burst_through_and_then_so_many_a_second(clock: Clock) -> None:
+def test_a_bucket_allows_a_burst_and_then_a_steady_rate(clock: Clock) -> None:
     bucket = Bucket(10)
     assert allowed(bucket, 30) == 10
     clock.now += 0.5
@@ -52,40 +52,40 @@ def test_a_bucket_lets_a_burst_through_and_then_so_many_a_second(clock: Clock) -
     assert allowed(bucket, 30) == 10
 
 
-def test_who_keeps_to_the_quota_is_never_refused(clock: Clock) -> None:
+def test_a_sender_within_its_quota_is_never_refused(clock: Clock) -> None:
     bucket = Bucket(10)
     for _ in range(1000):
         clock.now += 0.1
-        assert take(bucket)
+        assert count_message(bucket)
 
 
-def test_twice_the_quota_is_refused_by_half_and_no_flood(clock: Clock) -> None:
+def test_at_twice_the_quota_half_of_the_messages_are_refused_and_it_is_not_a_flood(clock: Clock) -> None:
     bucket = Bucket(10)
     sent = 0
     for _ in range(2000):
         clock.now += 0.05
-        sent += take(bucket)
+        sent += count_message(bucket)
     assert 1000 <= sent <= 1020
     assert not bucket.is_flooded
 
 
-def test_three_times_the_quota_for_seconds_is_a_flood(clock: Clock) -> None:
+def test_three_times_the_quota_for_some_seconds_is_a_flood(clock: Clock) -> None:
     bucket = Bucket(10)
     seconds = 0.0
     while not bucket.is_flooded:
         seconds += 1 / 30
         clock.now += 1 / 30
-        take(bucket)
+        count_message(bucket)
     assert 4 < seconds < 10
 
 
-def test_a_small_quota_leaves_time_to_read_a_notice(clock: Clock) -> None:
+def test_a_sender_with_a_small_quota_has_time_to_read_the_notice(clock: Clock) -> None:
     bucket = Bucket(1)
     assert allowed(bucket, message_quotas.PATIENCE_MESSAGES) == 1
     assert not bucket.is_flooded
 
 
-def test_a_changed_rate_counts_at_once(clock: Clock) -> None:
+def test_a_changed_rate_applies_immediately(clock: Clock) -> None:
     bucket = Bucket(10)
     bucket.set_rate(2)
     assert allowed(bucket, 30) == 2
@@ -98,7 +98,7 @@ DAY = date(2030, 1, 1)
 
 
 class Calendar:
-    """Tells the day, which the test changes."""
+    """A calendar whose day the test changes."""
 
     day = DAY
 
@@ -107,7 +107,7 @@ class Calendar:
 
 
 class Ledger:
-    """What the whole service has written down, of the day that is asked for last."""
+    """What the whole service has recorded for the most recent day."""
 
     def __init__(self, **totals: int) -> None:
         self.totals = {int(pk.removeprefix("account_")): total for pk, total in totals.items()}
@@ -124,43 +124,43 @@ class Ledger:
         return {pk: self.totals[pk] for pk in counts}
 
 
-async def test_an_account_and_a_key_have_so_many_connections() -> None:
+async def test_the_connection_quotas_are_those_of_the_account_and_of_the_key() -> None:
     narrow = replace(ACCESS, quotas=replace(ACCESS.quotas, key_connections=1))
     assert connection_quotas(narrow) == {"account:1": 10, f"key:{narrow.public_key}": 1}
 
 
-async def test_an_account_sends_so_many_messages_a_day_on_all_nodes() -> None:
+async def test_the_daily_quota_of_an_account_applies_across_all_nodes() -> None:
     ledger = Ledger(account_1=900)
-    counted = MessageQuotas(ledger.record)
-    use = counted.account(ACCESS)
+    quotas = MessageQuotas(ledger.record)
+    use = quotas.account(ACCESS)
     assert use.take(60)
-    await counted.sync()
+    await quotas.sync()
     assert ledger.totals[1] == 960
     assert use.take(40)
     assert not use.take()
-    await counted.sync()
+    await quotas.sync()
     assert ledger.totals[1] == 1000
     assert not use.take()
 
 
-async def test_a_new_day_begins_with_nothing_and_the_old_one_keeps_what_was_sent_on_it() -> None:
+async def test_a_new_day_starts_at_zero_and_the_old_one_keeps_what_was_sent_on_it() -> None:
     ledger, calendar = Ledger(account_1=990), Calendar()
     ledger.day = DAY
-    counted = MessageQuotas(ledger.record, calendar)
-    use = counted.open(ACCESS)
-    await counted.sync()
+    quotas = MessageQuotas(ledger.record, calendar)
+    use = quotas.open(ACCESS)
+    await quotas.sync()
     assert use.take(10)
     assert not use.take()
     calendar.day = DAY + timedelta(days=1)
-    await counted.sync()
+    await quotas.sync()
     assert use.take(400)
-    await counted.sync()
+    await quotas.sync()
     assert (ledger.past[1], ledger.totals[1]) == (1000, 400)
     assert use.take(600)
     assert not use.take()
 
 
-async def test_stopping_writes_down_what_is_left_once_also_while_it_is_being_written() -> None:
+async def test_stopping_records_what_is_left_once_even_while_it_is_being_written() -> None:
     ledger = Ledger()
     may_write = asyncio.Event()
 
@@ -168,91 +168,91 @@ async def test_stopping_writes_down_what_is_left_once_also_while_it_is_being_wri
         await may_write.wait()
         return await ledger.record(counts, day)
 
-    counted = MessageQuotas(record)
-    counted.start()
-    counted.account(ACCESS).take(100)
+    quotas = MessageQuotas(record)
+    quotas.start()
+    quotas.account(ACCESS).take(100)
     await asyncio.sleep(0.01)
-    stopping = asyncio.create_task(counted.stop())
+    stopping = asyncio.create_task(quotas.stop())
     await asyncio.sleep(0.01)
     may_write.set()
     await stopping
     assert ledger.totals == {1: 100}
 
 
-async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopping_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_quotas, "STOP_SECONDS", 0.05)
 
     async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
         await asyncio.Event().wait()
         return {}
 
-    counted = MessageQuotas(record)
-    counted.start()
-    counted.account(ACCESS).take(1)
+    quotas = MessageQuotas(record)
+    quotas.start()
+    quotas.account(ACCESS).take(1)
     await asyncio.sleep(0.01)
     async with asyncio.timeout(1):
-        await counted.stop()
+        await quotas.stop()
 
 
-async def test_too_many_at_once_count_as_none() -> None:
+async def test_a_batch_over_the_quota_is_refused_and_not_counted() -> None:
     use = MessageQuotas(Ledger().record).account(ACCESS)
     assert not use.take(1001)
     assert use.take(1000)
 
 
-async def test_what_is_sent_while_it_is_written_down_is_counted_once() -> None:
+async def test_messages_sent_during_a_write_are_counted_once() -> None:
     ledger = Ledger()
-    counted = MessageQuotas(ledger.record)
-    use = counted.account(ACCESS)
+    quotas = MessageQuotas(ledger.record)
+    use = quotas.account(ACCESS)
     use.take(10)
 
     async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
         use.take(5)
         return await ledger.record(counts, day)
 
-    counted._record = record
-    await counted.sync()
+    quotas._record = record
+    await quotas.sync()
     assert (ledger.totals[1], use.sent) == (10, 5)
 
 
-async def test_nothing_is_lost_while_the_database_is_out_of_reach() -> None:
+async def test_no_count_is_lost_while_the_database_is_unreachable() -> None:
     ledger = Ledger()
-    counted = MessageQuotas(ledger.record)
-    counted.account(ACCESS).take(10)
+    quotas = MessageQuotas(ledger.record)
+    quotas.account(ACCESS).take(10)
     ledger.broken = True
-    await counted.sync()
+    await quotas.sync()
     ledger.broken = False
-    await counted.sync()
+    await quotas.sync()
     assert ledger.totals[1] == 10
 
 
-async def test_a_changed_daily_quota_counts_at_once() -> None:
-    counted = MessageQuotas(Ledger().record)
-    counted.account(ACCESS).take(500)
+async def test_a_changed_daily_quota_applies_immediately() -> None:
+    quotas = MessageQuotas(Ledger().record)
+    quotas.account(ACCESS).take(500)
     raised = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=2000))
     lowered = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_day=500))
-    assert counted.account(raised).take(1500)
-    assert not counted.account(lowered).take()
+    assert quotas.account(raised).take(1500)
+    assert not quotas.account(lowered).take()
 
 
-async def test_an_account_is_forgotten_when_it_is_quiet_unless_it_has_used_up_its_day() -> None:
-    counted = MessageQuotas(Ledger().record)
-    counted.account(ACCESS).take(1)
-    counted.account(OTHER_ACCOUNT).take(1000)
+async def test_an_idle_account_is_forgotten_unless_it_has_used_up_its_daily_quota() -> None:
+    quotas = MessageQuotas(Ledger().record)
+    quotas.account(ACCESS).take(1)
+    quotas.account(OTHER_ACCOUNT).take(1000)
     for _ in range(2):
-        await counted.sync()
-    assert list(counted._accounts) == [9]
+        await quotas.sync()
+    assert list(quotas._accounts) == [9]
 
 
-async def test_what_an_account_has_sent_elsewhere_is_asked_at_once() -> None:
-    counted = MessageQuotas(Ledger(account_1=1000).record)
-    counted.start()
+async def test_what_an_account_has_sent_on_other_nodes_is_loaded_immediately() -> None:
+    quotas = MessageQuotas(Ledger(account_1=1000).record)
+    quotas.start()
     await asyncio.sleep(0.01)
-    use = counted.account(ACCESS)
+    use = quotas.account(ACCESS)
     assert use.take()
     await asyncio.sleep(0.01)
     assert not use.take()
-    await counted.stop()
+    await quotas.stop()
 
 
 def test_a_new_day_begins_at_midnight_utc() -> None:

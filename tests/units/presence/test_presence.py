@@ -1,4 +1,4 @@
-"""PROTOCOL: Presence. Who is told what, in which order."""
+"""Presence: which members get which events, and in which order."""
 
 import asyncio
 import json
@@ -15,18 +15,18 @@ from realtime.protocols.presence import Identity
 
 
 class Outlet:
-    """A client that keeps what it hears."""
+    """A client that records what it receives."""
 
     is_gone = False
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
         self.waiting = 0
         self.most_waiting = 0
         self.reads = True
 
     def deliver(self, batch: Batch | Message) -> None:
-        self.heard.extend(json.loads(message.data) for message in batch.messages)
+        self.received.extend(json.loads(message.data) for message in batch.messages)
         if not self.reads:
             self.waiting += len(batch.wire)
             self.most_waiting = max(self.most_waiting, self.waiting)
@@ -42,7 +42,7 @@ class Outlet:
 
 
 class Channel:
-    """A channel, its members by name, and what they have heard."""
+    """A channel, its members by name, and what they have received."""
 
     def __init__(self, max_backlog_bytes: int = 400_000) -> None:
         self.presence = Presence("node", max_backlog_bytes)
@@ -59,10 +59,10 @@ class Channel:
         for name in names:
             self.presence.leave("group", self.members.pop(name))
 
-    def heard(self, name: str) -> list[str]:
-        """What a member has heard since, as `list a b`, `joined b of a b` and `left b of a`."""
-        heard, self.outlets[name].heard = self.outlets[name].heard, []
-        return [short(event) for event in heard]
+    def received(self, name: str) -> list[str]:
+        """Return what a member has received since the last call: `list a b`, `joined b of a b`, `left b of a`."""
+        received, self.outlets[name].received = self.outlets[name].received, []
+        return [short(event) for event in received]
 
 
 def short(event: dict[str, Any]) -> str:
@@ -72,108 +72,108 @@ def short(event: dict[str, Any]) -> str:
     return f"list {members}" if kind == "list" else f"{kind} {data['member']['uuid']} of {members}".strip()
 
 
-async def told() -> None:
-    """Let the loop turn until all is told."""
+async def settle() -> None:
+    """Let the loop run until all events are sent."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_the_frames_are_those_of_the_contract() -> None:
+async def test_the_frames_match_the_contract() -> None:
     channel = Channel()
     first = channel.join("a", "uuid-a", user={"id": 1})
-    await told()
+    await settle()
     channel.join("b", "uuid-b", user="é")
-    await told()
+    await settle()
     channel.leave("b")
-    await told()
+    await settle()
     a, b = {"uuid": "uuid-a", "user": {"id": 1}}, {"uuid": "uuid-b", "user": "é"}
-    assert first.heard == [
+    assert first.received == [
         {"event": "system:member_list", "data": {"members": [a]}},
         {"event": "system:member_joined", "data": {"member": b, "members": [a, b]}},
         {"event": "system:member_left", "data": {"member": b, "members": [a]}},
     ]
 
 
-async def test_who_joins_gets_the_list_and_the_others_an_event() -> None:
+async def test_a_new_member_gets_the_list_and_the_others_get_an_event() -> None:
     channel = Channel()
     for name in "abc":
         channel.join(name)
-        await told()
-    assert channel.heard("a") == ["list a", "joined b of a b", "joined c of a b c"]
-    assert channel.heard("b") == ["list a b", "joined c of a b c"]
-    assert channel.heard("c") == ["list a b c"]
+        await settle()
+    assert channel.received("a") == ["list a", "joined b of a b", "joined c of a b c"]
+    assert channel.received("b") == ["list a b", "joined c of a b c"]
+    assert channel.received("c") == ["list a b c"]
 
 
-async def test_with_notify_self_a_member_hears_of_itself_too() -> None:
+async def test_with_notify_self_a_member_gets_its_own_join_too() -> None:
     channel = Channel()
     channel.join("a")
     channel.join("b", echo=True)
-    await told()
-    assert channel.heard("b") == ["list a b", "joined b of a b"]
+    await settle()
+    assert channel.received("b") == ["list a b", "joined b of a b"]
 
 
-async def test_changes_of_one_turn_are_each_told_in_order() -> None:
+async def test_changes_in_one_turn_are_each_announced_in_order() -> None:
     channel = Channel()
     for name in "abc":
         channel.join(name)
-    await told()
-    assert [channel.heard(name) for name in "abc"] == [["list a b c"]] * 3
+    await settle()
+    assert [channel.received(name) for name in "abc"] == [["list a b c"]] * 3
     channel.join("d")
     channel.leave("b")
     channel.join("e")
     channel.leave("d")
-    await told()
-    assert channel.heard("a") == [
+    await settle()
+    assert channel.received("a") == [
         "joined d of a b c d",
         "left b of a c d",
         "joined e of a c d e",
         "left d of a c e",
     ]
-    assert channel.heard("e") == ["list a c e"]
-    assert channel.heard("b") == channel.heard("d") == []
+    assert channel.received("e") == ["list a c e"]
+    assert channel.received("b") == channel.received("d") == []
 
 
 async def test_one_person_in_two_tabs_is_two_members() -> None:
     channel = Channel()
     channel.join("a", user="Ann")
     channel.join("b", user="Ann")
-    await told()
-    assert channel.heard("a") == ["list a b"]
+    await settle()
+    assert channel.received("a") == ["list a b"]
 
 
-async def test_a_uuid_that_is_used_again_replaces_the_older_connection() -> None:
+async def test_a_newer_connection_with_the_same_uuid_replaces_the_older_one() -> None:
     channel = Channel()
     old, other = channel.join("old", "x", user=1), channel.join("other")
-    await told()
+    await settle()
     new = channel.join("new", "x", user=2)
-    await told()
-    assert [short(event) for event in old.heard[1:]] == ["joined x of other x"]
-    assert new.heard[0]["data"]["members"] == [{"uuid": "other", "user": "anonymous"}, {"uuid": "x", "user": 2}]
+    await settle()
+    assert [short(event) for event in old.received[1:]] == ["joined x of other x"]
+    assert new.received[0]["data"]["members"] == [{"uuid": "other", "user": "anonymous"}, {"uuid": "x", "user": 2}]
     channel.leave("old")
-    await told()
+    await settle()
     channel.leave("new")
-    await told()
-    assert [short(event) for event in other.heard[1:]] == ["joined x of other x", "left x of other"]
+    await settle()
+    assert [short(event) for event in other.received[1:]] == ["joined x of other x", "left x of other"]
 
 
-async def test_who_has_lost_its_place_to_a_uuid_gets_it_back_when_that_goes() -> None:
+async def test_a_replaced_connection_is_listed_again_when_the_newer_one_leaves() -> None:
     channel = Channel()
     channel.join("alice", "x", user="alice")
     watcher = channel.join("watcher")
     channel.join("mallory", "x", user="mallory")
-    await told()
+    await settle()
     channel.leave("mallory")
-    await told()
-    last = watcher.heard[-1]
+    await settle()
+    last = watcher.received[-1]
     assert last["event"] == "system:member_joined"
     assert last["data"]["member"] == {"uuid": "x", "user": "alice"}
     assert [member["uuid"] for member in last["data"]["members"]] == ["x", "watcher"]
     channel.leave("alice")
-    await told()
-    assert short(watcher.heard[-1]) == "left x of watcher"
+    await settle()
+    assert short(watcher.received[-1]) == "left x of watcher"
 
 
-async def test_a_list_that_could_not_be_sent_takes_nobody_in() -> None:
+async def test_a_join_is_refused_if_the_list_would_become_too_large_to_send() -> None:
     channel = Channel(max_backlog_bytes=10_000)
     for number in range(4):
         channel.join(f"m{number}", user="😀" * 250)
@@ -184,41 +184,41 @@ async def test_a_list_that_could_not_be_sent_takes_nobody_in() -> None:
     channel.join("in its place", user="😀" * 250)
 
 
-async def test_who_is_left_by_all_is_forgotten() -> None:
+async def test_a_channel_that_everybody_has_left_is_forgotten() -> None:
     channel = Channel()
     channel.join("a")
     channel.join("b")
     channel.leave("a", "b")
-    await told()
+    await settle()
     channel.join("c")
-    await told()
-    assert channel.heard("c") == ["list c"]
+    await settle()
+    assert channel.received("c") == ["list c"]
     channel.leave("c")
     assert channel.presence._rosters == {}
 
 
-async def test_a_crowd_gets_its_lists_when_it_is_in_and_who_was_there_before_each_event() -> None:
+async def test_members_of_a_crowd_get_their_list_once_all_are_in_and_earlier_members_get_each_event() -> None:
     channel = Channel()
     channel.join("first")
-    await told()
+    await settle()
     names = [f"m{number}" for number in range(100)]
     for name in names:
         channel.join(name)
         await asyncio.sleep(0)
-    assert channel.outlets["m99"].heard == []
+    assert channel.outlets["m99"].received == []
     await asyncio.sleep(announcer.MOMENT_SECONDS * 5)
     everybody = ["first", *names]
-    assert channel.heard("m99") == [f"list {' '.join(everybody)}"]
-    assert channel.heard("first") == [
+    assert channel.received("m99") == [f"list {' '.join(everybody)}"]
+    assert channel.received("first") == [
         "list first",
         *(f"joined {name} of {' '.join(everybody[: number + 2])}" for number, name in enumerate(names)),
     ]
     channel.leave("m7")
-    await told()
-    assert channel.heard("m99") == [f"left m7 of {' '.join(name for name in everybody if name != 'm7')}"]
+    await settle()
+    assert channel.received("m99") == [f"left m7 of {' '.join(name for name in everybody if name != 'm7')}"]
 
 
-async def test_an_endless_crowd_keeps_nobody_waiting_for_ever() -> None:
+async def test_an_endless_crowd_keeps_nobody_waiting_forever() -> None:
     channel = Channel()
     waiting = channel.join("first-of-many")
     for number in range(20):
@@ -229,11 +229,11 @@ async def test_an_endless_crowd_keeps_nobody_waiting_for_ever() -> None:
             channel.join(f"x{number}")
         await asyncio.sleep(0.01)
         channel.leave(*(f"x{number}" for number in range(10)))
-    assert short(waiting.heard[0]).startswith("list first-of-many")
-    assert short(late.heard[0]).startswith("list")
+    assert short(waiting.received[0]).startswith("list first-of-many")
+    assert short(late.received[0]).startswith("list")
 
 
-async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_before() -> None:
+async def test_a_member_gets_every_event_after_its_list_and_none_from_before() -> None:
     """Every member can follow the list from event to event, whatever happens."""
     channel = Channel()
     for number in range(120):
@@ -244,7 +244,7 @@ async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_
     await asyncio.sleep(announcer.MAX_PAUSE_SECONDS)
     present = list(channel.members)
     for name in present:
-        kind, *known = channel.outlets[name].heard
+        kind, *known = channel.outlets[name].received
         uuids = [member["uuid"] for member in kind["data"]["members"]]
         assert kind["event"] == "system:member_list"
         assert name in uuids
@@ -255,25 +255,27 @@ async def test_what_happens_after_a_list_is_told_to_who_has_it_and_nothing_from_
         assert uuids == present
 
 
-async def test_events_wait_for_who_reads_slowly_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_wait_for_a_slow_reader_but_not_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcer, "MAX_PAUSE_SECONDS", 0.05)
     channel = Channel()
     slow, other = channel.join("slow"), channel.join("other")
-    await told()
+    await settle()
     slow.reads = False
     for number in range(200):
         channel.join(f"m{number}", user="x" * 500)
     await asyncio.sleep(0.02)
     assert 100_000 < slow.waiting < 100_000 + 2 * announcer.MAX_BATCH_BYTES + 100_000
-    assert len(other.heard) < 201
+    assert len(other.received) < 201
     slow.waiting = 0
     await asyncio.sleep(0.02)
     assert slow.waiting > 0
     await asyncio.sleep(1)
-    assert len(other.heard) == 201
+    assert len(other.received) == 201
 
 
-async def test_a_channel_that_changes_faster_than_can_be_told_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_joins_are_refused_while_a_channel_changes_faster_than_it_can_announce(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(announcer, "MAX_EVENTS", 10)
     channel = Channel()
     for number in range(10):
@@ -281,5 +283,5 @@ async def test_a_channel_that_changes_faster_than_can_be_told_takes_nobody_in(mo
     with pytest.raises(Refusal) as raised:
         channel.join("one too many")
     assert raised.value.close is OVER_CAPACITY
-    await told()
+    await settle()
     channel.join("later")

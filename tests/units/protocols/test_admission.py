@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from accounts.access import KeyAccess
-from accounts.quotas import Quotas
+from accounts.key_access import KeyAccess, Quotas
 from realtime.protocols import closes, tokens
 from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import Close, Refusal
@@ -47,7 +46,7 @@ def scope(path: str = "/v3/1", query: str = f"api_key={KEY}", **headers: str) ->
     }
 
 
-def knows(*keys: KeyAccess) -> Find:
+def lookup_in(*keys: KeyAccess) -> Find:
     async def find(public_key: str) -> KeyAccess | None:
         return next((key for key in keys if key.public_key == public_key), None)
 
@@ -55,7 +54,7 @@ def knows(*keys: KeyAccess) -> Find:
 
 
 async def admitted(request: dict[str, Any], access: KeyAccess = ACCESS) -> Admission:
-    return await admit(request, ["localhost"], knows(access))
+    return await admit(request, ["localhost"], lookup_in(access))
 
 
 async def refused(request: dict[str, Any], access: KeyAccess = ACCESS) -> Close:
@@ -81,7 +80,7 @@ async def test_a_path_names_a_channel(path: str, group: str, channel_id: str) ->
     assert (admission.group, admission.channel_id) == (group, channel_id)
 
 
-async def test_the_longest_names_have_groups_of_their_own_that_layers_accept() -> None:
+async def test_the_longest_names_have_distinct_groups_that_layers_accept() -> None:
     groups = [
         (await admitted(scope(path))).group
         for path in (f"/v3/{'a' * 128}/{'b' * 128}", f"/v3/{'a' * 128}/{'b' * 127}c", f"/v3/{'a' * 128}")
@@ -97,17 +96,17 @@ async def test_the_longest_names_have_groups_of_their_own_that_layers_accept() -
         *("/v3/é", "/v3/٣", "/v3/a.b", f"/v3/{'a' * 129}", f"/v3/{'a' * 129}/b", f"/v3/a/{'b' * 129}", "/x/v3/a"),
     ],
 )
-async def test_any_other_path_names_none(path: str) -> None:
+async def test_any_other_path_is_refused(path: str) -> None:
     assert (await refused(scope(path))).code == 4000
 
 
 @pytest.mark.parametrize("flag", ["", "=", "=1", "=true", "=TRUE", "=Yes", "=on", "=%31"])
-async def test_a_flag_is_on(flag: str) -> None:
+async def test_these_spellings_turn_a_flag_on(flag: str) -> None:
     assert (await admitted(scope(query=f"api_key={KEY}&notify_self{flag}"))).notify_self
 
 
 @pytest.mark.parametrize("flag", ["&notify_self=0", "&notify_self=false", "&notify_self=No", "&notify_self=OFF", ""])
-async def test_a_flag_is_off(flag: str) -> None:
+async def test_these_spellings_leave_a_flag_off(flag: str) -> None:
     assert not (await admitted(scope(query=f"api_key={KEY}{flag}"))).notify_self
 
 
@@ -122,7 +121,7 @@ async def test_a_flag_is_off(flag: str) -> None:
         (f"user={'u' * 257}", "user"),
     ],
 )
-async def test_an_option_without_meaning_is_refused_by_name(query: str, named: str) -> None:
+async def test_an_invalid_option_is_refused_by_name(query: str, named: str) -> None:
     close = await refused(scope(query=f"api_key={KEY}&{query}"))
     assert close.code == 4000
     assert named in str(close.sentence)
@@ -139,11 +138,11 @@ async def test_an_option_without_meaning_is_refused_by_name(query: str, named: s
         f"api_key={KEY}&uuid={'u' * 64}&user={'u' * 256}",
     ],
 )
-async def test_a_key_is_found_in_both_spellings_among_whatever_else_is_sent(query: str) -> None:
+async def test_a_key_is_found_under_both_names_among_other_options(query: str) -> None:
     assert (await admitted(scope(query=query))).access is ACCESS
 
 
-def test_bare_and_repeated_parameters_are_kept_the_first_of_each_name() -> None:
+def test_bare_parameters_are_kept_and_the_first_of_repeated_ones_wins() -> None:
     assert parse_options(b"a&b=&a=2&c=1%202&c=3") == {"a": "", "b": "", "c": "1 2"}
 
 
@@ -166,7 +165,7 @@ def test_the_host_names_a_cluster_when_the_rest_is_a_cluster_domain(host: str, c
     assert cluster_of(host, ["localhost", "example.com"]) == cluster
 
 
-async def test_a_host_that_names_no_cluster_leaves_it_to_the_key() -> None:
+async def test_if_the_host_names_no_cluster_the_key_determines_it() -> None:
     assert (await admitted(scope(host="127.0.0.1:8000"))).group == "channel.demo.1"
 
 
@@ -195,13 +194,13 @@ async def test_every_bad_key_gets_the_same_refusal(request_scope: dict[str, Any]
         ({"allowed_origins": ("example.com",)}, closes.BAD_ORIGIN),
     ],
 )
-async def test_a_good_key_may_have_no_access(change: dict[str, Any], close: Close) -> None:
+async def test_a_valid_key_can_still_be_refused(change: dict[str, Any], close: Close) -> None:
     request = scope(origin="https://elsewhere.org")
     assert await refused(request, replace(ACCESS, **change)) == close
 
 
 @pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat"])
-async def test_a_private_channel_needs_a_jwt(path: str) -> None:
+async def test_a_private_channel_requires_a_jwt(path: str) -> None:
     assert await refused(scope(path)) == closes.BAD_JWT
     assert Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.") == closes.BAD_JWT
 
@@ -211,7 +210,7 @@ async def test_private_names_a_channel_and_no_namespace() -> None:
 
 
 def jwt_for(channel_id: str, secret: str = "s" * 60, user: str | None = None) -> str:
-    return tokens.sign(secret, channel_id, 3600, user)  # some are made when the tests are collected
+    return tokens.sign(secret, channel_id, 3600, user)  # an hour, since some are signed when the tests are collected
 
 
 @pytest.mark.parametrize(
@@ -222,14 +221,14 @@ async def test_a_jwt_opens_a_private_channel_from_the_query_or_a_header(sent: di
     assert (await admitted(scope(path, **sent))).authenticated
 
 
-async def test_a_jwt_opens_a_channel_of_a_key_that_protects_all() -> None:
+async def test_a_jwt_opens_a_channel_of_a_key_that_protects_all_channels() -> None:
     protected = replace(ACCESS, protects_channels=True)
     assert (await admitted(scope(jwt=jwt_for("1")), protected)).authenticated
     assert await refused(scope(), protected) == closes.BAD_JWT
 
 
 @pytest.mark.parametrize("sent", [{"query": f"api_key={KEY}&jwt=x"}, {"query": f"api_key={KEY}&jwt"}, {"jwt": "x"}])
-async def test_a_jwt_that_is_not_valid_is_refused_where_none_is_needed(sent: dict[str, str]) -> None:
+async def test_an_invalid_jwt_is_refused_even_where_none_is_required(sent: dict[str, str]) -> None:
     assert await refused(scope(**sent)) == closes.BAD_JWT
 
 
@@ -250,7 +249,7 @@ async def test_no_jwt_is_valid_for_a_key_whose_secret_is_lost() -> None:
         ("/v3/presence-space/1", "", False),
     ],
 )
-async def test_presence_is_on_by_flag_or_channel(path: str, option: str, on: bool) -> None:
+async def test_presence_is_turned_on_by_the_flag_or_by_the_channel(path: str, option: str, on: bool) -> None:
     assert ((await admitted(scope(path, f"api_key={KEY}{option}"))).identity is not None) == on
 
 
@@ -266,19 +265,21 @@ async def test_presence_is_on_by_flag_or_channel(path: str, option: str, on: boo
         ("", "\ud800", '{"uuid":"u","user":"\\ud800"}'),
     ],
 )
-async def test_a_member_is_who_its_jwt_says_or_its_url(options: str, jwt_user: Any, shown: str) -> None:
+async def test_the_user_of_a_member_is_the_one_in_its_jwt_or_else_in_its_url(
+    options: str, jwt_user: Any, shown: str
+) -> None:
     signed = {} if jwt_user is None else {"jwt": jwt_for("1", user=jwt_user)}
     admission = await admitted(scope(query=f"api_key={KEY}&presence&uuid=u{options}", **signed))
     assert admission.identity is not None
     assert admission.identity.json == shown
 
 
-async def test_a_user_that_json_cannot_say_is_no_valid_jwt() -> None:
+async def test_a_jwt_whose_user_json_cannot_represent_is_not_valid() -> None:
     request = scope(query=f"api_key={KEY}&presence", jwt=jwt_for("1", user=math.nan))  # type: ignore[arg-type]
     assert await refused(request) == closes.BAD_JWT
 
 
-async def test_a_member_without_uuid_gets_one_of_its_own() -> None:
+async def test_a_member_without_a_uuid_gets_a_unique_one() -> None:
     request = scope(query=f"api_key={KEY}&presence")
     uuids = [admission.identity.uuid for _ in "ab" if (admission := await admitted(request)).identity]
     assert len(set(uuids)) == 2
@@ -332,12 +333,12 @@ async def test_origins_are_matched_by_host_and_wildcard(origin: str, allowed: bo
         assert await refused(request, access) == closes.BAD_ORIGIN
 
 
-async def test_who_sends_no_origin_is_no_browser() -> None:
+async def test_a_client_without_an_origin_is_admitted_since_it_is_not_a_browser() -> None:
     access = replace(ACCESS, allowed_origins=("example.com",))
     assert (await admitted(scope(), access)).origin is None
 
 
-def test_a_refusal_never_echoes_what_was_sent() -> None:
+def test_a_refusal_never_echoes_the_request() -> None:
     with pytest.raises(Refusal) as raised:
         parse_request(scope("/v3/", f"api_key={KEY}&jwt=secret"), ["localhost"])
     assert KEY not in str(raised.value)

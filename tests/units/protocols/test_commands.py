@@ -1,4 +1,4 @@
-"""Command messages and their answers, to the byte."""
+"""Commands and their answers, byte for byte."""
 
 import pytest
 

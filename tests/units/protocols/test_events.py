@@ -44,7 +44,7 @@ def test_a_client_cannot_pose_as_the_server(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ORDINARY)
-def test_ordinary_messages_are_not_looked_at_twice(text: str) -> None:
+def test_ordinary_messages_are_not_taken_for_system_events(text: str) -> None:
     assert not is_forged(text)
 
 

@@ -15,21 +15,21 @@ from realtime.protocols.frames import Batch, Frames, Message, compact_json, erro
         (65536, b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-def test_a_frame_has_the_shortest_form_of_its_length(length: int, header: bytes) -> None:
+def test_a_frame_encodes_its_length_in_the_shortest_form(length: int, header: bytes) -> None:
     payload = bytes(length)
     assert Message(payload).wire == header + payload
 
 
-def test_a_text_is_a_text_frame_in_utf8() -> None:
+def test_text_becomes_a_text_frame_in_utf8() -> None:
     assert Message("😀").wire == b"\x81\x04\xf0\x9f\x98\x80"
 
 
-def test_a_text_that_utf8_cannot_carry_is_no_message() -> None:
+def test_text_that_cannot_be_encoded_as_utf8_raises() -> None:
     with pytest.raises(UnicodeEncodeError):
         Message("\ud800")
 
 
-def test_a_batch_is_its_frames_in_order() -> None:
+def test_a_batch_consists_of_its_frames_in_order() -> None:
     assert Batch([Message("a"), Message(b""), Message("b")]).wire == b"\x81\x01a\x82\x00\x81\x01b"
 
 
@@ -39,7 +39,7 @@ def test_a_batch_of_one_does_not_copy() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
-def test_frames_of_another_node_are_what_it_has_sent(length: int) -> None:
+def test_frames_from_another_node_contain_the_messages_that_it_sent(length: int) -> None:
     sent = [Message("ü" * (length // 2)), Message(bytes(length)), Message("")]
     frames = Frames(Batch(sent).wire, len(sent))
     assert [message.data for message in frames.messages] == [message.data for message in sent]
@@ -52,13 +52,13 @@ def test_json_is_compact_and_keeps_characters() -> None:
     assert compact_json({"a": [1, "ü"]}) == '{"a":[1,"ü"]}'
 
 
-def test_answers_and_errors_have_their_place() -> None:
+def test_answers_are_under_system_and_errors_under_error() -> None:
     assert system_message("pong").data == '{"system":"pong"}'
     assert error_message("No.").data == '{"error":"No."}'
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 125, 126, 65_536])
-def test_unmasking_is_what_the_rfc_says(length: int) -> None:
+def test_unmasking_follows_the_rfc(length: int) -> None:
     mask, payload = b"\x37\xfa\x21\x3d", bytes(index % 251 for index in range(length))
     masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
     assert unmask(mask, masked) == payload

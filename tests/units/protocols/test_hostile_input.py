@@ -1,4 +1,4 @@
-"""Properties of what looks at a client's input first: whatever comes, the answer is a Refusal or what was meant."""
+"""Properties of the code that first sees a client's input: any input is either accepted correctly or refused."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ from realtime.protocols.events import is_forged
 from realtime.protocols.frames import Message
 from realtime.protocols.handshake import cluster_of, origin_matches, parse_request
 from tests.jwts import part, sign
-from tests.units.protocols.test_admission import ACCESS, KEY, knows
+from tests.units.protocols.test_admission import ACCESS, KEY, lookup_in
 
 SECRET = "s" * 64
 NAME = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=128)
-# What ASGI servers hand over: the path decoded in some way, headers and query as bytes.
+# What ASGI servers pass on: the path decoded in some way, headers and query as bytes.
 PATHS = st.one_of(st.text(max_size=60), NAME.map("/v3/{}".format), st.text(max_size=20).map("/v3/{}".format))
 OPTION_NAMES = st.sampled_from(["api_key", "apiKey", "notify_self", "presence", "uuid", "user", "jwt", "source", "%00"])
 OPTION_VALUES = st.one_of(
@@ -53,7 +53,7 @@ SCOPES = st.fixed_dictionaries({"path": PATHS, "query_string": QUERIES, "headers
 
 
 def outcome(function: Callable[[], Any]) -> Any:
-    """What a function returns, or the refusal that it raises."""
+    """Return what a function returns, or the refusal that it raises."""
     try:
         return function()
     except Refusal as refusal:
@@ -74,15 +74,15 @@ def test_any_handshake_is_a_request_or_a_refusal_that_says_what_to_do(scope: dic
 
 
 @given(SCOPES)
-def test_any_handshake_is_admitted_or_refused_and_the_refusal_tells_no_credential(scope: dict[str, Any]) -> None:
+def test_any_handshake_is_admitted_or_refused_and_a_refusal_reveals_no_credential(scope: dict[str, Any]) -> None:
     access = replace(ACCESS, allowed_origins=("example.com",))
-    admission = outcome(lambda: asyncio.run(admit(scope, ["localhost"], knows(access))))
+    admission = outcome(lambda: asyncio.run(admit(scope, ["localhost"], lookup_in(access))))
     if isinstance(admission, Refusal):
         assert admission.close.code in {4000, 4001, 4003, 4009}
         assert KEY not in str(admission)
     else:
         assert KEY.encode() in scope["query_string"]
-        assert not admission.authenticated, "there is no JWT that is right"
+        assert not admission.authenticated, "none of the JWTs is valid"
         assert not admission.channel_id.startswith("private-")
 
 
@@ -94,7 +94,7 @@ def test_any_handshake_is_admitted_or_refused_and_the_refusal_tells_no_credentia
     ),
     st.sampled_from(["", "0", "false", "no", "OFF"]),
 )
-def test_an_admission_depends_on_nothing_but_what_the_contract_names(
+def test_an_admission_depends_only_on_what_the_contract_names(
     channel: str, headers: list[tuple[bytes, bytes]], options: dict[str, str], off: str
 ) -> None:
     assume(not channel.startswith("private-") and not {"notify_self", "presence"} & options.keys())
@@ -105,8 +105,8 @@ def test_an_admission_depends_on_nothing_but_what_the_contract_names(
             "query_string": query.encode(),
             "headers": [(b"host", b"demo.localhost"), *more],
         }
-        admitted = asyncio.run(admit(scope, ["localhost"], knows(ACCESS)))
-        return replace(admitted, identity=None)  # a member without uuid gets one of its own
+        admitted = asyncio.run(admit(scope, ["localhost"], lookup_in(ACCESS)))
+        return replace(admitted, identity=None)  # a member without a uuid gets a random one
 
     flags = f"&notify_self={off}" if off else ""
     noise = "".join(f"&{name}={value}" for name, value in options.items())
@@ -133,7 +133,7 @@ def test_an_origin_matches_only_as_browsers_write_it(origin: str) -> None:
 
 
 @given(st.one_of(st.text(max_size=100), st.text(string.printable).map("cmd_{}".format)))
-def test_any_command_has_one_short_answer_that_is_json(text: str) -> None:
+def test_any_command_has_one_short_json_answer(text: str) -> None:
     sent: list[Message] = []
     answer(text, lambda then: then(3), sent.append)
     (message,) = sent
@@ -148,7 +148,7 @@ EVENTS = st.recursive(
 
 
 @given(st.one_of(st.text(), EVENTS.map(json.dumps)))
-def test_any_text_is_judged_without_raising(text: str) -> None:
+def test_no_text_makes_the_check_for_forged_events_raise(text: str) -> None:
     is_forged(text)
 
 
@@ -158,7 +158,7 @@ def test_any_text_is_judged_without_raising(text: str) -> None:
     st.dictionaries(st.text(max_size=5).filter(lambda name: name != "event"), st.integers(), max_size=2),
     st.booleans(),
 )
-def test_however_json_writes_it_an_event_of_the_server_is_forged(
+def test_a_system_event_is_recognized_however_its_json_is_written(
     event: str, space: str, others: dict[str, int], is_escaped: bool
 ) -> None:
     members = json.dumps({**others, "event": event})
@@ -183,7 +183,7 @@ JSON_VALUES = st.recursive(
         st.text(max_size=200), st.lists(st.binary(max_size=40), max_size=4).map(lambda ps: ".".join(map(part, ps)))
     )
 )
-def test_anything_is_no_valid_jwt(token: str) -> None:
+def test_arbitrary_text_is_not_a_valid_jwt(token: str) -> None:
     with pytest.raises(Refusal) as raised:
         tokens.verify(token, SECRET, "private-1")
     assert raised.value.close is BAD_JWT
@@ -191,11 +191,11 @@ def test_anything_is_no_valid_jwt(token: str) -> None:
 
 @given(st.integers(0), st.integers(1, 255))
 @settings(max_examples=300)
-def test_a_valid_jwt_of_which_one_byte_is_changed_is_not_valid(place: int, change: int) -> None:
+def test_a_valid_jwt_with_one_changed_byte_is_not_valid(place: int, change: int) -> None:
     good = tokens.sign(SECRET, "private-1", 3600)
     at = place % len(good)
     bad = good[:at] + chr(ord(good[at]) ^ change) + good[at + 1 :]
-    # Base64 has bits that say nothing, in the last character of a part.
+    # The last Base64 character of a part can have unused bits.
     assume(_decoded(bad) != _decoded(good))
     with pytest.raises(Refusal):
         tokens.verify(bad, SECRET, "private-1")
@@ -203,7 +203,7 @@ def test_a_valid_jwt_of_which_one_byte_is_changed_is_not_valid(place: int, chang
 
 def _decoded(token: str) -> Any:
     try:
-        return [jwt.utils.base64url_decode(one) for one in token.encode("latin-1").split(b".")]
+        return [jwt.utils.base64url_decode(piece) for piece in token.encode("latin-1").split(b".")]
     except ValueError:
         return token
 

@@ -1,4 +1,4 @@
-"""PROTOCOL: Private channels. Which JWTs are valid."""
+"""Private channels: which JWTs are valid."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {"sub": "private-1", "exp": NOW + HOUR, **changed}
 
 
-# With what a client cannot send over HTTP, too.
+# Including tokens that a client cannot send over HTTP.
 BAD = {
     **jwts.bad_jwts(SECRET, "private-1"),
     "half a surrogate pair": "\ud800",
@@ -31,7 +31,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("token", [pytest.param(token, id=name) for name, token in BAD.items()])
-def test_a_bad_token_is_refused_in_the_one_sentence(token: str) -> None:
+def test_every_bad_token_is_refused_with_the_same_sentence(token: str) -> None:
     with pytest.raises(Refusal) as raised:
         tokens.verify(token, SECRET, "private-1")
     assert raised.value.close is BAD_JWT
@@ -44,12 +44,12 @@ def at(**seconds_from_now: float) -> str:
 @pytest.mark.parametrize(
     "times", [{"iat": 0}, {"iat": 8}, {"nbf": 8}, {"exp": -8}, {"exp": 0.5}, {"exp": 5, "iat": -5}]
 )
-def test_clocks_may_be_ten_seconds_apart(times: dict[str, float]) -> None:
+def test_clocks_may_differ_by_ten_seconds(times: dict[str, float]) -> None:
     assert tokens.verify(at(**times), SECRET, "private-1") is None
 
 
 @pytest.mark.parametrize("times", [{"iat": 13}, {"nbf": 13}, {"exp": -10}, {"exp": -11}, {"exp": 60, "nbf": 13}])
-def test_clocks_may_be_no_more_than_ten_seconds_apart(times: dict[str, float]) -> None:
+def test_clocks_may_not_differ_by_more_than_ten_seconds(times: dict[str, float]) -> None:
     with pytest.raises(Refusal) as raised:
         tokens.verify(at(**times), SECRET, "private-1")
     assert raised.value.close is BAD_JWT
@@ -65,11 +65,11 @@ def test_a_number_stands_for_its_decimal_string() -> None:
 
 
 @pytest.mark.parametrize("user", ["Ann", 7, {"id": 7}, ["a"], True, 0, ""])
-def test_the_user_is_what_the_token_says(user: Any) -> None:
+def test_the_user_is_the_one_in_the_token(user: Any) -> None:
     assert tokens.verify(signed(claims(user=user)), SECRET, "private-1") == user
 
 
-def test_a_token_that_is_made_here_is_valid_here_and_elsewhere() -> None:
+def test_a_token_signed_here_is_valid_here_and_in_other_libraries() -> None:
     token = tokens.sign(SECRET, "private-1", 60, "Ann")
     assert tokens.verify(token, SECRET, "private-1") == "Ann"
     decoded = jwt.decode(token, SECRET, algorithms=["HS256"])

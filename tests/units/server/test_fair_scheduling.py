@@ -1,4 +1,4 @@
-"""Who sends much is served in slices of the loop's time, between which others are served."""
+"""Fair scheduling: busy connections are served in slices of the loop's time, and other connections between them."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ from tests.clients import until
 
 
 class Clock:
-    """The time of the module under test."""
+    """The clock of the module under test."""
 
     now = 1.0
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Transport:
-    """Whether a connection is read."""
+    """Records whether a connection is read or aborted."""
 
     def __init__(self) -> None:
         self.is_read = True
@@ -37,7 +37,7 @@ class Transport:
 
 
 class Connection:
-    """Takes a byte at a time, each of which takes some time."""
+    """A connection that processes one byte at a time and needs a fixed time for each."""
 
     cost = 1
     untaken = b""
@@ -75,7 +75,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def connect(clock: Clock, log: list[str]) -> Connect:
-    """A connection of a party, whose bytes take so long each."""
+    """A function that returns a connection of a party, which needs some seconds for each byte."""
     return lambda party, seconds=0.0: Connection(clock, log, party, seconds)
 
 
@@ -89,7 +89,7 @@ def log() -> list[str]:
     return []
 
 
-async def test_what_takes_no_longer_than_a_slice_is_taken_at_once(
+async def test_data_that_fits_into_a_slice_is_processed_immediately(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     quick = connect(1)
@@ -97,13 +97,13 @@ async def test_what_takes_no_longer_than_a_slice_is_taken_at_once(
     assert ("".join(log), quick.transport.is_read) == ("abc", True)
 
 
-async def test_what_takes_longer_waits_for_later_turns_in_order_and_is_not_read_meanwhile(
+async def test_longer_data_waits_for_later_turns_in_order_and_reading_pauses_meanwhile(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     slow = connect(1, 1.1 * LARGE.of_connection)
     scheduler.receive(slow, b"abc")
     assert (log, slow.transport.is_read) == (["a"], False)
-    scheduler.receive(slow, b"de")  # as TLS may have it
+    scheduler.receive(slow, b"de")  # TLS may still deliver data while reading is paused
     await until(lambda: slow.transport.is_read, pause=0)
     assert "".join(log) == "abcde"
     scheduler.receive(slow, b"f")
@@ -111,7 +111,7 @@ async def test_what_takes_longer_waits_for_later_turns_in_order_and_is_not_read_
     assert "".join(log) == "abcdef"
 
 
-async def test_parties_that_wait_are_served_one_after_the_other_however_many_connections_each_has(
+async def test_waiting_parties_take_turns_however_many_connections_each_has(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     many = [connect(1, 1.1 * SMALL.of_connection) for _ in range(10)]
@@ -123,7 +123,7 @@ async def test_parties_that_wait_are_served_one_after_the_other_however_many_con
     assert (log.count("a"), log.count("b")) == (11, 10)
 
 
-async def test_of_connections_of_one_party_no_more_are_taken_in_a_turn_than_its_slice(
+async def test_the_connections_of_a_party_share_its_slice_of_each_turn(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     scheduler.receive(connect(1), b"x")
@@ -137,7 +137,7 @@ async def test_of_connections_of_one_party_no_more_are_taken_in_a_turn_than_its_
     assert log.count("z") == 10
 
 
-async def test_what_costs_more_than_to_take_it_counts_as_more(
+async def test_data_with_a_higher_cost_uses_more_of_the_slice(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     scheduler.receive(connect(2), b"y")
@@ -150,7 +150,7 @@ async def test_what_costs_more_than_to_take_it_counts_as_more(
     assert log == ["y", "a", "b"]
 
 
-async def test_slices_are_large_again_when_one_party_alone_has_sent_for_a_while(
+async def test_slices_are_large_again_when_only_one_party_has_sent_for_a_while(
     scheduler: Scheduler, connect: Connect, clock: Clock
 ) -> None:
     one, other = connect(1), connect(2)
@@ -165,7 +165,7 @@ async def test_slices_are_large_again_when_one_party_alone_has_sent_for_a_while(
     assert scheduler.slices is SMALL
 
 
-async def test_what_others_have_sent_goes_before_those_who_wait(
+async def test_what_others_have_sent_is_handled_before_connections_that_wait(
     scheduler: Scheduler, connect: Connect, log: list[str]
 ) -> None:
     scheduler.before = lambda: log.append("|")
@@ -175,7 +175,7 @@ async def test_what_others_have_sent_goes_before_those_who_wait(
     assert log[:3] == ["a", "|", "b"]
 
 
-async def test_a_fault_ends_its_connection_and_no_other(
+async def test_an_exception_ends_its_connection_and_no_other(
     scheduler: Scheduler, connect: Connect, log: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty, other = (connect(1, 1.1 * LARGE.of_connection) for _ in range(2))

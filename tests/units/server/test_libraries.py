@@ -1,4 +1,4 @@
-"""The insides of the libraries are as expected, and with others the service steps aside."""
+"""The service uses internals of its libraries; if these are not as expected, it leaves the libraries alone."""
 
 import logging
 
@@ -14,14 +14,14 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
 
 
-def test_the_installed_libraries_are_as_expected() -> None:
+def test_the_internals_of_the_installed_libraries_are_as_expected() -> None:
     assert libraries.missing_insides() == []
     assert libraries.install()
     assert WebSocketFactory.protocol is ServerProtocol
 
 
 @pytest.mark.parametrize("name", ["onMessage", "sendCloseFrame", "_fail_connection", "_dataReceived"])
-def test_others_are_left_alone_with_one_warning(
+def test_libraries_with_other_internals_are_left_alone_with_one_warning(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(WebSocketProtocol, name, lambda self: None)

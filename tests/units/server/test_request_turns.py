@@ -1,4 +1,4 @@
-"""Requests of the Cluster API take turns: so many in each turn of the loop, one of each account after the other."""
+"""Requests to the Cluster API take turns: a limited number in each turn of the loop, alternating between accounts."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ ONE, OTHER = 1, 2
 
 
 async def served(turns: RequestTurns, *accounts: int) -> list[int]:
-    """In which order requests are let through that come at once."""
+    """Return the order in which simultaneous requests are let through."""
     order: list[int] = []
 
     async def request(account: int) -> None:
@@ -20,11 +20,11 @@ async def served(turns: RequestTurns, *accounts: int) -> list[int]:
     return order
 
 
-async def test_an_account_waits_for_one_request_of_another_and_not_for_all() -> None:
+async def test_an_account_waits_for_one_request_of_another_account_and_not_for_all() -> None:
     assert await served(RequestTurns(1), *[ONE] * 5, *[OTHER] * 2) == [ONE, ONE, OTHER, ONE, OTHER, ONE, ONE]
 
 
-async def test_a_turn_of_the_loop_does_so_many_and_no_more() -> None:
+async def test_the_number_of_requests_in_each_turn_of_the_loop_is_limited() -> None:
     turns = RequestTurns(4)
     waiting = [asyncio.ensure_future(turns.wait(ONE)) for _ in range(100)]
     done = [sum(task.done() for task in waiting)]
@@ -34,7 +34,7 @@ async def test_a_turn_of_the_loop_does_so_many_and_no_more() -> None:
     assert max(after - before for before, after in itertools.pairwise(done)) == 4
 
 
-async def test_who_has_gone_takes_no_turn() -> None:
+async def test_a_cancelled_request_takes_no_turn() -> None:
     turns = RequestTurns(1)
     waiting = [asyncio.ensure_future(turns.wait(ONE)) for _ in range(3)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The outlet that writes to the socket itself."""
+"""The outlet that writes directly to the socket."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from realtime.protocols.frames import Message
 from realtime.server.socket_outlet import SocketOutlet
 
 
-def test_what_waits_for_a_slow_client_is_kept_whole_and_in_few_pieces() -> None:
-    reactor: Any = SimpleNamespace(addWriter=lambda transport: None)  # that never writes
+def test_the_backlog_of_a_slow_client_is_complete_and_in_few_pieces() -> None:
+    reactor: Any = SimpleNamespace(addWriter=lambda transport: None)  # it never writes
     transport = FileDescriptor(reactor)
     transport.connected = 1
     protocol: Any = SimpleNamespace(state=WebSocketProtocol.STATE_OPEN, transport=transport)

@@ -1,0 +1,47 @@
+"""Plain values that describe what an API key may do. Free of Django, so that the data plane can use them anywhere."""
+
+import re
+from dataclasses import dataclass, field
+
+PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The quotas in force for a key: the account's values override the defaults; a key can only lower them."""
+
+    account_connections: int
+    """Open connections of the account."""
+    key_connections: int
+    """Open connections of the key."""
+    message_bytes: int | None
+    """The largest message, in bytes; None for the server's own limit."""
+    messages_per_second: int
+    """Messages per second that one connection may send."""
+    messages_per_day: int
+    """Messages per day (UTC) of the account, from clients and from the REST API."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccess:
+    """Everything that admission needs to know about one API key."""
+
+    public_key: str
+    account_id: int
+    cluster_pk: int
+    cluster_id: str
+    """The cluster's DNS label."""
+    revoked: bool
+    cluster_enabled: bool
+    account_suspended: bool
+    protects_channels: bool
+    allows_client_messages: bool
+    allowed_origins: tuple[str, ...]
+    quotas: Quotas
+    secret: str | None = field(repr=False)
+    """Signs JWTs and authorises publishing; None if the settings lack the key that encrypted it."""
+
+
+def can_be_a_key(text: str) -> bool:
+    """Return whether a text has the form of a public key."""
+    return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None

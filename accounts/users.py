@@ -1,0 +1,97 @@
+"""The people who log in. Their e-mail address is their login name, always in lower case."""
+
+import unicodedata
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+MAX_EMAIL_LENGTH = 254  # RFC 5321
+
+
+def normalize_email(text: str) -> str:
+    """Return the one spelling of an e-mail address that is stored, looked up and counted."""
+    # NFKC is how internationalised domain names are compared (RFC 3491), and what Django's login form applies.
+    return unicodedata.normalize("NFKC", text).strip().lower()
+
+
+class NormalizedEmailField(models.EmailField):
+    """Normalizes addresses wherever they enter: in forms, on every kind of save, and in lookups."""
+
+    def to_python(self, value: Any) -> Any:
+        # Validation calls this, and so does every save and lookup, through get_prep_value().
+        text = super().to_python(value)
+        return text if text is None else normalize_email(text)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        email = super().pre_save(model_instance, add)
+        if isinstance(email, str):  # it may also be an expression
+            email = normalize_email(email)
+            setattr(model_instance, self.attname, email)
+        return email
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates users. Any spelling of an address finds its user."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Create a user; without a password, nobody can log in as them.
+
+        Args:
+            fields: values of further fields.
+
+        Raises:
+            ValueError: the e-mail address is empty.
+            IntegrityError: the e-mail address is taken.
+        """
+        if not email:
+            raise ValueError("A user needs an e-mail address.")
+        user = self.model(email=email, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Create a user who may do everything in the admin. See `create_user`."""
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person who uses the admin, the REST API, or both."""
+
+    email = NormalizedEmailField(
+        "e-mail address",
+        max_length=MAX_EMAIL_LENGTH,
+        unique=True,
+        help_text="The login name. Upper and lower case make no difference.",
+        error_messages={"unique": "A user with this e-mail address already exists."},
+    )
+    name = models.CharField(max_length=150, blank=True)
+    is_staff = models.BooleanField("staff", default=False, help_text="Whether this user can log in to the admin.")
+    is_active = models.BooleanField(
+        "active",
+        default=True,
+        help_text="Whether this user can log in at all. Turn this off instead of deleting users.",
+    )
+    date_joined = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = EMAIL_FIELD = "email"
+
+    class Meta:
+        ordering = ["email"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="user_email_is_lower_case"),
+        ]
+
+    def get_full_name(self) -> str:
+        """Return the name, which the admin shows in an object's history."""
+        return self.name
+
+    def get_short_name(self) -> str:
+        """Return the name, with which the admin greets the user."""
+        return self.name

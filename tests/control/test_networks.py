@@ -1,0 +1,41 @@
+"""Which addresses count together."""
+
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from accounts.networks import network_of
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7:40000", "198.51.100.7"),
+        (" 198.51.100.7:40001 ", "198.51.100.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]:40000", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("[::ffff:198.51.100.7]:443", "198.51.100.7"),
+        *(
+            (text, "unknown")
+            for text in ("", "unknown", "_hidden", "198.51.100", "198.51.100.7:x", "[::1", "a:b:c", "é")
+        ),
+    ],
+)
+def test_an_address_counts_for_its_network_whatever_its_port(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("spelling", ["198.51.100.7:{}", "[2001:db8::{}]:1", "nonsense {}"])
+def test_a_new_port_a_new_ipv6_address_or_nonsense_buys_no_more_requests(spelling: str, settings: Any) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    limit = 60
+    addresses = [spelling.format(number) for number in range(1, limit + 2)]
+    client = APIClient()
+    answers = [client.get("/api/v1/docs/", headers={"x-forwarded-for": address}) for address in addresses]
+    assert [answer.status_code for answer in answers] == [200] * limit + [429]
