@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.servers import LiveServer, free_port, server_command
 
-# By which README.md calls the database and the role that owns it.
+# The name of the database, and of the role that owns it, in piesite/deploy/README.md.
 NAME = "ws"
 
 

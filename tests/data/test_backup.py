@@ -1,4 +1,4 @@
-"""What the README says of backups: made of a service that is written to, they make the same service elsewhere."""
+"""The backup commands of piesite/deploy/README.md: a backup of a busy service restores the same service elsewhere."""
 
 import asyncio
 import json
@@ -17,10 +17,12 @@ import pytest
 from tests.clients import channel_path, open_client
 from tests.data.conftest import Postgres
 from tests.data.owners import LOOK, QUOTA, Owners
+from tests.documentation import code_blocks
 from tests.servers import LiveServer, make_tenants, need
-from tests.test_readme import blocks
 
-BACK_UP_POSTGRES, RESTORE_POSTGRES, BACK_UP_SQLITE = [block for block in blocks("bash") if "backup/" in block]
+BACK_UP_POSTGRES, RESTORE_POSTGRES, BACK_UP_SQLITE = [
+    block for block in code_blocks("piesite/deploy/README.md", "bash") if "backup/" in block
+]
 SECRETS = ("secret_key", "encryption_keys")
 
 
@@ -37,7 +39,7 @@ class Machine:
         directory.mkdir()
 
     def run(self, program: str) -> None:
-        """Run a block of the README, without the containers that it starts and looks into."""
+        """Run a block of commands, without the containers that it starts and looks into."""
         program = re.sub(r"^docker compose .* up .*\n", "", program, flags=re.MULTILINE)
         program = re.sub(r"^docker compose -f \S+ exec -T postgres ", "", program, flags=re.MULTILINE)
         program = program.replace(".venv/bin/python", sys.executable).replace("/etc/ws", str(self.ws))

@@ -1,4 +1,4 @@
-"""What the files in piesite/deploy name exists, and the README's commands for them do what it says."""
+"""The files in piesite/deploy name only what exists, and the commands of its README do what it says."""
 
 import os
 import re
@@ -14,11 +14,12 @@ from django.core.management import get_commands, load_command_class
 
 from realtime.conf import Conf
 from realtime.node.shutdown import GOODBYE_SECONDS
+from tests.documentation import code_blocks
 from tests.proxies import DEPLOY
 from tests.servers import PROJECT, make_certificate, need
-from tests.test_readme import blocks
 
 UNITS = ("ws.service", "ws-migrate.service")
+BLOCKS = code_blocks("piesite/deploy/README.md", "bash")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,8 @@ def test_the_files_that_the_readme_makes_are_what_a_node_needs(tmp_path: Path) -
     key.rename(tmp_path / "privkey.pem")
     certificate.rename(tmp_path / "fullchain.pem")
     ws = tmp_path / "ws"
-    make, by_hand = (block for block in blocks("bash") if "/etc/ws/ws.env" in block)
+    (make,) = (block for block in BLOCKS if "> /etc/ws/ws.env" in block)
+    (by_hand,) = (block for block in BLOCKS if "serve --host" in block)
     make = make.replace("DOMAIN=ws.example.com", "DOMAIN=ws.test").replace("piesite/deploy", str(DEPLOY))
     run(make.replace("/etc/ws", str(ws)), tmp_path)
     assert sorted(path.name for path in ws.iterdir()) == [

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from tests.servers import PROJECT
 
-README = (PROJECT / "README.md").read_text()
+PAGE = (PROJECT / "piesite" / "deploy" / "README.md").read_text()
 REQUIREMENTS = (PROJECT / "requirements.txt").read_text()
 TEST_REQUIREMENTS = (PROJECT / "tests" / "requirements.txt").read_text()
 LOCK = (PROJECT / "piesite" / "deploy" / "requirements.lock").read_text()
@@ -47,8 +47,8 @@ def test_every_package_is_there_for_a_reason() -> None:
     assert [line for line in lines if not re.search(r"  # \S", line)] == []
 
 
-def test_the_readme_says_what_each_package_of_the_service_is_for() -> None:
-    rows = re.search(r"^\| package \| what for \|\n\| --- \| --- \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+def test_the_documentation_says_what_each_package_of_the_service_is_for() -> None:
+    rows = re.search(r"^\| package \| what for \|\n\| --- \| --- \|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     assert rows is not None
     names = [name for row in rows[1].splitlines() for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
     assert sorted(names) == sorted(requirement.name for requirement in SERVICE)
@@ -65,8 +65,8 @@ def test_the_test_tools_come_on_top_of_the_packages_of_the_service() -> None:
     assert tools.isdisjoint(requirement.name for requirement in required(REQUIREMENTS))
 
 
-def test_the_readme_locks_exactly_the_packages_of_the_service() -> None:
-    command = re.search(r"^sed '.*' requirements\.txt", README, re.MULTILINE)
+def test_the_command_of_the_documentation_locks_exactly_the_packages_of_the_service() -> None:
+    command = re.search(r"^sed '.*' requirements\.txt", PAGE, re.MULTILINE)
     assert command is not None
     done = subprocess.run(["bash", "-c", command[0]], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert required(done.stdout) == SERVICE
