@@ -1,4 +1,4 @@
 """The meaning of URLs, frames and events: decisions about plain values, without I/O and without Django.
 
-Imports `base`, and `KeyAccess` from `accounts.access`. Every package above may import it.
+Imports `base`, and the plain values of `accounts.key_access`. Every package above may import it.
 """
