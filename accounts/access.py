@@ -1,7 +1,7 @@
 """What the data plane asks about API keys: plain values, one query."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -45,8 +45,8 @@ def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     """What is known of each of these keys that exists."""
     possible = [key for key in public_keys if can_be_a_key(key)]
     found: dict[str, KeyAccess] = {}
-    for start in range(0, len(possible), _CHUNK):
-        rows = ApiKey.objects.filter(public_key__in=possible[start : start + _CHUNK]).values(*_COLUMNS)
+    for keys in batched(possible):
+        rows = ApiKey.objects.filter(public_key__in=keys).values(*_COLUMNS)
         found.update((row["public_key"], _access_from(row)) for row in rows)
     return found
 
@@ -88,8 +88,16 @@ def _decrypted_secret(public_key: str, ciphertext: str) -> str | None:
         return None
 
 
-def touch(public_key: str) -> None:
-    """Write down that a key is in use, at most once a minute."""
+def record_use(public_keys: Collection[str]) -> None:
+    """Record that keys are in use, each at most once a minute."""
     now = timezone.now()
     due = Q(last_used_at=None) | Q(last_used_at__lt=now - TOUCH_EVERY)
-    ApiKey.objects.filter(due, public_key=public_key).update(last_used_at=now)
+    for keys in batched(public_keys):
+        ApiKey.objects.filter(due, public_key__in=keys).update(last_used_at=now)
+
+
+def batched(public_keys: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the keys in lists that one query of any database can take."""
+    keys = list(public_keys)
+    for start in range(0, len(keys), _CHUNK):
+        yield keys[start : start + _CHUNK]

@@ -44,10 +44,10 @@ class Client:
         status = json.loads(await self.ask("cmd_status"))
         return int(status["system"]["connection_count"])
 
-    async def ending(self) -> tuple[list[str | bytes], int]:
+    async def ending(self, seconds: float = ANSWER_SECONDS) -> tuple[list[str | bytes], int]:
         """What still arrives until the server closes the connection, and the close code."""
         frames: list[str | bytes] = []
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 try:
                     frames.append(await self.socket.recv())

@@ -1,10 +1,13 @@
 """The members of each channel on this node, and the fan-out to them. Loop thread only."""
 
+import logging
 from collections.abc import Callable
 
 from realtime.fanout.outlets import Outlet
 from realtime.metrics.counters import Counters
 from realtime.protocols.frames import Batch, Frames, Message, Sendable
+
+logger = logging.getLogger(__name__)
 
 
 class Member:
@@ -43,27 +46,39 @@ class Room:
             skipped = None if sender is None or sender.echo else sender
             for member in self.members:
                 if member is not skipped:
-                    member.outlet.deliver(message)
+                    try:
+                        member.outlet.deliver(message)
+                    except Exception:
+                        _report_failure()
             self._count(message, len(self.members) - (skipped in self.members))
         elif pending:
             everything = Batch([message for message, _ in pending])
             without_own = {sender for _, sender in pending if sender is not None and not sender.echo}
             receivers = len(self.members)
             for member in self.members:
-                if member not in without_own:
-                    member.outlet.deliver(everything)
-                    continue
-                receivers -= 1
-                if others := [message for message, sender in pending if sender is not member]:
+                batch = everything
+                if member in without_own:
+                    receivers -= 1
+                    others = [message for message, sender in pending if sender is not member]
+                    if not others:
+                        continue
                     batch = Batch(others)
-                    member.outlet.deliver(batch)
                     self._count(batch, 1)
+                try:
+                    member.outlet.deliver(batch)
+                except Exception:
+                    _report_failure()
             self._count(everything, receivers)
 
     def _count(self, sent: Sendable, receivers: int) -> None:
         counters = self._counters
         counters.deliveries += sent.count * receivers
         counters.delivered_bytes += len(sent.wire) * receivers
+
+
+def _report_failure() -> None:
+    # Outlets do not raise; a fault in one of them must not keep messages from the other members and rooms.
+    logger.exception("A message could not be delivered to a connection.")
 
 
 class Hub:

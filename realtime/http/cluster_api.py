@@ -141,6 +141,7 @@ class ClusterApi:
         is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
         if access is None or access.secret is None or access.revoked or not is_right:
             self._reject_credentials(network, key)
+        node.key_use.note(key)
         if access.account_suspended:
             raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
         if not access.cluster_enabled:

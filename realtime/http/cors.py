@@ -3,16 +3,18 @@
 import asyncio
 import logging
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from accounts.access import any_allowed_origins
 from realtime.base.asgi import Header
 from realtime.conf import conf
+from realtime.node.database import lookups
 from realtime.node.node import current_node
 from realtime.protocols.handshake import origin_matches
 
 logger = logging.getLogger(__name__)
+
+_any_allowed_origins = lookups.wrap(any_allowed_origins)
 
 
 class Preflights:
@@ -47,7 +49,7 @@ class Preflights:
         if version == self._version and node.loop.time() < self._expires_at:
             return
         try:
-            self._origins = await database_sync_to_async(any_allowed_origins)()
+            self._origins = await _any_allowed_origins()
         except DatabaseError as error:
             logger.error("Cannot read the allowed origins: %s", error)
         else:

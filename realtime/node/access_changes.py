@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from accounts.access import find_many
 from accounts.key_access import KeyAccess
+from realtime.base import tasks
 from realtime.node.connections import Connection
+from realtime.node.database import background
 from realtime.node.key_cache import KeyCache
 from realtime.protocols.admission import why_not
 from realtime.protocols.closes import Close
@@ -20,6 +21,13 @@ logger = logging.getLogger(__name__)
 # The type of the event that nodes send to each other when access has changed.
 EVENT = "access.changed"
 RETRY_SECONDS = 1.0
+# How often the keys of open connections are compared with the database, in seconds. This finds changes that nobody
+# announced: a process was killed after its commit, or somebody changed a row by hand.
+RECONCILE_SECONDS = 30.0
+KEYS_PER_QUERY = 500
+CONNECTIONS_PER_TURN = 1_000
+
+_find_many = background.wrap(find_many)
 
 
 class AccessChanges:
@@ -46,6 +54,14 @@ class AccessChanges:
         self._pending: set[Connection] = set()
         self._task: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Start to compare keys with the database."""
+        self._reconciling = asyncio.create_task(self._reconcile())
+
+    async def stop(self) -> None:
+        """Stop comparing."""
+        await tasks.end([self._reconciling])
+
     def apply(self, event: dict[str, Any]) -> None:
         """Check the connections of the account, cluster or key that an event names."""
         scope = {name: event[name] for name in ("account_id", "cluster_pk", "public_key")}
@@ -53,7 +69,7 @@ class AccessChanges:
         self._check(
             connection
             for connection in self._connections
-            if (access := connection.admission.access).public_key == scope["public_key"]
+            if (access := connection.access).public_key == scope["public_key"]
             or access.account_id == scope["account_id"]
             or access.cluster_pk == scope["cluster_pk"]
         )
@@ -75,9 +91,7 @@ class AccessChanges:
             batch = set(self._pending)
             self._pending.clear()
             try:
-                known = await database_sync_to_async(find_many)(
-                    {connection.admission.access.public_key for connection in batch}
-                )
+                known = await _find_many({connection.access.public_key for connection in batch})
             except DatabaseError as error:
                 if reachable:
                     logger.error("Cannot apply a change of access yet, because the database is unreachable: %s", error)
@@ -86,10 +100,38 @@ class AccessChanges:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             for connection in batch:
-                admission = connection.admission
-                access = known.get(admission.access.public_key)
-                refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
-                if refusal is not None:
-                    self._end(connection, refusal)
-                elif access is not None:
-                    self._apply_settings(connection, access)
+                self._compare(connection, known.get(connection.access.public_key))
+
+    def _compare(self, connection: Connection, access: KeyAccess | None) -> None:
+        """Close a connection, or change its settings, if its key gives another access now."""
+        if access == connection.access:
+            return
+        admission = connection.admission
+        refusal = why_not(access, admission.channel_id, admission.origin, authenticated=admission.authenticated)
+        if refusal is not None:
+            self._end(connection, refusal)
+        elif access is not None:
+            self._apply_settings(connection, access)
+
+    async def _reconcile(self) -> None:
+        """Compare the keys of all connections with the database, in one query per `KEYS_PER_QUERY` keys, spread out."""
+        reachable = True
+        while True:
+            keys = list({connection.access.public_key for connection in self._connections})
+            chunks = [keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY)]
+            for chunk in chunks or [[]]:
+                await asyncio.sleep(RECONCILE_SECONDS / max(len(chunks), 1))
+                try:
+                    known = await _find_many(chunk) if chunk else {}
+                except DatabaseError as error:
+                    if reachable:
+                        logger.error("Cannot compare keys with the database, because it is unreachable: %s", error)
+                    reachable = False
+                    continue
+                reachable = True
+                asked = set(chunk)
+                for number, connection in enumerate(list(self._connections)):
+                    if connection.access.public_key in asked:
+                        self._compare(connection, known.get(connection.access.public_key))
+                    if number % CONNECTIONS_PER_TURN == CONNECTIONS_PER_TURN - 1:
+                        await asyncio.sleep(0)

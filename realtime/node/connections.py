@@ -15,6 +15,7 @@ class Connection(Member):
     """One admitted connection."""
 
     __slots__ = (
+        "access",
         "admission",
         "allows_client_messages",
         "bucket",
@@ -41,6 +42,7 @@ class Connection(Member):
 
     def apply_settings(self, access: KeyAccess) -> None:
         """Apply the current settings of the key."""
+        self.access = access
         self.allows_client_messages = access.allows_client_messages
         self.bucket.set_rate(access.quotas.messages_per_second)
         max_message_bytes = message_limit(access)

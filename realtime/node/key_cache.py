@@ -4,14 +4,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 
-from accounts.access import find_access, touch
 from accounts.key_access import KeyAccess, can_be_a_key
 
 logger = logging.getLogger(__name__)
@@ -28,25 +26,17 @@ ANSWER_SECONDS = 3.0
 MAX_QUERIES = 1_000
 
 
-def load_key(public_key: str) -> KeyAccess | None:
-    """Return a key from the database and record that it is in use; None if it does not exist."""
-    access = find_access(public_key)
-    if access is not None and not access.revoked:
-        touch(public_key)
-    return access
-
-
 class _Entry(NamedTuple):
     access: KeyAccess | None
     expires_at: float
 
 
 class KeyCache:
-    """A cache of API keys by their public part. Loop thread only; queries run in a thread."""
+    """A cache of API keys by their public part. Loop thread only."""
 
     def __init__(
         self,
-        load: Callable[[str], KeyAccess | None],
+        load: Callable[[str], Awaitable[KeyAccess | None]],
         max_age_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,13 +46,14 @@ class KeyCache:
             max_age_seconds: how long an entry is valid unless a change is announced.
             clock: returns the time, in seconds.
         """
-        self._load = database_sync_to_async(load)
+        self._load = load
         self._max_age_seconds = max_age_seconds
         self._clock = clock
         self._known: OrderedDict[str, _Entry] = OrderedDict()
         # Separate from the known keys, so that guesses cannot evict those.
         self._unknown: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, asyncio.Task[KeyAccess | None]] = {}
+        self._queries = 0  # also those whose answer is already outdated
         self._answered_at = 0.0  # when the database last answered, or last had no query to answer
         self.is_reachable = True
         """Whether the database has answered the last query."""
@@ -82,12 +73,13 @@ class KeyCache:
         entry = self._known.get(public_key) or self._unknown.get(public_key)
         if entry is not None and entry.expires_at > self._clock():
             return entry.access
-        if not self._loading:
+        if not self._queries:
             self._answered_at = self._clock()
         task = self._loading.get(public_key)
         if self._clock() - self._answered_at < ANSWER_SECONDS:
-            if task is None and len(self._loading) < MAX_QUERIES:
+            if task is None and self._queries < MAX_QUERIES:
                 # Connections that ask for the same key share one query.
+                self._queries += 1
                 task = self._loading[public_key] = asyncio.create_task(self._fetch(public_key))
                 task.add_done_callback(_retrieve_exception)
             if task is not None:
@@ -112,7 +104,7 @@ class KeyCache:
         self, *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
     ) -> None:
         """Drop the cached keys of an account or a cluster, or a single key."""
-        self.version += 1
+        self._outdate_queries()
         if public_key is not None:
             self._known.pop(public_key, None)
             self._unknown.pop(public_key, None)
@@ -123,15 +115,20 @@ class KeyCache:
 
     def forget_all(self) -> None:
         """Expire all cached keys, because changes may have been missed. They still serve if the database is down."""
-        self.version += 1
+        self._outdate_queries()
         self._unknown.clear()
         for key, entry in self._known.items():
             self._known[key] = entry._replace(expires_at=0)
 
+    def _outdate_queries(self) -> None:
+        """Have nobody rely on an answer that may have been read before the change."""
+        self.version += 1
+        self._loading.clear()
+
     async def _fetch(self, public_key: str) -> KeyAccess | None:
         version = self.version
         try:
-            access: KeyAccess | None = await self._load(public_key)
+            access = await self._load(public_key)
             if not self.is_reachable:
                 logger.warning("The database answers again.")
                 self.is_reachable = True
@@ -147,7 +144,9 @@ class KeyCache:
             return entry.access
         finally:
             self._answered_at = self._clock()
-            del self._loading[public_key]
+            self._queries -= 1
+            if self._loading.get(public_key) is asyncio.current_task():
+                del self._loading[public_key]
 
     def _report_outage(self, error: DatabaseError) -> None:
         if self.is_reachable:

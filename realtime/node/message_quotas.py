@@ -114,6 +114,10 @@ class AccountUse:
         self._left_at_sync = self._limit - total
         self._left = self._left_at_sync - unrecorded
 
+    def start_new_day(self) -> None:
+        """Forget what was sent: the whole quota is left."""
+        self._left = self._left_at_sync = self._limit
+
     def set_limit(self, messages_per_day: int) -> None:
         """Change the quota."""
         more = messages_per_day - self._limit
@@ -155,16 +159,21 @@ class MessageQuotas:
         self._recorded_messages = 0
         self._today = today
         self._day = today()
+        self._past: dict[date, dict[int, int]] = {}  # messages of earlier days that are not recorded yet
         self._sync_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._can_record = True
+        self._midnight: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Start to record message counts in the database."""
         self._task = asyncio.create_task(self._run())
+        self._wait_for_midnight()
 
     async def stop(self) -> None:
         """Record the remaining counts; give up after `STOP_SECONDS`."""
+        if self._midnight is not None:
+            self._midnight.cancel()
         if self._task is not None:
             task, self._task = self._task, None
             self._sync_now.set()
@@ -192,10 +201,11 @@ class MessageQuotas:
     @property
     def messages(self) -> int:
         """Messages that clients and servers of all accounts have sent on this node since it started."""
-        return self._recorded_messages + sum(use.sent for use in self._accounts.values())
+        past = sum(sum(counts.values()) for counts in self._past.values())
+        return self._recorded_messages + past + sum(use.sent for use in self._accounts.values())
 
     async def _run(self) -> None:
-        """Record counts every few seconds, at midnight, and immediately when an account is new on this node."""
+        """Record counts every few seconds, after midnight, and immediately when an account is new on this node."""
         while self._task is not None:
             self._sync_now.clear()
             try:
@@ -203,15 +213,19 @@ class MessageQuotas:
             except Exception:
                 logger.exception("Cannot record message counts.")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(SYNC_SECONDS, seconds_to_midnight())):
+                async with asyncio.timeout(SYNC_SECONDS):
                     await self._sync_now.wait()
         await self.sync()
 
     async def sync(self) -> None:
         """Record what this node's accounts have sent, and read what other nodes have recorded for them."""
+        self._start_new_day()
         day = self._day
         sent = {pk: use.sent for pk, use in self._accounts.items()}
         try:
+            for past_day in list(self._past):
+                await self._record(self._past[past_day], past_day)
+                self._recorded_messages += sum(self._past.pop(past_day).values())
             totals = await self._record(sent, day) if sent else {}
         except DatabaseError as error:
             if self._can_record:
@@ -222,16 +236,39 @@ class MessageQuotas:
         if not self._can_record:
             logger.warning("Message counts are recorded again.")
             self._can_record = True
-        self._day = self._today()
-        if self._day != day:
-            totals = {}  # a new day starts at 0; the next sync reads what other nodes have recorded for it
-            self._sync_now.set()
+        self._recorded_messages += sum(sent.values())
+        self._start_new_day()
+        if self._day != day:  # it ended while the counts were recorded
+            past = self._past.pop(day, {})
+            remaining = {pk: count - sent.get(pk, 0) for pk, count in past.items()}
+            if any(remaining.values()):
+                self._past[day] = remaining
+            return
         for pk, count in sent.items():
             use = self._accounts[pk]
             use.set_recorded(count, totals.get(pk, 0))
-            self._recorded_messages += count
             if not (use.senders or use.sent or count or use.is_used_up):
                 del self._accounts[pk]
+
+    def _wait_for_midnight(self) -> None:
+        # By a timer, since the task may be waiting for a database that does not answer.
+        self._midnight = asyncio.get_running_loop().call_later(seconds_to_midnight(), self._pass_midnight)
+
+    def _pass_midnight(self) -> None:
+        self._start_new_day()
+        self._wait_for_midnight()
+
+    def _start_new_day(self) -> None:
+        """After midnight, keep the old day's counts for recording and give every account its whole quota."""
+        today = self._today()
+        if today == self._day:
+            return
+        if counts := {pk: use.sent for pk, use in self._accounts.items() if use.sent}:
+            self._past[self._day] = counts
+        for use in self._accounts.values():
+            use.start_new_day()
+        self._day = today
+        self._sync_now.set()
 
 
 def seconds_to_midnight() -> int:

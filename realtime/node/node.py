@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
 
-from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
 from realtime.cluster import bus
@@ -30,7 +30,9 @@ from realtime.metrics.lag import Lag
 from realtime.node import access_changes
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection
-from realtime.node.key_cache import KeyCache, load_key
+from realtime.node.database import background, lookups
+from realtime.node.key_cache import KeyCache
+from realtime.node.key_use import KeyUse
 from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.shutdown import Shutdown
 from realtime.presence import shared as shared_presence
@@ -55,7 +57,7 @@ class Node:
         self.lag = Lag()
         self.counters = Counters()
         self.hub = Hub(self.loop.call_soon, self.counters)
-        self.keys = KeyCache(load_key, conf().key_cache_seconds)
+        self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
         self.bus = Bus(get_channel_layer(), self.id, self._deliver, self.handle_event, on_round_trip)
         self.counts: ConnectionCounts
@@ -66,13 +68,22 @@ class Node:
         else:
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_backlog_bytes)
-        self.message_quotas = MessageQuotas(database_sync_to_async(record_messages))
+        self.message_quotas = MessageQuotas(background.wrap(record_messages))
+        self.key_use = KeyUse(background.wrap(record_use))
         self.connections: set[Connection] = set()
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self._shutdown = Shutdown(
             self.connections,
             self._close_for_restart,
-            [self.message_quotas.stop, self.presence.stop, self.counts.stop, self.bus.stop, self.lag.stop],
+            [
+                self.access_changes.stop,
+                self.key_use.stop,
+                self.message_quotas.stop,
+                self.presence.stop,
+                self.counts.stop,
+                self.bus.stop,
+                self.lag.stop,
+            ],
         )
 
     def start(self) -> None:
@@ -81,6 +92,8 @@ class Node:
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
+        self.key_use.start()
+        self.access_changes.start()
         self.presence.start()
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
         # another 40 ms to look through it.
@@ -150,6 +163,7 @@ class Node:
             connection.outlet.close(connection.ended)
             return
         connection.room = self.hub.join(admission.group, connection)
+        self.key_use.note(admission.access.public_key)
         if admission.identity is not None:
             try:
                 self.presence.join(admission.group, connection, admission.identity)

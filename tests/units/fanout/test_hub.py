@@ -172,3 +172,22 @@ def test_messages_of_a_sender_that_has_left_are_counted_for_their_receivers(
     hub.leave(room, sender)
     turns.turn()
     assert counters.deliveries == 1
+
+
+def test_a_connection_that_fails_keeps_nothing_from_other_members_and_rooms(
+    hub: Hub, turns: Turns, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(Record):
+        def deliver(self, batch: Batch) -> None:
+            raise RuntimeError("a fault")
+
+    room = hub.join("first", Member(Faulty(), echo=False))
+    _, in_first, _ = join(hub, "first")
+    _, in_second, second = join(hub, "second")
+    for messages in (["a"], ["b", "c"]):
+        for message in messages:
+            hub.publish(room, Message(message))
+            hub.publish(second, Message(message))
+        turns.turn()
+    assert in_first.writes == in_second.writes == [["a"], ["b", "c"]]
+    assert ["could not be delivered" in record.getMessage() for record in caplog.records] == [True, True]

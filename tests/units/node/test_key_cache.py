@@ -10,10 +10,8 @@ from django.db import OperationalError
 from accounts.key_access import KeyAccess
 from realtime.node import key_cache as keys_module
 from realtime.node.key_cache import KeyCache
+from tests.clients import until
 from tests.units.protocols.test_admission import ACCESS, KEY
-
-pytestmark = pytest.mark.django_db
-
 
 UNKNOWN = "u" * 60
 
@@ -28,7 +26,10 @@ class Database:
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def load(self, public_key: str) -> KeyAccess | None:
+    async def load(self, public_key: str) -> KeyAccess | None:
+        return await asyncio.get_running_loop().run_in_executor(None, self._query, public_key)
+
+    def _query(self, public_key: str) -> KeyAccess | None:
         self.asked.append(public_key)
         found = self.known.get(public_key)
         assert self.may_answer.wait(10)
@@ -192,3 +193,22 @@ async def test_guessing_neither_fills_memory_nor_evicts_known_keys(
     await cache.find(KEY)
     assert database.asked.count(KEY) == 1
     assert len(cache._unknown) == 10
+
+
+@pytest.mark.parametrize("change", [{"public_key": KEY}, {"account_id": ACCESS.account_id}, {"cluster_pk": 99}, None])
+async def test_an_answer_that_was_read_before_a_change_is_not_given_to_whoever_asks_after_it(
+    change: dict[str, object] | None, cache: KeyCache, database: Database
+) -> None:
+    database.may_answer.clear()
+    before = asyncio.create_task(cache.find_current(KEY))
+    await until(lambda: database.asked == [KEY])
+    revoked = database.known[KEY] = replace(ACCESS, revoked=True)
+    if change is None:
+        cache.forget_all()
+    else:
+        cache.forget(**change)  # type: ignore[arg-type]
+    after = asyncio.create_task(cache.find(KEY))
+    await until(lambda: database.asked == [KEY, KEY])
+    database.may_answer.set()
+    assert await asyncio.gather(before, after) == [revoked, revoked]
+    assert await cache.find(KEY) == revoked

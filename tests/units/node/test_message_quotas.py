@@ -107,21 +107,25 @@ class Calendar:
 
 
 class Ledger:
-    """What the whole service has recorded for the most recent day."""
+    """What the whole service has recorded."""
 
-    def __init__(self, **totals: int) -> None:
-        self.totals = {int(pk.removeprefix("account_")): total for pk, total in totals.items()}
+    def __init__(self, day: date | None = None, **totals: int) -> None:
+        self.day = day or today()
+        self.by_day = {(self.day, int(pk.removeprefix("account_"))): total for pk, total in totals.items()}
         self.broken = False
-        self.day = today()
+
+    @property
+    def totals(self) -> dict[int, int]:
+        """What is recorded for the most recent day."""
+        return {pk: total for (day, pk), total in self.by_day.items() if day == self.day}
 
     async def record(self, counts: Mapping[int, int], day: date) -> Mapping[int, int]:
-        if day != self.day:
-            self.past, self.totals, self.day = self.totals, {}, day
         if self.broken:
             raise OperationalError("gone")
+        self.day = max(self.day, day)
         for pk, count in counts.items():
-            self.totals[pk] = self.totals.get(pk, 0) + count
-        return {pk: self.totals[pk] for pk in counts}
+            self.by_day[day, pk] = self.by_day.get((day, pk), 0) + count
+        return {pk: self.by_day[day, pk] for pk in counts}
 
 
 async def test_the_connection_quotas_are_those_of_the_account_and_of_the_key() -> None:
@@ -144,8 +148,7 @@ async def test_the_daily_quota_of_an_account_applies_across_all_nodes() -> None:
 
 
 async def test_a_new_day_starts_at_zero_and_the_old_one_keeps_what_was_sent_on_it() -> None:
-    ledger, calendar = Ledger(account_1=990), Calendar()
-    ledger.day = DAY
+    ledger, calendar = Ledger(DAY, account_1=990), Calendar()
     quotas = MessageQuotas(ledger.record, calendar)
     use = quotas.open(ACCESS)
     await quotas.sync()
@@ -155,7 +158,7 @@ async def test_a_new_day_starts_at_zero_and_the_old_one_keeps_what_was_sent_on_i
     await quotas.sync()
     assert use.take(400)
     await quotas.sync()
-    assert (ledger.past[1], ledger.totals[1]) == (1000, 400)
+    assert ledger.by_day == {(DAY, 1): 1000, (calendar.day, 1): 400}
     assert use.take(600)
     assert not use.take()
 
@@ -258,3 +261,39 @@ async def test_what_an_account_has_sent_on_other_nodes_is_loaded_immediately() -
 def test_a_new_day_begins_at_midnight_utc() -> None:
     now = datetime.now(UTC)
     assert 0 <= 86400 - (now.hour * 3600 + now.minute * 60 + now.second) - seconds_to_midnight() <= 1
+
+
+async def test_a_day_that_ends_while_the_database_is_unreachable_is_recorded_later_and_limits_nobody() -> None:
+    ledger, calendar = Ledger(DAY), Calendar()
+    quotas = MessageQuotas(ledger.record, calendar)
+    use = quotas.account(ACCESS)
+    assert use.take(1000)
+    ledger.broken = True
+    await quotas.sync()
+    calendar.day = DAY + timedelta(days=1)
+    await quotas.sync()
+    assert use.take(7)
+    ledger.broken = False
+    await quotas.sync()
+    assert ledger.by_day == {(DAY, 1): 1000, (calendar.day, 1): 7}
+    assert quotas.messages == 1007
+
+
+async def test_a_day_that_ends_while_its_counts_are_recorded_is_recorded_once() -> None:
+    ledger, calendar = Ledger(DAY), Calendar()
+
+    async def record(counts: Mapping[int, int], day: date) -> Mapping[int, int]:
+        totals = await ledger.record(counts, day)
+        if day == DAY and calendar.day == DAY:
+            use.take(5)
+            calendar.day = DAY + timedelta(days=1)
+        return totals
+
+    quotas = MessageQuotas(record, calendar)
+    use = quotas.account(ACCESS)
+    use.take(10)
+    await quotas.sync()
+    use.take(1)
+    await quotas.sync()
+    assert ledger.by_day == {(DAY, 1): 15, (calendar.day, 1): 1}
+    assert quotas.messages == 16
