@@ -49,7 +49,7 @@ class Batch:
 
     __slots__ = (
         *("address", "count", "kind", "number", "on_answer", "parts", "party", "size"),
-        *("in_order", "is_heard", "is_taken"),
+        *("in_order", "is_heard", "is_overdue", "is_taken"),
     )
 
     def __init__(self, kind: int, address: Address, party: object) -> None:
@@ -66,6 +66,8 @@ class Batch:
         """Whether Redis is sure to send it back to this process."""
         self.is_taken = False
         """Whether Redis has answered."""
+        self.is_overdue = False
+        """Whether it had answered at the last heartbeat."""
         self.on_answer: Callable[[Exception | None], None] | None = None
 
     def add(self, part: bytes, count: int) -> int:
@@ -77,8 +79,12 @@ class Batch:
         return size
 
     def encode(self, origin: bytes) -> tuple[bytes, ...]:
-        """Return the parts of the PUBLISH as Redis reads it."""
-        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        """Return the parts of the PUBLISH as Redis reads it.
+
+        Raises:
+            TypeError: what it carries is not bytes.
+        """
+        body = b"".join(self.parts)
         return (
             self.address.publish_head,
             b"%d\r\n" % (HEAD_SIZE + len(body)),

@@ -55,7 +55,8 @@ class KeptConnection(ReplyHandler):
 
     async def close(self) -> None:
         """End the connection for good; what is not sent is lost."""
-        self._is_closed = True
+        self._is_closed = self.is_lost = True
+        self._interrupt()
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting], timeout=1)
@@ -160,6 +161,7 @@ class KeptConnection(ReplyHandler):
         if connection is None:
             return
         now = time.monotonic()
+        self._beat = self._loop.call_later(BEAT_SECONDS, self._check, now + BEAT_SECONDS)
         if self._asked_at is None:
             self._asked_at = now
             self._ask_for_life()
@@ -167,8 +169,6 @@ class KeptConnection(ReplyHandler):
             self._asked_at = now  # this process stood still, and has not read what arrived meanwhile
         elif now - max(self._asked_at, connection.heard_at) > SILENCE_SECONDS:
             self.lose(f"no answer for {SILENCE_SECONDS:g} s")
-            return
-        self._beat = self._loop.call_later(BEAT_SECONDS, self._check, now + BEAT_SECONDS)
 
     def _stop_beating(self) -> None:
         if self._beat is not None:
@@ -185,8 +185,8 @@ def encode_command(*arguments: Any) -> bytes:
 
 
 def call_safely(function: Callable[..., object], *arguments: Any) -> None:
-    """Call a function that is not of the channel layer; if it fails, log that and go on."""
+    """Call a callback; if it fails, log that and go on."""
     try:
         function(*arguments)
     except Exception:
-        logger.exception("What a message, or the loss of Redis, has set off has failed.")
+        logger.exception("A callback of the channel layer has failed.")

@@ -43,16 +43,27 @@ class PubSubLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
     """The channel layer, for any number of event loops. Each has connections of its own, which end with it."""
 
     def __init__(
-        self, hosts: list[Any] | None = None, prefix: str = "asgi", capacity: int = 100, **config: Any
+        self,
+        hosts: list[Any] | None = None,
+        prefix: str = "asgi",
+        capacity: int = 100,
+        serializer_format: str = "msgpack",
+        symmetric_encryption_keys: list[str] | None = None,
     ) -> None:
         """
         Args:
             hosts: as channels_redis has them; each group is on one of them.
             prefix: begins all names on Redis. Pub/sub ignores database numbers, so services need different ones.
             capacity: how many events wait in a mailbox at most; further ones are dropped.
-            config: `serializer_format` and `symmetric_encryption_keys`, as channels_redis has them.
+            serializer_format, symmetric_encryption_keys: for events, as channels_redis has them.
         """
-        super().__init__(hosts, prefix, capacity, **config)
+        super().__init__(
+            hosts,
+            prefix,
+            capacity,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+        )
 
     def attach(
         self,
@@ -76,7 +87,7 @@ class PubSubLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
             raise ValueError("Links do not encrypt: remove symmetric_encryption_keys, or use TLS to Redis.")
         layer: LoopLayer = self._get_layer()
         callbacks = Callbacks(on_frames, on_event, on_gap, on_round_trip)
-        link = layer.link = Link(layer.place, layer.shards, self.serialize, layer.flush, callbacks)
+        link = layer.link = Link(layer.place, layer.shards, self.serialize, callbacks)
         return link
 
     def _get_layer(self) -> "LoopLayer":
@@ -255,11 +266,12 @@ class LoopLayer:
         shard.subscriber.want(address).mailboxes[channel] = self._mailboxes[channel]
 
     def _unsubscribe(self, address: Address, shard: Shard, channel: str) -> None:
-        subscription = shard.subscriber.wanted(address)
-        del subscription.mailboxes[channel]
-        shard.subscriber.unwant(subscription)
+        subscription = shard.subscriber.find(address)
+        if subscription is not None:
+            del subscription.mailboxes[channel]
+            shard.subscriber.unwant(subscription)
 
     async def _confirm(self, address: Address, shard: Shard) -> None:
-        subscriber = shard.subscriber
-        if not await subscriber.confirm(subscriber.wanted(address), CALL_SECONDS):
+        subscription = shard.subscriber.find(address)
+        if subscription is None or not await shard.subscriber.confirm(subscription, CALL_SECONDS):
             raise RedisConnectionError("Redis has not confirmed the subscription.")

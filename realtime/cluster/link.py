@@ -26,7 +26,7 @@ What one process sends to a group for one party arrives in that order, and at mo
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,6 @@ class Link:
         place: Callable[[str], tuple[Address, Shard]],
         shards: Sequence[Shard],
         serialize: Callable[[dict[str, Any]], bytes],
-        close: Callable[[], Awaitable[None]],
         callbacks: Callbacks,
     ) -> None:
         """
@@ -65,13 +64,11 @@ class Link:
             place: returns the address of a group, and the Redis that has it.
             shards: each Redis of the layer.
             serialize: makes bytes of an event.
-            close: closes the connections.
             callbacks: get what arrives.
         """
         self._place = place
         self._shards = shards
         self._serialize = serialize
-        self._close = close
         self.callbacks = callbacks
 
     def start(self) -> None:
@@ -81,14 +78,18 @@ class Link:
             shard.subscriber.open()
 
     async def stop(self) -> None:
-        """Send what waits, as far as Redis can be reached, and close the connections."""
+        """Send what waits, as far as Redis can be reached, and close the connections.
+
+        The layer of this event loop then behaves as if Redis were out of reach, until it is flushed.
+        """
         reachable = [shard.publisher for shard in self._shards if not shard.publisher.is_lost]
         deadline = asyncio.get_running_loop().time() + STOP_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             if all(publisher.is_idle for publisher in reachable):
                 break
             await asyncio.sleep(0.01)
-        await self._close()
+        for shard in self._shards:
+            await shard.close()
 
     @property
     def is_reachable(self) -> bool:
@@ -110,9 +111,10 @@ class Link:
     def leave(self, group: str) -> None:
         """Undo one `join`; after the last, nothing arrives any more."""
         address, shard = self._place(group)
-        subscription = shard.subscriber.wanted(address)
-        subscription.links -= 1
-        shard.subscriber.unwant(subscription)
+        subscription = shard.subscriber.find(address)
+        if subscription is not None:  # or the layer was flushed
+            subscription.links -= 1
+            shard.subscriber.unwant(subscription)
 
     def publish(self, group: str, frames: bytes, count: int, party: Hashable) -> None:
         """Pass messages on to other nodes. Never waits.

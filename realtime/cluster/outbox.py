@@ -40,6 +40,11 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more waits than may."""
+        return self._bytes > self._max_bytes
+
     def put_frames(self, address: Address, frames: bytes, count: int, party: Hashable) -> Batch:
         """Add messages to the batch of their group that waits, or to a new one; return that batch."""
         batch = self._growing.get(address)
@@ -73,7 +78,7 @@ class Outbox:
         Parties are cut down to a common size, at which all fit in. That leaves a 32nd of the space free, since it looks
         at all parties.
         """
-        if self._bytes <= self._max_bytes:
+        if not self.is_overfull:
             return
         size = self._common_size(self._max_bytes * 31 // 32)
         for party in [party for party, waiting in self._bytes_of.items() if waiting > size]:

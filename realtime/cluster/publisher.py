@@ -63,8 +63,8 @@ class Publisher(KeptConnection):
         self._unanswered: deque[Batch | None] = deque()  # None is a heartbeat
         self._unanswered_bytes = 0
         self._repeated: list[Batch] = []  # were unanswered when the connection was lost
-        self._unsettled: dict[Batch, None] = {}  # have messages that are to be delivered here in order
-        self._returning: dict[int, Batch] = {}  # those of them that were sent, by number
+        self._awaited: dict[Batch, None] = {}  # somebody waits for their delivery here, or for an answer
+        self._returning: dict[int, Batch] = {}  # those that were sent and are to be delivered here, by number
         self._number = 0
         self._is_ready = False
         self._resuming: Any = None
@@ -76,7 +76,7 @@ class Publisher(KeptConnection):
     @property
     def is_idle(self) -> bool:
         """Whether Redis has taken everything."""
-        return not (self._outbox or self._unsettled or self._repeated or any(self._unanswered))
+        return not (self._outbox or self._awaited or self._repeated or any(self._unanswered))
 
     def publish(self, address: Address, frames: bytes, count: int, party: Hashable) -> None:
         """Publish messages that are already delivered here.
@@ -106,7 +106,7 @@ class Publisher(KeptConnection):
         batch = self._outbox.put_frames(address, frames, count, party)
         if batch.in_order is None:
             batch.in_order = []
-            self._unsettled[batch] = None
+            self._awaited[batch] = None
         batch.in_order.append(InOrder(frames, count, on_done))
         self._make_room()
         if self.is_lost:
@@ -126,10 +126,13 @@ class Publisher(KeptConnection):
             address: where to.
             event: serialized.
             party: whose turn it takes.
-            on_answer: called once: with None when Redis has it, with an error when it was refused or dropped.
+            on_answer: called once: with None when Redis has it, with an error when it was refused or dropped, or when
+                Redis got out of reach before it was sent.
         """
         batch = Batch(EVENT, address, party)
-        batch.on_answer = on_answer
+        if on_answer is not None:
+            batch.on_answer = on_answer
+            self._awaited[batch] = None
         self._outbox.put_alone(batch, event)
         self._make_room()
         self._schedule_flush()
@@ -147,10 +150,17 @@ class Publisher(KeptConnection):
                 if batch.is_taken:
                     self._settle(batch)
 
-    async def close(self) -> None:
-        """See `KeptConnection`."""
-        self._interrupt()
-        await super().close()
+    def settle_overdue(self) -> None:
+        """Deliver what Redis has answered, but not sent back since the last call of this.
+
+        Called after each heartbeat of the connection that subscribes. So what is not back by then does not come any
+        more, or much later: the two connections lead to different servers, as in a failover.
+        """
+        for batch in list(self._returning.values()):
+            if batch.is_overdue:
+                self._settle(batch)
+            else:
+                batch.is_overdue = batch.is_taken
 
     def handle_reply(self, reply: Any) -> None:
         """See `ReplyHandler`."""
@@ -170,8 +180,7 @@ class Publisher(KeptConnection):
             batch.is_taken = True
             if not batch.is_heard:
                 self._settle(batch)
-        if batch.on_answer is not None:
-            batch.on_answer(None)
+        self._answer(batch, None)
 
     def handle_end_of_replies(self) -> None:
         """See `ReplyHandler`."""
@@ -205,8 +214,10 @@ class Publisher(KeptConnection):
         self._repeated += filter(None, self._unanswered)
         self._unanswered.clear()
         self._unanswered_bytes = 0
-        for batch in list(self._unsettled):
+        for batch in list(self._awaited):
             self._settle(batch)
+            if not batch.number:
+                self._answer(batch, RedisConnectionError("Redis is out of reach."))
 
     def _flush(self) -> None:
         if not self._is_ready:
@@ -228,22 +239,35 @@ class Publisher(KeptConnection):
             logger.warning("Other nodes get all messages again; %d were dropped until now.", self.messages_dropped)
 
     def _put(self, batch: Batch, parts: list[bytes]) -> None:
+        try:
+            parts += batch.encode(self._origin)
+        except TypeError as error:  # the others must go out, or their answers would not come
+            logger.exception("A message to other nodes cannot be encoded.")
+            self._fail(batch, error)
+            return
         self._unanswered.append(batch)
         self._unanswered_bytes += batch.size
-        parts += batch.encode(self._origin)
 
     def _settle(self, batch: Batch) -> None:
         """Deliver here what is due of a batch, and tell those who wait for that; once."""
         in_order, batch.in_order = batch.in_order, None
-        self._unsettled.pop(batch, None)
-        self._returning.pop(batch.number, None)
         if in_order:
-            frames = in_order[0].frames if len(in_order) == 1 else b"".join([part.frames for part in in_order])
-            call_safely(self._receiver.take_frames, batch.address, frames, sum(part.count for part in in_order))
+            self._awaited.pop(batch, None)
+            self._returning.pop(batch.number, None)
+            frames, count = b"".join([part.frames for part in in_order]), sum(part.count for part in in_order)
+            call_safely(self._receiver.take_frames, batch.address, frames, count)
             for part in in_order:
                 call_safely(part.on_done)
 
+    def _answer(self, batch: Batch, error: Exception | None) -> None:
+        on_answer, batch.on_answer = batch.on_answer, None
+        if on_answer is not None:
+            self._awaited.pop(batch, None)
+            call_safely(on_answer, error)
+
     def _make_room(self) -> None:
+        if not self._outbox.is_overfull:
+            return
         for batch in self._outbox.make_room():
             if not self._has_told_of_drops:
                 self._has_told_of_drops = True
@@ -259,5 +283,4 @@ class Publisher(KeptConnection):
     def _fail(self, batch: Batch, error: Exception) -> None:
         self.messages_dropped += batch.count
         self._settle(batch)
-        if batch.on_answer is not None:
-            batch.on_answer(error)
+        self._answer(batch, error)

@@ -47,9 +47,7 @@ class Shard:
         self._lost_at: float | None = None
         self._has_gap = False
         self.gaps = self.messages_received = 0
-        self.subscriber = Subscriber(
-            pool, on_change=self._note_change, on_payload=self._take, on_unheard=self._stop_hearing
-        )
+        self.subscriber = Subscriber(pool, self._note_change, self)
         self.publisher = Publisher(pool, self._origin, self._note_change, self.subscriber.is_heard, listener)
 
     @property
@@ -62,10 +60,16 @@ class Shard:
         await self.publisher.close()
         await self.subscriber.close()
 
-    def _stop_hearing(self, address: Address | None) -> None:
+    def stop_hearing(self, address: Address | None) -> None:
+        """See `subscriber.Receiver`."""
         self.publisher.expect_no_return(address)
 
-    def _take(self, subscription: Subscription, payload: bytes) -> None:
+    def note_heartbeat(self) -> None:
+        """See `subscriber.Receiver`."""
+        self.publisher.settle_overdue()
+
+    def take(self, subscription: Subscription, payload: bytes) -> None:
+        """See `subscriber.Receiver`."""
         if len(payload) < HEAD_SIZE:
             return
         kind, origin, number, count = unpack_head(payload)

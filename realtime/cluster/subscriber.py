@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio.connection import ConnectionPool
 
@@ -37,39 +37,47 @@ class Subscription:
         self.is_confirmed = False
         """Whether Redis sends us everything from here on: it has answered, and was not told otherwise since."""
         self.confirmation: asyncio.Future[None] | None = None
-        """Completes when Redis has confirmed, if anybody waits for that."""
+        """Completes when Redis has confirmed or is lost, if anybody waits for that."""
 
     def confirm(self) -> None:
         """Note that Redis has subscribed us."""
         self.is_confirmed = True
+        self.release()
+
+    def release(self) -> None:
+        """Let nobody wait any more."""
         if self.confirmation is not None:
             if not self.confirmation.done():
                 self.confirmation.set_result(None)
             self.confirmation = None
 
 
+class Receiver(Protocol):
+    """The side that uses a subscriber."""
+
+    def take(self, subscription: Subscription, payload: bytes) -> None:
+        """Take what was published."""
+
+    def stop_hearing(self, address: Address | None) -> None:
+        """Learn that nothing arrives any more from an address, or from any."""
+
+    def note_heartbeat(self) -> None:
+        """Learn that Redis has answered a heartbeat."""
+
+
 class Subscriber(KeptConnection):
     """One connection that subscribes. Loop thread only."""
 
-    def __init__(
-        self,
-        pool: ConnectionPool,
-        *,
-        on_change: Callable[[str], None],
-        on_payload: Callable[[Subscription, bytes], None],
-        on_unheard: Callable[[Address | None], None],
-    ) -> None:
+    def __init__(self, pool: ConnectionPool, on_change: Callable[[str], None], receiver: Receiver) -> None:
         """
         Args:
             pool: where to connect to.
             on_change: called when the connection was lost, with the reason, and with "" when everything that was
-                wanted then is subscribed again.
-            on_payload: called with everything that arrives.
-            on_unheard: called when nothing arrives any more for an address, or for any.
+                wanted on connecting again is subscribed.
+            receiver: gets what arrives.
         """
         super().__init__(pool, on_change)
-        self._on_payload = on_payload
-        self._on_unheard = on_unheard
+        self._receiver = receiver
         self._subscriptions: dict[bytes, Subscription] = {}  # by the channel's name
         self._changed: dict[Subscription, None] = {}  # in this turn of the loop
         self._to_restore = 0  # how many of those that were wanted at connecting Redis has not answered
@@ -90,13 +98,10 @@ class Subscriber(KeptConnection):
         if not subscription.wanted:
             self._note_change(subscription)
 
-    def wanted(self, address: Address) -> Subscription:
-        """Return what is wanted of an address.
-
-        Raises:
-            KeyError: nothing is.
-        """
-        return self._subscriptions[address.name]
+    def find(self, address: Address) -> Subscription | None:
+        """Return what is wanted of an address, if anything is."""
+        subscription = self._subscriptions.get(address.name)
+        return subscription if subscription is not None and subscription.wanted else None
 
     def is_heard(self, address: Address) -> bool:
         """Return whether Redis is sure to send us what is published from now on."""
@@ -126,17 +131,21 @@ class Subscriber(KeptConnection):
             if kind == b"message":
                 subscription = self._subscriptions.get(reply[1])
                 if subscription is not None:
-                    self._on_payload(subscription, reply[2])
+                    self._receiver.take(subscription, reply[2])
             elif kind == b"subscribe":
                 self._note_subscribed(self._subscriptions[reply[1]])
             elif kind == b"unsubscribe":
                 self._note_unsubscribed(self._subscriptions[reply[1]])
             else:
-                self._note_life()  # the answer to PING of a connection that has subscribed
+                self._note_pong()  # as Redis answers PING on a connection that has subscribed
         elif isinstance(reply, Exception):
             self.lose(f"it refuses to subscribe: {reply}")
         else:
-            self._note_life()
+            self._note_pong()
+
+    def _note_pong(self) -> None:
+        self._note_life()
+        self._receiver.note_heartbeat()
 
     def _note_change(self, subscription: Subscription) -> None:
         self._changed[subscription] = None
@@ -153,7 +162,7 @@ class Subscriber(KeptConnection):
 
     def _note_unsubscribed(self, subscription: Subscription) -> None:
         subscription.unanswered -= 1
-        self._on_unheard(subscription.address)
+        self._receiver.stop_hearing(subscription.address)
         self._forget_if_unwanted(subscription)
 
     def _forget_if_unwanted(self, subscription: Subscription) -> None:
@@ -176,17 +185,17 @@ class Subscriber(KeptConnection):
         for subscription in list(self._subscriptions.values()):
             subscription.is_requested = subscription.is_confirmed = False
             subscription.unanswered = 0
+            subscription.release()
             self._forget_if_unwanted(subscription)
-        self._on_unheard(None)
+        self._receiver.stop_hearing(None)
 
     def _flush(self) -> None:
         changed, self._changed = self._changed, {}
-        if self._connection is None:
-            for subscription in changed:
-                self._forget_if_unwanted(subscription)
-            return
-        self._subscribe([one for one in changed if one.wanted and not one.is_requested])
-        self._unsubscribe([one for one in changed if not one.wanted and one.is_requested])
+        if self._connection is not None:
+            self._subscribe([one for one in changed if one.wanted and not one.is_requested])
+            self._unsubscribe([one for one in changed if not one.wanted and one.is_requested])
+        for subscription in changed:
+            self._forget_if_unwanted(subscription)
 
     def _subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import subprocess
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,39 +51,68 @@ def running_redis(directory: Path) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 class SlowRedis:
-    """Speaks enough of Redis' protocol to be published to, and answers PUBLISH only when it is told to."""
+    """Speaks enough of Redis' protocol to be used by the layer. It answers PUBLISH when it is told to, and sends
+    nothing back."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.published: list[bytes] = []
         """The channels of all PUBLISHes, in order."""
         self.answer_to_publish = b":1\r\n"
-        self._unanswered: list[asyncio.StreamWriter] = []
+        self.permitted: float = 0
+        """How many PUBLISHes may be answered."""
+        self._sessions: list[_Session] = []
 
-    def answer(self, count: int) -> None:
-        """Answer so many PUBLISHes."""
-        for writer in self._unanswered[:count]:
-            writer.write(self.answer_to_publish)
-        del self._unanswered[:count]
+    def answer(self, count: float) -> None:
+        """Answer so many further PUBLISHes."""
+        self.permitted += count
+        for session in self._sessions:
+            session.answer()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Serve."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+        def accept() -> _Session:
+            self._sessions.append(_Session(self))
+            return self._sessions[-1]
+
+        server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", self.port)
         yield
         server.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        commands = hiredis.Reader()
-        while data := await reader.read(65536):
-            commands.feed(data)
-            while command := commands.gets():
-                self._handle(command, writer)
-        writer.close()
 
-    def _handle(self, command: list[bytes], writer: asyncio.StreamWriter) -> None:
-        if command[0] == b"PUBLISH":
-            self.published.append(command[1])
-            self._unanswered.append(writer)
-        else:
-            writer.write(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")
+class _Session(asyncio.Protocol):
+    """One connection; its answers are in order."""
+
+    def __init__(self, server: SlowRedis) -> None:
+        self._server = server
+        self._commands = hiredis.Reader()
+        self._unanswered: deque[list[bytes]] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._commands.feed(data)
+        while command := self._commands.gets():
+            if command[0] == b"PUBLISH":
+                self._server.published.append(command[1])
+            self._unanswered.append(command)
+        self.answer()
+
+    def answer(self) -> None:
+        """Answer until a PUBLISH must wait."""
+        while self._unanswered and (self._unanswered[0][0] != b"PUBLISH" or self._server.permitted):
+            match self._unanswered.popleft():
+                case [b"PUBLISH", *_]:
+                    self._server.permitted -= 1
+                    self._transport.write(self._server.answer_to_publish)
+                case [b"SUBSCRIBE", *names]:
+                    for name in names:
+                        self._transport.write(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(name), name))
+                case [b"PING"]:
+                    self._transport.write(b"+PONG\r\n")
+                case _:
+                    self._transport.write(b"+OK\r\n")

@@ -152,7 +152,7 @@ async def test_events_from_threads_arrive_and_leave_no_connection(hosts: dict[st
 
 async def test_without_redis_calls_fail_soon_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
     layer = PubSubLayer([f"redis://user:{'secret'}@127.0.0.1:{free_port()}"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(2):
         for call in (layer.group_send("group", {"type": "x"}), layer.new_channel(), layer.send("one", {"type": "x"})):
             with pytest.raises(RedisConnectionError):
                 await call

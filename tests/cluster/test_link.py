@@ -184,9 +184,29 @@ async def test_any_code_of_the_project_reaches_links(pair: Pair, server: Redis) 
     await elsewhere.flush()
 
 
-async def test_what_cannot_be_sent_fails_at_the_caller(pair: Pair) -> None:
+async def test_an_event_that_cannot_be_serialized_fails_at_the_caller(pair: Pair) -> None:
     with pytest.raises(TypeError):
         pair[0].link.send_event("a", {"type": "x", "what": object()})
+
+
+async def test_a_message_that_is_not_bytes_stops_nothing(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    here, there = pair
+    here.publish("1")
+    here.link.publish("b", "not bytes", 1, "party")  # type: ignore[arg-type]
+    here.publish("2", "a")
+    await until(lambda: there.text() == "12")
+    assert here.link.messages_dropped == 1
+    assert "cannot be encoded" in caplog.text
+
+
+async def test_joining_and_leaving_in_one_turn_leaves_nothing_behind(pair: Pair) -> None:
+    here, _ = pair
+    join = here.link.join("b")
+    join.send(None)
+    here.link.leave("b")
+    join.close()
+    await here.link.join("c")
+    assert set(here.layer.shards[0].subscriber._subscriptions) == {b"test__group__a", b"test__group__c"}
 
 
 async def test_foreign_bytes_on_redis_are_ignored(pair: Pair, server: Redis, caplog: pytest.LogCaptureFixture) -> None:
@@ -223,6 +243,18 @@ async def test_a_link_that_stops_sends_what_waits(pair: Pair) -> None:
         here.publish("x", f"group {number}")
     await here.link.stop()
     await until(lambda: there.messages == 2_000)
+
+
+async def test_a_link_that_has_stopped_does_no_harm(pair: Pair) -> None:
+    here, _ = pair
+    await here.link.stop()
+    async with asyncio.timeout(1):
+        await here.link.join("b")
+    here.link.leave("b")
+    here.link.leave("a")
+    here.publish("x")
+    here.publish_in_order("1")
+    assert (here.text(), here.done) == ("1", ["1"])
 
 
 async def test_round_trips_are_told(pair: Pair) -> None:
