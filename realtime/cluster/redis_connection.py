@@ -211,9 +211,11 @@ async def open_connection(pool: ConnectionPool, handler: ReplyHandler) -> Connec
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             await connection.connect()
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):
             await connection.disconnect(nowait=True)
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} s") from None
         raise
     if missing := missing_names(connection):
         _warn_of(tuple(missing))

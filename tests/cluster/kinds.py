@@ -80,6 +80,9 @@ class SlowRedis:
         server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", self.port)
         yield
         server.close()
+        for session in self._sessions:
+            session.close()
+        await asyncio.sleep(0)  # in which they are closed
 
 
 class _Session(asyncio.Protocol):
@@ -90,8 +93,7 @@ class _Session(asyncio.Protocol):
         self._commands = hiredis.Reader()
         self._unanswered: deque[list[bytes]] = deque()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+    def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -101,6 +103,10 @@ class _Session(asyncio.Protocol):
                 self._server.published.append(command[1])
             self._unanswered.append(command)
         self.answer()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.abort()
 
     def answer(self) -> None:
         """Answer until a PUBLISH must wait."""
