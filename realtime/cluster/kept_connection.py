@@ -148,9 +148,10 @@ class KeptConnection(ReplyHandler):
 
     def _note_end_of_connecting(self, task: "asyncio.Task[None]") -> None:
         self._connecting = None
-        if task.cancelled() or task.exception() is not None:
-            if not task.cancelled():
-                logger.error("Connecting to Redis failed unexpectedly; retrying.", exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Connecting to Redis failed unexpectedly; retrying.", exc_info=error)
+            self.lose("it could not be used")
+        elif task.cancelled():
             self._loop.call_later(MAX_PAUSE_SECONDS, self.open)
         else:
             self.open()  # does nothing, unless the new connection is lost already

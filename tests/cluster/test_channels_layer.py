@@ -1,6 +1,7 @@
 """The layer as Channels knows it, with each way of connecting to Redis."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -75,6 +76,23 @@ async def test_a_flushed_layer_is_as_new(layer: PubSubLayer) -> None:
     await layer.group_send("group", {"type": "x"})
     await layer.send(channel, {"type": "end"})
     assert await layer.receive(channel) == {"type": "end"}
+
+
+async def test_groups_survive_lost_connections(layer: PubSubLayer, hosts: dict[str, dict[str, Any]]) -> None:
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    await layer.group_send("group", {"type": "before"})
+    assert await layer.receive(channel) == {"type": "before"}
+    with redis.Redis.from_url(hosts["tcp"]["address"]) as client:
+        for kind in ("normal", "pubsub"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    receiving = asyncio.create_task(layer.receive(channel))
+    async with asyncio.timeout(10):
+        while not receiving.done():
+            with contextlib.suppress(RedisConnectionError):
+                await layer.group_send("group", {"type": "after"})
+            await asyncio.wait([receiving], timeout=0.1)
+    assert receiving.result() == {"type": "after"}
 
 
 async def test_a_full_mailbox_drops_what_is_new(hosts: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
