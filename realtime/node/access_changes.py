@@ -8,7 +8,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from accounts.access import find_many
+from accounts.access import find_access_of_keys
 from accounts.key_access import KeyAccess
 from realtime.node.connections import Connection
 from realtime.node.key_cache import KeyCache
@@ -75,7 +75,8 @@ class AccessChanges:
             concerned = set(self._concerned)
             self._concerned.clear()
             try:
-                known = await database_sync_to_async(find_many)({one.admission.access.public_key for one in concerned})
+                public_keys = {connection.admission.access.public_key for connection in concerned}
+                known = await database_sync_to_async(find_access_of_keys)(public_keys)
             except DatabaseError as error:
                 if reachable:
                     logger.error("A change of access cannot be applied yet: the database is out of reach (%s).", error)

@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 
-from accounts.access import find_access, touch
+from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess, can_be_a_key
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def load_key(public_key: str) -> KeyAccess | None:
     """Ask the database for a key, which counts as using it."""
     access = find_access(public_key)
     if access is not None and not access.revoked:
-        touch(public_key)
+        record_use(public_key)
     return access
 
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
-from accounts.access import find_access, find_many, touch
+from accounts.access import find_access, find_access_of_keys, record_use
 from accounts.key_access import KeyAccess, Quotas
 from accounts.models import ApiKey, Cluster
 
@@ -65,19 +65,19 @@ def test_an_unknown_key_is_none() -> None:
 def test_many_are_found_at_once(cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     keys = ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(1001)])
     with django_assert_num_queries(3):
-        found = find_many([*(key.public_key for key in keys), "unknown"])
+        found = find_access_of_keys([*(key.public_key for key in keys), "unknown"])
     assert set(found) == {key.public_key for key in keys}
 
 
 def test_use_is_written_down_once_a_minute(key: ApiKey) -> None:
-    touch(key.public_key)
+    record_use(key.public_key)
     first = ApiKey.objects.get(pk=key.pk).last_used_at
     assert first is not None
-    touch(key.public_key)
+    record_use(key.public_key)
     assert ApiKey.objects.get(pk=key.pk).last_used_at == first
     long_ago = timezone.now() - timedelta(minutes=2)
     ApiKey.objects.update(last_used_at=long_ago)
-    touch(key.public_key)
+    record_use(key.public_key)
     last = ApiKey.objects.get(pk=key.pk).last_used_at
     assert last is not None
     assert last > long_ago
