@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    # Every Python 3.6 or newer must be able to parse this file: it tells those that are too old what is missing.
+    # Python 3.6 and newer must be able to parse this file, so that old versions print this error.
     if sys.version_info < (3, 11):  # noqa: UP036
         version = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"This service needs Python 3.11 or newer, but {sys.executable} is Python {version}.")

@@ -1,4 +1,4 @@
-"""What the data plane asks about API keys: plain values, one query."""
+"""Lookups of API keys for the data plane. They return plain values, and many keys need few queries."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -15,9 +15,9 @@ from .quotas import QUOTA_FIELDS, default_quotas, in_force
 
 logger = logging.getLogger(__name__)
 
-# The shortest time between two updates of a key's last use.
-TOUCH_EVERY = timedelta(minutes=1)
-_CHUNK = 500  # SQLite allows a limited number of parameters
+# The shortest time between two updates of a key's `last_used_at`.
+RECORD_USE_INTERVAL = timedelta(minutes=1)
+_CHUNK = 500  # SQLite limits the number of parameters of a query
 
 _ACCOUNT = "cluster__account__"
 _OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages")
@@ -37,12 +37,12 @@ _COLUMNS = (
 
 
 def find_access(public_key: str) -> KeyAccess | None:
-    """What is known of a key; None if there is none. What cannot be a key costs no query."""
-    return find_many([public_key]).get(public_key)
+    """Return what a key gives access to, or None if the key does not exist. Malformed keys cause no query."""
+    return find_access_of_keys([public_key]).get(public_key)
 
 
-def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
-    """What is known of each of these keys that exists."""
+def find_access_of_keys(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
+    """Return what each of these keys gives access to, by public key. Keys that do not exist are left out."""
     possible = [key for key in public_keys if can_be_a_key(key)]
     found: dict[str, KeyAccess] = {}
     for keys in batched(possible):
@@ -52,15 +52,17 @@ def find_many(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
 
 
 def any_allowed_origins() -> frozenset[str]:
-    """The origins that any key allows which is in use."""
-    allowed = ApiKey.objects.filter(revoked_at=None).exclude(allowed_origins=[])
-    return frozenset(origin for origins in allowed.values_list("allowed_origins", flat=True) for origin in origins)
+    """Return every origin that at least one active key allows."""
+    restricted_keys = ApiKey.objects.filter(revoked_at=None).exclude(allowed_origins=[])
+    lists = restricted_keys.values_list("allowed_origins", flat=True)
+    return frozenset(origin for origins in lists for origin in origins)
 
 
 def check_reachable() -> None:
-    """
+    """Check that keys can be looked up.
+
     Raises:
-        django.db.Error: keys cannot be looked up now.
+        django.db.Error: the database cannot answer.
     """
     ApiKey.objects.exists()
 
@@ -84,14 +86,14 @@ def _decrypted_secret(public_key: str, ciphertext: str) -> str | None:
     try:
         return crypto.decrypt(ciphertext)
     except crypto.DecryptionFailed as error:
-        logger.error("The API key %s… takes no JWT and publishes nothing. %s", public_key[:8], error)
+        logger.error("The API key %s… cannot accept JWTs or publish. %s", public_key[:8], error)
         return None
 
 
 def record_use(public_keys: Collection[str]) -> None:
     """Record that keys are in use, each at most once a minute."""
     now = timezone.now()
-    due = Q(last_used_at=None) | Q(last_used_at__lt=now - TOUCH_EVERY)
+    due = Q(last_used_at=None) | Q(last_used_at__lt=now - RECORD_USE_INTERVAL)
     for keys in batched(public_keys):
         ApiKey.objects.filter(due, public_key__in=keys).update(last_used_at=now)
 

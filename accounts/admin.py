@@ -1,9 +1,10 @@
-"""The admin, in which those who run the service manage tenants. It changes things through the services alone."""
+"""The admin, in which operators of the service manage tenants. All changes go through the services."""
 
 from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import model_ngettext
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.core.exceptions import ValidationError
@@ -25,26 +26,33 @@ from .usage import connections, messages_today
 from .users import User
 
 admin.site.login_form = LoginForm
-# The longest list that is edited in the form of what it belongs to.
-MAX_INLINE = 50
+# The maximum number of rows that an inline shows.
+MAX_INLINE_ROWS = 50
 
 
-def moment_filter(field: str, label: str, *, passed: str, not_passed: str) -> type[admin.SimpleListFilter]:
-    """A filter by whether a moment has come yet."""
+def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> type[admin.SimpleListFilter]:
+    """Return a list filter by whether a timestamp is set.
 
-    class MomentFilter(admin.SimpleListFilter):
+    Args:
+        field: the name of the timestamp's field.
+        label: the title of the filter, and its query parameter.
+        if_set: the label of the choice for objects whose timestamp is set.
+        if_null: the label of the other choice.
+    """
+
+    class TimestampFilter(admin.SimpleListFilter):
         title = label
         parameter_name = label
 
         def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            return [("no", not_passed), ("yes", passed)]
+            return [("no", if_null), ("yes", if_set)]
 
         def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
             if self.value() in ("yes", "no"):
                 return queryset.filter(**{f"{field}__isnull": self.value() == "no"})
             return queryset
 
-    return MomentFilter
+    return TimestampFilter
 
 
 class ServiceAdmin(admin.ModelAdmin):
@@ -54,11 +62,11 @@ class ServiceAdmin(admin.ModelAdmin):
     list_per_page = 50
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
-        """What has a list of its own is edited there when it is much: a form of a thousand rows cannot be sent."""
+        """Leave out inlines with many rows if their model has its own list: Django limits the fields of a form."""
 
         def is_short(model: type[Model]) -> bool:
             rows = model._default_manager.filter(**{str(self.opts.model_name): obj})
-            return rows[: MAX_INLINE + 1].count() <= MAX_INLINE
+            return rows[: MAX_INLINE_ROWS + 1].count() <= MAX_INLINE_ROWS
 
         return [
             inline
@@ -67,7 +75,7 @@ class ServiceAdmin(admin.ModelAdmin):
         ]
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
-        """Have the services save what the form has put into the object."""
+        """Save the object, with the values of the form, through the services."""
         raise NotImplementedError
 
     def save_formset(self, request: HttpRequest, form: ModelForm, formset: Any, change: bool) -> None:
@@ -82,7 +90,7 @@ class ServiceAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
-        except ValidationError as error:  # of a service; nothing was saved
+        except ValidationError as error:  # raised by a service; nothing was saved
             self.message_user(request, " ".join(error.messages), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
@@ -96,18 +104,20 @@ class ServiceAdmin(admin.ModelAdmin):
     def call_for_each(
         self, request: HttpRequest, queryset: QuerySet[Any], service: Callable[[Any], object], done: str
     ) -> None:
-        """Call a service for each selected object and add it to the object's history.
+        """Call a service for each selected object, and record the change in the object's history.
 
         Args:
-            service: takes the object.
-            done: a short sentence for the history and for the message on the page.
+            request: the current request.
+            queryset: the selected objects.
+            service: the function to call with each object.
+            done: what was done, such as "suspended", for the history and the message on the page.
         """
         count = 0
         for obj in queryset:
             service(obj)
-            self.log_change(request, obj, done)
+            self.log_change(request, obj, f"{done.capitalize()}.")
             count += 1
-        self.message_user(request, f"{done} ({count})", messages.SUCCESS)
+        self.message_user(request, f"{count} {model_ngettext(self.opts, count)} {done}.", messages.SUCCESS)
 
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
@@ -115,28 +125,28 @@ class ServiceAdmin(admin.ModelAdmin):
 
 
 class ServiceInline(admin.TabularInline):
-    """A list of objects inside the form of the object that they belong to, saved through the services."""
+    """Rows in the form of the object that they belong to, saved through the services."""
 
     extra = 0
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         formset: Any = super().get_formset(request, obj, **kwargs)
-        formset.inline = self  # for ServiceAdmin.save_formset(), which gets only the formset
+        formset.inline = self  # for ServiceAdmin.save_formset(), which receives only the formset
         return formset
 
     def save_rows(self, request: HttpRequest, formset: BaseModelFormSet) -> None:
-        """Save the rows that were added or changed, then delete those that were marked for it."""
+        """Save the rows that were added or changed, then delete the rows that were marked for deletion."""
         changed = {id(form.instance): form.changed_data for form in formset.forms}
-        for row in self.in_saving_order(formset.save(commit=False)):
+        for row in self.sorted_for_saving(formset.save(commit=False)):
             self.save_row(request, row, changed[id(row)])
         for row in formset.deleted_objects:
             self.delete_row(row)
 
-    def in_saving_order(self, rows: list[Any]) -> list[Any]:
+    def sorted_for_saving(self, rows: list[Any]) -> list[Any]:
         return rows
 
     def save_row(self, request: HttpRequest, row: Any, changed: Collection[str]) -> None:
-        """Have the services save a new row, or the changed fields of an existing one."""
+        """Save a new row, or the changed fields of an existing row, through the services."""
         raise NotImplementedError
 
     def delete_row(self, row: Any) -> None:
@@ -144,7 +154,7 @@ class ServiceInline(admin.TabularInline):
 
 
 def save_cluster(cluster: Cluster, changed: Collection[str]) -> None:
-    """Create a cluster from what a form has put into it, or update its changed fields."""
+    """Create a cluster, or update its changed fields, with the values that a form has set on it."""
     if cluster.pk is None:
         cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, enabled=cluster.enabled).pk
     elif "enabled" in changed:
@@ -152,7 +162,7 @@ def save_cluster(cluster: Cluster, changed: Collection[str]) -> None:
 
 
 def save_key(request: HttpRequest, key: ApiKey, changed: Collection[str]) -> None:
-    """Issue an API key from what a form has put into it, or update its changed settings."""
+    """Issue an API key, or update its changed settings, with the values that a form has set on it."""
     settings = {name: getattr(key, name) for name in services.KEY_SETTINGS}
     if key.pk is None:
         issued = services.issue_key(key.cluster, **settings)
@@ -163,13 +173,13 @@ def save_key(request: HttpRequest, key: ApiKey, changed: Collection[str]) -> Non
 
 
 def issued_keys(request: HttpRequest) -> list[IssuedKey]:
-    """The keys that were issued in this request."""
+    """Return the keys that were issued in this request, as a list that can be appended to."""
     keys: list[IssuedKey] = request.__dict__.setdefault("issued_keys", [])
     return keys
 
 
 def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list[IssuedKey], back: str) -> HttpResponse:
-    """Show secrets in this one answer. A Django message would keep them in a cookie or a session."""
+    """Return a page that shows secrets once. A Django message would store them in a cookie or a session."""
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
@@ -183,7 +193,7 @@ def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list
 
 
 def changelist_link(model: type[Model], count: int, **filters: object) -> str:
-    """Return a number that links to the list of the objects that it counts."""
+    """Return a number as a link to the list of the objects that it counts."""
     url = reverse(f"admin:accounts_{model._meta.model_name}_changelist", query=filters)
     return format_html('<a href="{}">{}</a>', url, count)
 
@@ -194,8 +204,8 @@ class MembershipInline(ServiceInline):
     autocomplete_fields = ["user"]
     verbose_name_plural = "people"
 
-    def in_saving_order(self, rows: list[Membership]) -> list[Membership]:
-        # Owners first, so that one owner can hand over to another in the same form.
+    def sorted_for_saving(self, rows: list[Membership]) -> list[Membership]:
+        # Owners first, so that one form can make another member the owner and the current owner a member.
         return sorted(rows, key=lambda membership: membership.role != Role.OWNER)
 
     def save_row(self, request: HttpRequest, row: Membership, changed: Collection[str]) -> None:
@@ -251,13 +261,13 @@ class UserAdmin(BaseUserAdmin):
 @admin.register(Account)
 class AccountAdmin(ServiceAdmin):
     list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
-    list_filter = [moment_filter("suspended_at", "suspended", passed="Suspended", not_passed="Active"), "created_at"]
+    list_filter = [timestamp_filter("suspended_at", "suspended", if_set="Suspended", if_null="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
     ordering = ["name", "pk"]
     fieldsets = [
         (None, {"fields": ["name", "cluster_count"]}),
-        ("Quotas", {"fields": list(default_quotas()), "description": "An empty one has its default."}),
-        ("Use", {"fields": ["connections", "messages_today"]}),
+        ("Quotas", {"fields": list(default_quotas()), "description": "Leave a field empty to use the default."}),
+        ("Usage", {"fields": ["connections", "messages_today"]}),
         ("Audit", {"fields": ["created_at", "suspended_at"]}),
     ]
     readonly_fields = ["cluster_count", "connections", "messages_today", "created_at", "suspended_at"]
@@ -282,8 +292,8 @@ class AccountAdmin(ServiceAdmin):
         form = super().get_form(request, obj, change, **kwargs)
         for name, default in default_quotas().items():
             if name not in form.base_fields:
-                continue  # who may only look gets no fields
-            form.base_fields[name].widget.attrs["placeholder"] = "as the server" if default is None else default
+                continue  # users with only the view permission get no form fields
+            form.base_fields[name].widget.attrs["placeholder"] = "server limit" if default is None else default
         return form
 
     @admin.display(description="connections now")
@@ -302,13 +312,13 @@ class AccountAdmin(ServiceAdmin):
     def cluster_count(self, account: Any) -> str:
         return changelist_link(Cluster, account.cluster_count, account__id__exact=account.pk)
 
-    @admin.action(description="Suspend: close all connections and admit no more", permissions=["change"])
+    @admin.action(description="Suspend: close all connections and reject new ones", permissions=["change"])
     def suspend(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        self.call_for_each(request, queryset, services.suspend_account, "Suspended.")
+        self.call_for_each(request, queryset, services.suspend_account, "suspended")
 
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        self.call_for_each(request, queryset, services.resume_account, "Resumed.")
+        self.call_for_each(request, queryset, services.resume_account, "resumed")
 
 
 @admin.register(Cluster)
@@ -336,16 +346,14 @@ class ClusterAdmin(ServiceAdmin):
     def key_count(self, cluster: Any) -> str:
         return changelist_link(ApiKey, cluster.key_count, cluster__id__exact=cluster.pk)
 
-    @admin.action(description="Switch on", permissions=["change"])
+    @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
-        self.call_for_each(
-            request, queryset, lambda cluster: services.update_cluster(cluster, enabled=True), "Switched on."
-        )
+        self.call_for_each(request, queryset, lambda cluster: services.update_cluster(cluster, enabled=True), "enabled")
 
-    @admin.action(description="Switch off: close all connections and admit no more", permissions=["change"])
+    @admin.action(description="Disable: close all connections and reject new ones", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Cluster]) -> None:
         self.call_for_each(
-            request, queryset, lambda cluster: services.update_cluster(cluster, enabled=False), "Switched off."
+            request, queryset, lambda cluster: services.update_cluster(cluster, enabled=False), "disabled"
         )
 
 
@@ -354,8 +362,8 @@ class ApiKeyAdmin(ServiceAdmin):
     form = ApiKeyForm
     list_display = ["label", "public_key", "cluster", "account", "active", "connections", "last_used_at", "created_at"]
     list_filter = [
-        moment_filter("revoked_at", "revoked", passed="Revoked", not_passed="Active"),
-        moment_filter("last_used_at", "used", passed="Used", not_passed="Never used"),
+        timestamp_filter("revoked_at", "revoked", if_set="Revoked", if_null="Active"),
+        timestamp_filter("last_used_at", "used", if_set="Used", if_null="Never used"),
         "protects_channels",
         "allows_client_messages",
         "created_at",
@@ -366,8 +374,8 @@ class ApiKeyAdmin(ServiceAdmin):
     fieldsets = [
         (None, {"fields": ["cluster", "label", "public_key"]}),
         ("Settings", {"fields": ["protects_channels", "allows_client_messages", "allowed_origins"]}),
-        ("Quotas", {"fields": list(QUOTA_FIELDS), "description": "An empty one is as the account's."}),
-        ("Use", {"fields": ["connections", "last_used_at"]}),
+        ("Quotas", {"fields": list(QUOTA_FIELDS), "description": "Leave a field empty to use the account's quota."}),
+        ("Usage", {"fields": ["connections", "last_used_at"]}),
         ("Audit", {"fields": ["created_at", "revoked_at"]}),
     ]
     readonly_fields = ["public_key", "connections", "created_at", "last_used_at", "revoked_at"]
@@ -388,26 +396,26 @@ class ApiKeyAdmin(ServiceAdmin):
     def active(self, key: ApiKey) -> bool:
         return not key.revoked
 
-    @admin.action(description="Revoke for ever: close all connections and admit no more", permissions=["change"])
+    @admin.action(description="Revoke permanently: close all connections and reject new ones", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        self.call_for_each(request, queryset, services.revoke_key, "Revoked.")
+        self.call_for_each(request, queryset, services.revoke_key, "revoked")
 
     @admin.action(description="Rotate secrets and show the new ones once", permissions=["change"])
-    @transaction.atomic  # all or none: the page that shows the secrets is the only one
+    @transaction.atomic  # if an error keeps the page from showing the new secrets, none is rotated
     def rotate_secrets(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         rotated: list[IssuedKey] = []
         for key in queryset.filter(revoked_at=None):
             rotated.append(IssuedKey(key, services.rotate_secret(key)))
             self.log_change(request, key, "Secret rotated.")
         if not rotated:
-            self.message_user(request, "A revoked key has no use for a new secret; issue another key.", messages.ERROR)
+            self.message_user(request, "Revoked keys cannot get a new secret. Issue another key.", messages.ERROR)
             return None
         return secrets_page(self, request, rotated, request.get_full_path())
 
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(admin.ModelAdmin):
-    """Who changed what, to be read and nothing else."""
+    """The audit log, read-only."""
 
     show_full_result_count = False
     list_per_page = 50

@@ -1,4 +1,4 @@
-"""The control plane: who may connect."""
+"""The control plane: accounts, clusters and API keys, which determine who may connect."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401  (registers itself)
 
-        # By signal, since rows are also deleted by cascades and in bulk, which no service sees. One receiver a model:
-        # a receiver for all would have every other table's bulk deletes load their rows first.
+        # These are signals because cascades and bulk deletes remove rows without calling a service. Each model has its
+        # own receiver: with a receiver for all models, bulk deletes of every other table would load their rows first.
         post_delete.connect(_account_deleted, sender=self.get_model("Account"))
         post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
@@ -42,8 +42,8 @@ def _key_deleted(instance: Any, **_: Any) -> None:
 
 
 def _record_deletion(resource: Any) -> None:
-    # Django deletes a resource before its account, so the account can still be read here. Both deletions and
-    # this entry share one transaction.
+    # Django deletes a resource before its account, so the account can still be read here. Both deletions and this
+    # entry are in one transaction.
     from .audit import record_change
     from .models import AuditVerb
 

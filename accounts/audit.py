@@ -1,4 +1,4 @@
-"""Who changed what: each change by a service leaves an entry, in the same transaction, without secrets."""
+"""The audit log: each change that a service makes is recorded in the same transaction, without secrets."""
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -23,7 +23,7 @@ _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default
 
 
 class AuditMiddleware:
-    """Remembers the request by which a change comes, so that services need no argument for it."""
+    """Keeps the current request, so that services can record its user without taking it as an argument."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -41,11 +41,11 @@ def record_change(
     resource: Resource,
     changes: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> None:
-    """Record a change and its author: the user of the current request, or a command.
+    """Record a change and who made it: the user of the current request, or a command if there is no request.
 
     Args:
         verb: what was done.
-        resource: the changed resource; a deleted one still has its primary key.
+        resource: the changed resource; a deleted resource still has its primary key.
         changes: the old and the new value of each changed field; never a secret.
     """
     account = account_of(resource)
@@ -66,7 +66,7 @@ def _author() -> dict[str, Any]:
     request = _request.get()
     if request is None:
         return {"source": AuditSource.COMMAND}
-    # Django REST framework puts the person of a token into the request too.
+    # Django REST framework also sets the user of a token on Django's request.
     user, match = request.user, request.resolver_match
     source = AuditSource.ADMIN if match is not None and match.app_name == "admin" else AuditSource.REST
     return {"source": source, "user_pk": user.pk, "email": user.get_username()}

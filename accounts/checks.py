@@ -1,4 +1,4 @@
-"""System checks of the settings of accounts."""
+"""System checks for the settings of `accounts`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from .crypto import MIN_KEY_LENGTH
 
 @register
 def check_encryption_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Every encryption key is too long to be guessed."""
+    """Check that every encryption key is too long to be guessed."""
     return [
         Error(
             f"Key {number} of ENCRYPTION_KEYS has fewer than {MIN_KEY_LENGTH} characters.",
-            hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(45))'",
+            hint="Generate a key with: python -c 'import secrets; print(secrets.token_urlsafe(45))'",
             id="accounts.E001",
         )
         for number, key in enumerate(settings.ENCRYPTION_KEYS, 1)
@@ -25,11 +25,11 @@ def check_encryption_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
 
 @register
 def check_quotas(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Every default quota allows something."""
+    """Check that every default quota is at least 1."""
     return [
         Error(
-            f"QUOTA_{name} is {value}, less than 1.",
-            hint="Leave the environment variable out to have a generous default.",
+            f"QUOTA_{name} is {value}, but must be 1 or more.",
+            hint="Remove the environment variable to use the default.",
             id="accounts.E002",
         )
         for name, value in settings.QUOTAS.items()

@@ -1,7 +1,7 @@
-"""Secrets of API keys at rest: the server can recover them, whoever steals the database cannot.
+"""Encryption of the secrets of API keys at rest: a stolen database does not reveal them.
 
-`settings.ENCRYPTION_KEYS` lists the keys: the first encrypts, every one decrypts. To rotate, put a new one in front,
-run `manage.py reencrypt_secrets`, and drop the old one.
+The first key in `settings.ENCRYPTION_KEYS` encrypts, and every key decrypts. To rotate keys, put a new key first, run
+`manage.py reencrypt_secrets`, and remove the old key.
 """
 
 import base64
@@ -18,12 +18,12 @@ _PURPOSE = b"secrets of API keys"
 
 
 class DecryptionFailed(Exception):
-    """A secret was encrypted with a key that the settings do not have."""
+    """The key that encrypted a secret is not in the settings."""
 
     def __init__(self) -> None:
         super().__init__(
-            "A secret cannot be decrypted with the keys in ENCRYPTION_KEYS (or SECRET_KEY, if that is empty). "
-            "Add the key that encrypted it, or rotate the secret."
+            "A secret cannot be decrypted with the keys in ENCRYPTION_KEYS (or SECRET_KEY, if that list is empty). "
+            "Add the key that encrypted the secret, or rotate the secret."
         )
 
 
@@ -35,10 +35,10 @@ def encrypt(secret: str) -> str:
 
 @sensitive_variables()
 def decrypt(ciphertext: str) -> str:
-    """Recover a secret.
+    """Decrypt a secret.
 
     Raises:
-        DecryptionFailed: none of the keys fits.
+        DecryptionFailed: none of the keys can decrypt it.
     """
     try:
         return _cipher().decrypt(ciphertext.encode()).decode()
@@ -48,10 +48,10 @@ def decrypt(ciphertext: str) -> str:
 
 @sensitive_variables()
 def reencrypt(ciphertext: str) -> str:
-    """Encrypt what any key encrypted with the first key.
+    """Decrypt a secret with any of the keys, and encrypt it with the first.
 
     Raises:
-        DecryptionFailed: none of the keys fits.
+        DecryptionFailed: none of the keys can decrypt it.
     """
     try:
         return _cipher().rotate(ciphertext.encode()).decode()
@@ -70,6 +70,6 @@ def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
 
 
 def _derive(key: str) -> bytes:
-    # RFC 5869; the keys are random already, so that no salt and no slow hash is needed.
+    # RFC 5869. The keys are random, so neither a salt nor a slow hash is needed.
     kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE)
     return base64.urlsafe_b64encode(kdf.derive(key.encode()))

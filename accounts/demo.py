@@ -1,6 +1,6 @@
-"""The demo tenant, which PieSocket's SDKs connect to when they are given no options.
+"""The demo tenant, to which PieSocket's SDKs connect by default.
 
-Its API key is public: it is printed in PieSocket's own documentation and is the default in its JavaScript SDK.
+Its API key is public: PieSocket's documentation prints it, and PieSocket's JavaScript SDK uses it by default.
 """
 
 DEMO_ACCOUNT_NAME = "demo"

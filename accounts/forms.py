@@ -13,7 +13,7 @@ from .services import KEY_SETTINGS
 
 
 class LoginForm(AdminAuthenticationForm):
-    """The admin's login, with a rate limit."""
+    """The login form of the admin, with a rate limit."""
 
     error_messages = {
         **AdminAuthenticationForm.error_messages,
@@ -21,11 +21,11 @@ class LoginForm(AdminAuthenticationForm):
     }
 
     def clean(self) -> dict[str, Any]:
-        email = self.cleaned_data.get("username", "")  # Django's name for the login name
+        email = self.cleaned_data.get("username", "")  # the form's field for whatever USERNAME_FIELD is
         try:
             seconds = logins.seconds_to_wait(self.request, email)  # type: ignore[arg-type]
         except RedisError:
-            raise ValidationError("Redis cannot be reached; try again soon.", code="unavailable") from None
+            raise ValidationError("Redis is unavailable. Try again later.", code="unavailable") from None
         if seconds:
             raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
         values = super().clean()
@@ -35,7 +35,7 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class LinesField(forms.CharField):
-    """A list of short texts, one a line."""
+    """A list of short texts, one per line."""
 
     widget = forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"})
 
@@ -50,7 +50,7 @@ class LinesField(forms.CharField):
 
 
 class FixedFieldsForm(forms.ModelForm):
-    """A form in which some fields cannot be changed once the object exists."""
+    """A form in which some fields cannot be changed after the object is created."""
 
     fixed_fields: ClassVar[set[str]]
 
@@ -62,7 +62,7 @@ class FixedFieldsForm(forms.ModelForm):
 
 
 class MembershipForm(FixedFieldsForm):
-    """That a person belongs to an account: the role changes, the person does not."""
+    """A membership, whose user cannot be changed."""
 
     fixed_fields = {"user"}
 
@@ -72,7 +72,7 @@ class MembershipForm(FixedFieldsForm):
 
 
 class ClusterForm(FixedFieldsForm):
-    """A cluster, whose ID and account stay."""
+    """A cluster, whose ID and account cannot be changed."""
 
     fixed_fields = {"account", "cluster_id"}
 
@@ -82,13 +82,14 @@ class ClusterForm(FixedFieldsForm):
 
 
 class ApiKeyForm(FixedFieldsForm):
-    """A key, which stays in its cluster."""
+    """An API key, whose cluster cannot be changed."""
 
     fixed_fields = {"cluster"}
 
     allowed_origins = LinesField(
         required=False,
-        help_text="The web sites whose pages may connect, one a line: example.com or *.example.com. Empty: all.",
+        help_text="Websites whose pages may connect, one host per line, such as example.com or *.example.com. "
+        "Leave empty to allow all websites.",
     )
 
     class Meta:

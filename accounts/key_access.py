@@ -1,4 +1,4 @@
-"""Plain values that describe what an API key may do. Free of Django, so that the data plane can use them anywhere."""
+"""Plain values that describe what an API key may do. They need no Django, so the data plane can use them anywhere."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The quotas in force for a key: the account's values override the defaults; a key can only lower them."""
+    """The quotas in force for a key. The account's values override the defaults, and the key's can only be lower."""
 
     account_connections: int
     """Open connections of the account."""
     key_connections: int
     """Open connections of the key."""
     message_bytes: int | None
-    """The largest message, in bytes; None for the server's own limit."""
+    """The maximum size of a message in bytes, or None for the server's own limit."""
     messages_per_second: int
     """Messages per second that one connection may send."""
     messages_per_day: int
-    """Messages per day (UTC) of the account, from clients and from the REST API."""
+    """Messages per day (UTC) that the account may send, from clients and through the REST API."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyAccess:
-    """Everything that admission needs to know about one API key."""
+    """Everything that admission needs to know about an API key."""
 
     public_key: str
     account_id: int
@@ -39,9 +39,9 @@ class KeyAccess:
     allowed_origins: tuple[str, ...]
     quotas: Quotas
     secret: str | None = field(repr=False)
-    """Signs JWTs and authorises publishing; None if the settings lack the key that encrypted it."""
+    """Signs JWTs and authorizes publishing. None if it cannot be decrypted with the keys in the settings."""
 
 
 def can_be_a_key(text: str) -> bool:
-    """Return whether a text has the form of a public key."""
+    """Return whether a text has the format of a public key."""
     return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None

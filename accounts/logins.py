@@ -1,8 +1,8 @@
-"""The rate limit for login attempts, in the REST API and in the admin together.
+"""The rate limit for login attempts, which the REST API and the admin share.
 
-Attempts are counted in the cache, which all nodes share: those from one network address, and those for one e-mail
-address from anywhere. Attempts from a network address from which this user has logged in before count only for the
-network address. This way nobody can lock a user out by guessing from elsewhere.
+Attempts are counted in the cache, which all nodes share: one counter per network address, and one per e-mail address.
+If the user has logged in from this network address before, an attempt counts only for the network address, so nobody
+can lock a user out by guessing from elsewhere.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ class _LoginRate(SimpleRateThrottle):
 
 
 def seconds_to_wait(request: HttpRequest, email: str) -> int:
-    """Count a login attempt; return the longest time to wait before another one, or 0 if this one is allowed."""
+    """Count a login attempt, and return how many seconds to wait before the next, or 0 if this attempt is allowed."""
     rate = _LoginRate()
     address = client_network(request)
     counters = [f"login_from_{_digest(address)}"]
     if cache.get(_known(email, address)) is None:
         counters.append(f"login_as_{_digest(normalize_email(email))}")
-    # Each is counted, whatever the others say.
+    # Every counter is incremented, even if another has already reached the limit.
     counts = [_count(counter, rate.duration) for counter in counters]
     return rate.duration if max(counts) > rate.num_requests else 0
 
@@ -41,16 +41,16 @@ def remember(request: HttpRequest, email: str) -> None:
 
 
 def client_network(request: HttpRequest) -> str:
-    """Whose attempts count together: an IPv4 address, or the 64 bits of an IPv6 address that one customer has."""
+    """Return the network that a request comes from: an IPv4 address, or the /64 network of an IPv6 address."""
     return network_of(str(BaseThrottle().get_ident(request)))  # type: ignore[arg-type]
 
 
 def _count(key: str, seconds: int) -> int:
-    """Count one more within a span of time that begins with the first one; safe with many at once."""
+    """Increment a counter that expires some seconds after its first increment. Safe for concurrent requests."""
     cache.add(key, 0, seconds)
     try:
         return cache.incr(key)
-    except ValueError:  # it has just ended
+    except ValueError:  # the counter has just expired
         cache.add(key, 1, seconds)
         return 1
 

@@ -1,4 +1,4 @@
-"""Accounts, their people, clusters and API keys. Who changes them does it through `services`."""
+"""Accounts with their people, clusters and API keys. All changes go through `services`."""
 
 import re
 import secrets
@@ -25,49 +25,55 @@ UserOrAnonymous = User | AnonymousUser
 
 
 def new_key() -> str:
-    """60 random letters and digits (357 bits): with no dash in front, no command takes a key for an option."""
+    """Return 60 random letters and digits (357 bits).
+
+    Hyphens would be allowed, but a command would take a key that begins with a hyphen for an option.
+    """
     return "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(60))
 
 
 def validate_allowed_origins(value: Any) -> None:
-    """
+    """Check that the value is a list of hosts such as `example.com`, `*.example.com` or `localhost:3000`.
+
     Raises:
-        ValidationError: it is no list of hosts as in `example.com`, `*.example.com` or `localhost:3000`.
+        ValidationError: it is not.
     """
     if not isinstance(value, list) or len(value) > MAX_ALLOWED_ORIGINS:
-        raise ValidationError(f"Give a list of at most {MAX_ALLOWED_ORIGINS} hosts.")
+        raise ValidationError(f"Enter a list of at most {MAX_ALLOWED_ORIGINS} hosts.")
     for origin in value:
         match = _ORIGIN.fullmatch(origin) if isinstance(origin, str) else None
         if not match or len(match["host"]) > 253 or int(match["port"] or 1) > 65535:
-            raise ValidationError("Write each origin as in example.com, *.example.com or localhost:3000, lower case.")
+            raise ValidationError(
+                "Enter each origin in lower case, such as example.com, *.example.com or localhost:3000."
+            )
 
 
 class Role(models.TextChoices):
-    """What a person may do in an account: an owner changes, a member reads."""
+    """What a user can do in an account: members can read it, and owners can change it."""
 
     OWNER = "owner"
     MEMBER = "member"
 
 
 class QuotaOverrides(models.Model):
-    """Quotas that an account or an API key sets for itself; empty ones are inherited."""
+    """Quotas that an account or an API key sets itself. A quota that is not set is inherited."""
 
     max_connections = models.PositiveIntegerField(
-        "connections", null=True, blank=True, help_text="How many may be open at once."
+        "connections", null=True, blank=True, help_text="Maximum number of connections open at the same time."
     )
     max_message_bytes = models.PositiveIntegerField(
-        "bytes a message",
+        "bytes per message",
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="The largest message. The limit of the server holds in any case.",
+        help_text="Maximum size of a message. The server's own limit always applies.",
     )
     max_messages_per_second = models.PositiveIntegerField(
-        "messages a second",
+        "messages per second",
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="How many one connection may send.",
+        help_text="Maximum number of messages per second that a connection may send.",
     )
 
     class Meta:
@@ -76,22 +82,22 @@ class QuotaOverrides(models.Model):
 
 class AccountQuerySet(models.QuerySet["Account"]):
     def visible_to(self, user: UserOrAnonymous) -> "AccountQuerySet":
-        """Accounts that a person belongs to; none for who is not logged in."""
+        """Return the accounts that a user belongs to; none if the user is not logged in."""
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
 
 
 class Account(QuotaOverrides):
-    """A tenant: the customer who owns clusters and keys. A quota that it has no value for has its default."""
+    """A tenant: a customer that owns clusters and API keys. A quota that is not set has the default of the settings."""
 
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     max_messages_per_day = models.PositiveBigIntegerField(
-        "messages a day",
+        "messages per day",
         null=True,
         blank=True,
-        help_text="How many its clients and the REST API may send from midnight to midnight UTC.",
+        help_text="Maximum number of messages per day (UTC) from clients and through the REST API.",
     )
 
     objects = AccountQuerySet.as_manager()
@@ -109,7 +115,7 @@ class Account(QuotaOverrides):
 
 
 class DailyUsage(models.Model):
-    """How many messages an account has sent on one day (UTC)."""
+    """The number of messages that an account has sent on one day (UTC)."""
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="daily_usage")
     day = models.DateField()
@@ -117,7 +123,7 @@ class DailyUsage(models.Model):
 
     class Meta:
         ordering = ["-day"]
-        constraints = [models.UniqueConstraint(fields=["account", "day"], name="one_row_an_account_and_day")]
+        constraints = [models.UniqueConstraint(fields=["account", "day"], name="one_row_per_account_and_day")]
 
     def __str__(self) -> str:
         return f"{self.account_id} on {self.day}: {self.messages}"
@@ -125,12 +131,12 @@ class DailyUsage(models.Model):
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def visible_to(self, user: UserOrAnonymous) -> "MembershipQuerySet":
-        """People of the accounts that a person belongs to."""
+        """Return the memberships of all accounts that a user belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
 
 class Membership(models.Model):
-    """That a person belongs to an account."""
+    """A user's membership of an account."""
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
@@ -141,7 +147,7 @@ class Membership(models.Model):
     class Meta:
         ordering = ["pk"]
         constraints = [
-            models.UniqueConstraint(fields=["account", "user"], name="one_membership_a_person_and_account"),
+            models.UniqueConstraint(fields=["account", "user"], name="one_membership_per_user_and_account"),
             models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_has_a_role"),
         ]
 
@@ -151,7 +157,7 @@ class Membership(models.Model):
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
     def visible_to(self, user: UserOrAnonymous) -> "ClusterQuerySet":
-        """Clusters of the accounts that a person belongs to."""
+        """Return the clusters of all accounts that a user belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
 
@@ -163,10 +169,17 @@ class Cluster(models.Model):
         "cluster ID",
         max_length=63,
         unique=True,
-        validators=[RegexValidator(CLUSTER_ID_PATTERN, "Use up to 63 lower-case letters, digits and inner hyphens.")],
-        help_text="A DNS label: it becomes the first part of the host name. It cannot be changed later.",
+        validators=[
+            RegexValidator(
+                CLUSTER_ID_PATTERN,
+                "Enter up to 63 lower-case letters, digits and hyphens, without a hyphen at the beginning or end.",
+            )
+        ],
+        help_text="A DNS label, which becomes the first part of the host name. It cannot be changed later.",
     )
-    enabled = models.BooleanField(default=True, help_text="Off: no connections, and those that are open are closed.")
+    enabled = models.BooleanField(
+        default=True, help_text="If off, the cluster accepts no connections, and open connections are closed."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = ClusterQuerySet.as_manager()
@@ -185,40 +198,42 @@ class Cluster(models.Model):
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def visible_to(self, user: UserOrAnonymous) -> "ApiKeyQuerySet":
-        """Keys of the accounts that a person belongs to."""
+        """Return the API keys of all accounts that a user belongs to."""
         return self.filter(cluster__account__in=Account.objects.visible_to(user))
 
 
 class ApiKey(QuotaOverrides):
-    """An application's access to one cluster: a public part, and a secret that signs JWTs and authorises publishing.
+    """An application's access to one cluster: a public part, and a secret that signs JWTs and authorizes publishing.
 
-    Its quotas are those of its account, unless it has a lower one of its own.
+    A key inherits the quotas of its account, and can set lower ones.
     """
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="keys")
-    label = models.CharField(max_length=100, help_text="What uses it, for people.")
+    label = models.CharField(max_length=100, help_text="A name that tells people what uses this key.")
     public_key = models.CharField(
         max_length=60,
         unique=True,
         default=new_key,
         editable=False,
-        validators=[RegexValidator(PUBLIC_KEY_PATTERN, "A public key is 60 URL-safe characters.")],
+        validators=[RegexValidator(PUBLIC_KEY_PATTERN, "A public key consists of 60 URL-safe characters.")],
     )
     secret_ciphertext = models.TextField(editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    # The settings of a key, which its owner changes.
+    # The settings of a key, which owners can change.
     protects_channels = models.BooleanField(
-        default=False, help_text="Every channel needs a JWT, not only private ones."
+        default=False, help_text="If on, all channels require a JWT, not only private channels."
     )
-    allows_client_messages = models.BooleanField(default=True, help_text="Off: only the REST API publishes.")
+    allows_client_messages = models.BooleanField(
+        default=True, help_text="If off, messages can only be published through the REST API."
+    )
     allowed_origins = models.JSONField(
         default=list,
         blank=True,
         validators=[validate_allowed_origins],
-        help_text='The web sites whose pages may connect, as in ["example.com", "*.example.com"]. Empty: all.',
+        help_text='Websites whose pages may connect, such as ["example.com", "*.example.com"]. Empty to allow all.',
     )
 
     objects = ApiKeyQuerySet.as_manager()
@@ -286,7 +301,10 @@ class ResourceKind(models.TextChoices):
 
 
 class AuditEntry(models.Model):
-    """Who changed what. Plain values and no foreign keys: an entry outlives what it tells of, and is never changed."""
+    """A record of a change: who made it, how, and what changed. Entries are never changed.
+
+    They have plain values and no foreign keys, because they outlive the resources that they describe.
+    """
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     account_pk = models.BigIntegerField("account ID")
@@ -300,9 +318,11 @@ class AuditEntry(models.Model):
         max_length=MAX_EMAIL_LENGTH,
         help_text="The account's ID, the member's e-mail address, the cluster ID or the public key.",
     )
-    # The longest label is that of a member: the e-mail address and the role.
-    label = models.CharField(max_length=300, help_text="What people called the resource at that time.")
-    changes = models.JSONField(blank=True, default=dict, help_text="Of each field that was changed: [old, new].")
+    # The label of a member is the longest: the e-mail address and the role.
+    label = models.CharField(max_length=300, help_text="The resource's name for people at the time of the change.")
+    changes = models.JSONField(
+        blank=True, default=dict, help_text="The old and the new value of each changed field: [old, new]."
+    )
 
     class Meta:
         verbose_name_plural = "audit entries"

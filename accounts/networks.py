@@ -1,18 +1,18 @@
-"""Which addresses count together where something is limited by address."""
+"""The networks by which per-address limits group addresses."""
 
 import ipaddress
 import re
 
 UNKNOWN = "unknown"
-"""Stands for every text that is not an address, so that inventing such texts gains nothing."""
+"""Stands for every text that is not an address, so that inventing such texts does not circumvent a limit."""
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]*)?|([^:]*):[0-9]*")
 
 
 def network_of(address: str) -> str:
-    """Return the network that an address belongs to: an IPv4 address itself, the /64 of an IPv6 address.
+    """Return the network that an address belongs to: an IPv4 address itself, or the /64 network of an IPv6 address.
 
-    A customer of a provider has at least 64 bits of IPv6 addresses. A port, which some proxies write behind the address
-    (`198.51.100.7:40000`, `[2001:db8::1]:40000`), does not count.
+    Providers assign at least a /64 network of IPv6 addresses to each customer. A port, which some proxies append to the
+    address (`198.51.100.7:40000`, `[2001:db8::1]:40000`), is ignored.
     """
     address = address.strip()
     if match := _WITH_PORT.fullmatch(address):

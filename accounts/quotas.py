@@ -1,4 +1,4 @@
-"""How much an account and its keys may use."""
+"""The quotas of accounts and API keys."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from django.conf import settings
 from .key_access import Quotas
 
 QUOTA_FIELDS = ("max_connections", "max_message_bytes", "max_messages_per_second")
-"""What a key may have less of than its account."""
+"""The quotas that a key can set lower than its account."""
 
 
 def default_quotas() -> dict[str, Any]:
-    """What an account has of each quota that it has no value of its own for."""
+    """Return the quotas of an account that sets none itself, by field name; None for the server's own limit."""
     return {
         "max_connections": settings.QUOTAS["CONNECTIONS"],
         "max_message_bytes": None,
@@ -21,14 +21,15 @@ def default_quotas() -> dict[str, Any]:
 
 
 def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quotas:
-    """The quotas of a key, or those of its account if no key is given.
+    """Return the quotas in force for a key, or for its account if no key is given.
 
     Args:
-        account, key: values by field name; None for those that are not set.
+        account: the account's quotas by field name; None for a quota that is not set.
+        key: the key's quotas, likewise.
     """
     defaults = default_quotas()
     own = {name: defaults[name] if account[name] is None else account[name] for name in defaults}
-    lower = {name: _lower_of(own[name], key[name] if key else None) for name in QUOTA_FIELDS}
+    lower = {name: _lower_limit(own[name], key[name] if key else None) for name in QUOTA_FIELDS}
     return Quotas(
         account_connections=own["max_connections"],
         key_connections=lower["max_connections"],
@@ -38,5 +39,5 @@ def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quot
     )
 
 
-def _lower_of(one: Any, other: Any) -> Any:
-    return min((value for value in (one, other) if value is not None), default=None)
+def _lower_limit(*limits: int | None) -> Any:
+    return min((limit for limit in limits if limit is not None), default=None)

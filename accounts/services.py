@@ -1,7 +1,8 @@
-"""The verbs of accounts. REST API, admin and commands call these and add no rule of their own.
+"""The services that change accounts. The REST API, the admin and the commands call them and add no rules of their own.
 
-Each validates, writes in one transaction together with its audit entry, and has the data plane told after commit.
-Deleting is recorded and told by signals (see `apps.py`), so that cascades and the admin's bulk deletes are too.
+Each service validates its input, writes the change and its audit entry in one transaction, and announces the change to
+the data plane after commit. Deletions are recorded and announced by signals (see `apps.py`), which also covers cascades
+and the admin's bulk deletes.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from .users import User
 
 
 class IssuedKey(NamedTuple):
-    """A key, and its secret, which is shown now and never again."""
+    """A key and its secret, which is shown only once."""
 
     key: ApiKey
     secret: str
@@ -31,11 +32,11 @@ class IssuedKey(NamedTuple):
 
 
 class KeyRevoked(Exception):
-    """What was asked for makes no sense for a revoked key."""
+    """The operation is impossible because the key is revoked."""
 
 
 class DemoTaken(Exception):
-    """The name of the demo tenant's cluster belongs to somebody."""
+    """The ID of the demo tenant's cluster belongs to another account."""
 
 
 def _create(resource: Resource, *fields: str) -> None:
@@ -53,7 +54,7 @@ def _create(resource: Resource, *fields: str) -> None:
         with transaction.atomic():
             resource.save(force_insert=True)
     except IntegrityError:
-        resource.full_clean()  # another request has just taken the value: this names the field
+        resource.full_clean()  # if another request has just taken the value, this error names the field
         raise
     record_change(AuditVerb.CREATED, resource, {name: (None, getattr(resource, name)) for name in fields})
 
@@ -64,7 +65,7 @@ def _update(resource: Resource, values: dict[str, Any]) -> None:
     Raises:
         ValidationError: a value is invalid.
     """
-    # Read the old values from the locked row: a form may already have put new ones into the object.
+    # Read the old values from the locked row: a form may already have set new values on the object.
     rows: Any = type(resource)._default_manager.select_for_update().filter(pk=resource.pk)
     before = rows.values(*values).get()
     for name, value in values.items():
@@ -81,7 +82,7 @@ def _update(resource: Resource, values: dict[str, Any]) -> None:
 
 @transaction.atomic
 def create_account(name: str, owner: User | None = None) -> Account:
-    """Make an account, with its first owner.
+    """Create an account, with its first owner if one is given.
 
     Raises:
         ValidationError: the name is empty or too long.
@@ -95,7 +96,8 @@ def create_account(name: str, owner: User | None = None) -> Account:
 
 @transaction.atomic
 def rename_account(account: Account, name: str) -> None:
-    """
+    """Rename an account.
+
     Raises:
         ValidationError: the name is empty or too long.
     """
@@ -104,13 +106,17 @@ def rename_account(account: Account, name: str) -> None:
 
 @transaction.atomic
 def set_quotas(account: Account, **quotas: int | None) -> None:
-    """Change some quotas of an account; None gives one its default. Keys that have more of their own get no more.
+    """Change some quotas of an account. They also limit keys that have set higher ones.
+
+    Args:
+        account: the account.
+        quotas: the new values by field name; None restores the default.
 
     Raises:
-        ValidationError: a value is not valid.
+        ValidationError: a value is invalid.
     """
     if unknown := set(quotas) - set(default_quotas()):
-        raise TypeError(f"An account has no quota {', '.join(sorted(unknown))}.")
+        raise TypeError(f"Unknown quotas of an account: {', '.join(sorted(unknown))}")
     if not quotas:
         return
     _update(account, quotas)
@@ -119,7 +125,7 @@ def set_quotas(account: Account, **quotas: int | None) -> None:
 
 @transaction.atomic
 def suspend_account(account: Account) -> None:
-    """Close all connections of an account and admit no more. A second time changes nothing."""
+    """Close all connections of an account and reject new ones. Does nothing if the account is already suspended."""
     if Account.objects.filter(pk=account.pk, suspended_at=None).update(suspended_at=timezone.now()):
         record_change(AuditVerb.SUSPENDED, account)
         announce(account_id=account.pk)
@@ -128,7 +134,7 @@ def suspend_account(account: Account) -> None:
 
 @transaction.atomic
 def resume_account(account: Account) -> None:
-    """Undo a suspension. A second time changes nothing."""
+    """End the suspension of an account. Does nothing if the account is not suspended."""
     if Account.objects.filter(pk=account.pk, suspended_at__isnull=False).update(suspended_at=None):
         record_change(AuditVerb.RESUMED, account)
         announce(account_id=account.pk)
@@ -140,14 +146,15 @@ def delete_account(account: Account) -> None:
     account.delete()
 
 
-# People
+# Members
 
 
 @transaction.atomic
 def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Membership:
-    """
+    """Add a user to an account.
+
     Raises:
-        ValidationError: the person belongs to the account already, or there is no such role.
+        ValidationError: the user already belongs to the account, or the role does not exist.
     """
     membership = Membership(account=account, user=user, role=role)
     _create(membership, "role")
@@ -156,9 +163,10 @@ def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Members
 
 @transaction.atomic
 def set_role(membership: Membership, role: str) -> None:
-    """
+    """Change the role of a member.
+
     Raises:
-        ValidationError: there is no such role, or the account would be left without an owner.
+        ValidationError: the role does not exist, or the account would be left without an owner.
     """
     _keep_an_owner(membership, role)
     _update(membership, {"role": role})
@@ -166,7 +174,8 @@ def set_role(membership: Membership, role: str) -> None:
 
 @transaction.atomic
 def remove_member(membership: Membership) -> None:
-    """
+    """Remove a member from an account.
+
     Raises:
         ValidationError: the account would be left without an owner.
     """
@@ -175,10 +184,10 @@ def remove_member(membership: Membership) -> None:
 
 
 def _keep_an_owner(membership: Membership, new_role: str | None) -> None:
-    # Locked, so that two owners cannot remove each other at once.
+    # The lock keeps two owners from removing each other at the same time.
     owners = Membership.objects.select_for_update().filter(account=membership.account_id, role=Role.OWNER)
     if new_role != Role.OWNER and {owner.pk for owner in owners} == {membership.pk}:
-        raise ValidationError("An account keeps at least one owner.")
+        raise ValidationError("An account must have at least one owner.")
 
 
 # Clusters
@@ -186,9 +195,10 @@ def _keep_an_owner(membership: Membership, new_role: str | None) -> None:
 
 @transaction.atomic
 def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -> Cluster:
-    """
+    """Create a cluster.
+
     Raises:
-        ValidationError: the cluster ID is no DNS label, or taken.
+        ValidationError: the cluster ID is not a DNS label, or is already taken.
     """
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
     _create(cluster, "enabled")
@@ -197,7 +207,7 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
 
 @transaction.atomic
 def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
-    """Switch a cluster on or off."""
+    """Enable or disable a cluster. Disabling it closes its connections."""
     _update(cluster, {"enabled": enabled})
     announce(cluster_pk=cluster.pk)
 
@@ -215,16 +225,16 @@ KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed
 @sensitive_variables()
 @transaction.atomic
 def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **settings: Any) -> IssuedKey:
-    """Make a key.
+    """Issue an API key.
 
     Args:
-        cluster: where it gives access.
-        label: what uses it.
-        public_key: its public part, if that is given from elsewhere.
-        settings: any of the others of KEY_SETTINGS.
+        cluster: the cluster that the key gives access to.
+        label: a name that tells people what uses the key.
+        public_key: the public part of the key; random by default.
+        settings: any other settings in KEY_SETTINGS.
 
     Raises:
-        ValidationError: a setting is not valid.
+        ValidationError: a setting is invalid.
     """
     secret = new_key()
     key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normalized(settings))
@@ -238,10 +248,14 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
 
 @transaction.atomic
 def update_key(key: ApiKey, **settings: Any) -> None:
-    """Change some of KEY_SETTINGS.
+    """Change settings of a key.
+
+    Args:
+        key: the key.
+        settings: new values for any settings in KEY_SETTINGS.
 
     Raises:
-        ValidationError: a setting is not valid.
+        ValidationError: a setting is invalid.
     """
     if not settings:
         return
@@ -252,7 +266,7 @@ def update_key(key: ApiKey, **settings: Any) -> None:
 
 @transaction.atomic
 def revoke_key(key: ApiKey) -> None:
-    """Close the connections of a key and admit no more. It cannot be undone; a second time changes nothing."""
+    """Revoke a key permanently: close its connections and reject new ones. Does nothing if it is already revoked."""
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
         record_change(AuditVerb.REVOKED, key)
         announce(public_key=key.public_key)
@@ -262,15 +276,15 @@ def revoke_key(key: ApiKey) -> None:
 @sensitive_variables()
 @transaction.atomic
 def rotate_secret(key: ApiKey) -> str:
-    """Give a key a new secret, which is returned; the old one is void at once.
+    """Replace the secret of a key, effective immediately, and return the new secret.
 
     Raises:
-        KeyRevoked: it gives access to nothing any more.
+        KeyRevoked: the key is revoked.
     """
     secret = new_key()
     changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
     if not changed:
-        raise KeyRevoked("This API key is revoked; issue another one.")
+        raise KeyRevoked("This API key is revoked. Issue another key.")
     record_change(AuditVerb.ROTATED, key)
     announce(public_key=key.public_key)
     return secret
@@ -279,7 +293,7 @@ def rotate_secret(key: ApiKey) -> str:
 def _normalized(settings: dict[str, Any]) -> dict[str, Any]:
     unknown = set(settings) - set(KEY_SETTINGS)
     if unknown:
-        raise TypeError(f"An API key has no setting {', '.join(sorted(unknown))}.")
+        raise TypeError(f"Unknown settings of an API key: {', '.join(sorted(unknown))}")
     origins = settings.get("allowed_origins")
     if isinstance(origins, list):
         lower = [origin.strip().lower() if isinstance(origin, str) else origin for origin in origins]
@@ -288,17 +302,18 @@ def _normalized(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_quotas(key: ApiKey, settings: dict[str, Any]) -> None:
-    """
+    """Check that the quotas of a key do not exceed those of its account.
+
     Raises:
-        ValidationError: the key would have more of something than its account.
+        ValidationError: a quota does.
     """
     account, defaults = key.cluster.account, default_quotas()
     errors: dict[str, list[str]] = {}
     for name in QUOTA_FIELDS:
         own = getattr(account, name)
-        most, value = defaults[name] if own is None else own, settings.get(name)
-        if isinstance(value, int) and most is not None and value > most:
-            errors[name] = [f"A key cannot have more than its account, which has {most}."]
+        limit, value = defaults[name] if own is None else own, settings.get(name)
+        if isinstance(value, int) and limit is not None and value > limit:
+            errors[name] = [f"A key cannot exceed the quota of its account, which is {limit}."]
     if errors:
         raise ValidationError(errors)
 
@@ -307,30 +322,30 @@ def _check_quotas(key: ApiKey, settings: dict[str, Any]) -> None:
 
 
 def has_other_accounts() -> bool:
-    """Whether there are accounts besides that of the demo tenant."""
+    """Return whether there are accounts other than that of the demo tenant."""
     return Account.objects.exclude(name=DEMO_ACCOUNT_NAME, clusters__cluster_id=DEMO_CLUSTER_ID).exists()
 
 
 def ensure_demo(public_key: str) -> IssuedKey:
-    """Make or find the demo tenant and its key; the same each time, also when called twice at once.
+    """Return the key of the demo tenant; create the tenant if it does not exist. Safe for concurrent calls.
 
     Raises:
-        DemoTaken: its cluster ID belongs to another account, which must not be given a key that everybody knows.
-        KeyRevoked: its key was revoked.
-        crypto.DecryptionFailed: its secret was encrypted with a key that the settings do not have.
+        DemoTaken: the cluster ID belongs to another account, which must not get a key that everybody knows.
+        KeyRevoked: the key is revoked.
+        crypto.DecryptionFailed: the key that encrypted the secret is not in the settings.
     """
     try:
-        key, secret = _make_demo(public_key)
-    except ValidationError:  # another process made it since this one looked
-        key, secret = _make_demo(public_key)
+        key, secret = _get_or_create_demo(public_key)
+    except ValidationError:  # another process has created it in the meantime
+        key, secret = _get_or_create_demo(public_key)
     if key.revoked:
-        raise KeyRevoked("The demo key is revoked; delete it in the admin to have it made anew.")
+        raise KeyRevoked("The demo key is revoked. To create it again, first delete it in the admin.")
     return IssuedKey(key, secret or crypto.decrypt(key.secret_ciphertext))
 
 
 @transaction.atomic
-def _make_demo(public_key: str) -> tuple[ApiKey, str | None]:
-    """The demo key, and its secret if it is made now."""
+def _get_or_create_demo(public_key: str) -> tuple[ApiKey, str | None]:
+    """Return the demo key; with its secret if this call has created the key."""
     key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
     if key is not None:
         return key, None
@@ -338,5 +353,7 @@ def _make_demo(public_key: str) -> tuple[ApiKey, str | None]:
     if cluster is None:
         cluster = create_cluster(create_account(DEMO_ACCOUNT_NAME), DEMO_CLUSTER_ID)
     elif cluster.account.name != DEMO_ACCOUNT_NAME:
-        raise DemoTaken(f"The cluster {DEMO_CLUSTER_ID!r} belongs to another account, so that there is no demo here.")
+        raise DemoTaken(
+            f"The cluster {DEMO_CLUSTER_ID!r} belongs to another account, so the demo tenant cannot be created."
+        )
     return issue_key(cluster, "demo", public_key=public_key)

@@ -1,4 +1,4 @@
-"""The one thing that accounts tells the rest of the project."""
+"""The signal through which `accounts` announces changes to the rest of the project."""
 
 from functools import partial
 from typing import Any
@@ -7,17 +7,17 @@ from django.db import transaction
 from django.dispatch import Signal
 
 access_changed = Signal()
-"""Sent after commit, with plain values: what may connect may have changed, also by creating or deleting.
+"""Sent after commit when the access of some API keys may have changed, also when they are created or deleted.
 
-Exactly one of these is not None:
+Exactly one of these arguments is not None, and says which keys are concerned:
 
     account_id: the primary key of an account, for all of its keys
     cluster_pk: the primary key of a cluster, for all of its keys
-    public_key: the public part of one API key
+    public_key: the public part of a single API key
 """
 
 
 def announce(*, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None) -> None:
-    """Send `access_changed` when the transaction is committed. Receivers that fail are logged by Django."""
+    """Send `access_changed` after the transaction is committed. If a receiver fails, Django logs its exception."""
     values: dict[str, Any] = {"account_id": account_id, "cluster_pk": cluster_pk, "public_key": public_key}
     transaction.on_commit(partial(access_changed.send_robust, sender=None, **values))

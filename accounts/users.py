@@ -1,4 +1,4 @@
-"""The people who log in. Their e-mail address is their login name, always in lower case."""
+"""The users who log in. Their e-mail address, which is always in lower case, is their login name."""
 
 import unicodedata
 from typing import Any
@@ -13,13 +13,13 @@ MAX_EMAIL_LENGTH = 254  # RFC 5321
 
 
 def normalize_email(text: str) -> str:
-    """Return the one spelling of an e-mail address that is stored, looked up and counted."""
-    # NFKC is how internationalised domain names are compared (RFC 3491), and what Django's login form applies.
+    """Return the spelling of an e-mail address that is stored, looked up and rate-limited."""
+    # NFKC is how internationalized domain names are compared (RFC 3491), and what Django's login form applies.
     return unicodedata.normalize("NFKC", text).strip().lower()
 
 
 class NormalizedEmailField(models.EmailField):
-    """Normalizes addresses wherever they enter: in forms, on every kind of save, and in lookups."""
+    """Normalizes e-mail addresses in forms, on every kind of save, and in lookups."""
 
     def to_python(self, value: Any) -> Any:
         # Validation calls this, and so does every save and lookup, through get_prep_value().
@@ -35,7 +35,7 @@ class NormalizedEmailField(models.EmailField):
 
 
 class UserManager(BaseUserManager["User"]):
-    """Creates users. Any spelling of an address finds its user."""
+    """Creates users, and finds a user by any spelling of their e-mail address."""
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         """Create a user; without a password, nobody can log in as them.

@@ -1,4 +1,4 @@
-"""What error pages and mails show of settings, requests and variables."""
+"""The filter for settings, requests and variables in error pages and e-mails."""
 
 import re
 from typing import Any
@@ -7,9 +7,9 @@ from django.views.debug import SafeExceptionReporterFilter
 
 
 class ErrorReportFilter(SafeExceptionReporterFilter):
-    """Keeps secrets out of every report, also where DEBUG shows it to whoever asked."""
+    """Removes secrets from every report, also from the error pages that DEBUG shows to clients."""
 
-    # Besides Django's: the header of sockets, and what may hold the password of a Redis.
+    # In addition to Django's: the header with a client's JWT, and settings that may contain a password for Redis.
     hidden_settings = re.compile(
         f"{SafeExceptionReporterFilter.hidden_settings.pattern}|JWT|REDIS_URL|CHANNEL_LAYERS|LOCATION", re.IGNORECASE
     )

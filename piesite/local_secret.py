@@ -1,4 +1,4 @@
-"""A secret that a machine makes for itself once and keeps."""
+"""A secret that is generated once and kept in a file."""
 
 import os
 import secrets
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def read_or_create_secret(path: Path) -> str:
-    """Return the secret kept in `path`; make one, readable by its owner alone, when there is none.
+    """Return the secret in a file; if the file does not exist, create it, readable only by its owner.
 
-    Two processes that start at once get the same secret.
+    Processes that start at the same time get the same secret.
 
     Raises:
-        OSError: the file can be neither read nor made.
+        OSError: the file can be neither read nor created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and linked into place: whoever sees the file sees all of it, and the first one wins.
+    # Written to another file and then linked: readers never see an incomplete secret, and the first writer wins.
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     if not path.exists():
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""What browsers are told to do with every page, and what the hosts of clusters do not serve."""
+"""Security headers for every page, and a restriction of what the hosts of clusters serve."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class SecurityHeaders:
-    """Sets the headers that Django has no setting for.
+    """Sets the headers for which Django has no setting.
 
-    One policy is for all pages (W3C, Content Security Policy Level 3): what they load comes from here, nothing of it is
-    inline, nobody frames them, and scripts talk to this service alone, on the hosts of its clusters too. Nothing may be
-    stored on the way but static files, since the person and the host that asked are in what they get.
+    All pages have the same policy (W3C, Content Security Policy Level 3). They load only files of this service, nothing
+    inline, and cannot be framed. Their scripts can connect only to this service, including the hosts of its clusters.
+    Only static files may be cached, since other responses depend on the user and the host.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -41,11 +41,11 @@ class SecurityHeaders:
 
 
 class ClusterHosts:
-    """Serves sockets and their tester on the hosts of clusters, which are all below a cluster domain, and nothing else.
+    """Serves only the URLs of `realtime` on the hosts of clusters, which are the subdomains of the cluster domains.
 
-    Tenants choose these names and publish them. A `login.example.com` that shows the real admin is good for phishing
-    alone, and what holds of the pages of one host (cookies, stored passwords, a cache's entries) is not to hold of all.
-    A host that ALLOWED_HOSTS names in full is one for the admin.
+    Tenants choose and publish these names. If `login.example.com` showed the real admin, it would be useful only for
+    phishing, and hosts must not share cookies, saved passwords or cache entries. The admin is still served on hosts
+    that ALLOWED_HOSTS lists in full.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -53,7 +53,7 @@ class ClusterHosts:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         host, _ = split_domain_port(request.get_host())
-        below = tuple(f".{domain}" for domain in settings.CLUSTER_DOMAINS)
-        if host.endswith(below) and host not in settings.ALLOWED_HOSTS:
+        suffixes = tuple(f".{domain}" for domain in settings.CLUSTER_DOMAINS)
+        if host.endswith(suffixes) and host not in settings.ALLOWED_HOSTS:
             request.urlconf = "realtime.urls"
         return self._get_response(request)

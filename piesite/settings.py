@@ -1,7 +1,7 @@
 """Settings of the project, read from the environment.
 
-Every variable has a default that is right for one person's machine. README.md lists them. A variable `X` may also be
-given as `X_FILE`, the path of a file that holds its value, as container secrets are.
+Every variable has a default that suits a development machine; README.md lists them. Instead of a variable `X`, you can
+set `X_FILE` to the path of a file that contains the value, such as a container secret.
 """
 
 import logging
@@ -19,16 +19,16 @@ VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 
-# Where SQLite and the generated secret key live when nothing else is configured.
+# The directory of the SQLite database and the generated secret key, unless others are configured.
 DATA_DIR = env.path("DATA_DIR", default=BASE_DIR / ".data")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or read_or_create_secret(DATA_DIR / "secret_key")
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
-# Encrypt the secrets of API keys at rest: the first key encrypts, every key decrypts. Derived from SECRET_KEY if empty.
+# Encrypt the secrets of API keys at rest: the first key encrypts, every key decrypts. If empty, SECRET_KEY is used.
 ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
 
-# The domains under which clusters live: `demo.localhost` names the cluster `demo`.
+# The domains whose subdomains are clusters: `demo.localhost` is the cluster `demo`.
 CLUSTER_DOMAINS = [domain.lower().strip(".") for domain in env.list("CLUSTER_DOMAINS", default=["localhost"])]
 ALLOWED_HOSTS = [
     *env.list("ALLOWED_HOSTS", default=[]),
@@ -37,18 +37,18 @@ ALLOWED_HOSTS = [
     "127.0.0.1",
     "[::1]",
 ]
-# The service is reached through a proxy that ends TLS and sets X-Forwarded-Proto itself.
+# Whether clients connect through a proxy that terminates TLS and overrides X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
-# Whether every subdomain of the admin's host speaks TLS, for a year, is not for this service to say.
+# These checks ask for HSTS on all subdomains of the admin's host, but this service cannot know whether all use TLS.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 DEFAULT_EXCEPTION_REPORTER_FILTER = "piesite.error_reports.ErrorReportFilter"
 
 INSTALLED_APPS = [
-    "daphne",  # first: `runserver` then serves sockets too
+    "daphne",  # must come first, so that `runserver` also serves WebSockets
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -95,9 +95,9 @@ TEMPLATES = [
 
 DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # WAL lets readers go on while one writes; IMMEDIATE makes writers wait for each other instead of failing. By FULL a
-    # commit is on disk before it is answered: by NORMAL a power failure could undo the last ones, and a revoked key
-    # would be back. It costs a change about 1 ms.
+    # With WAL, readers are not blocked while another connection writes. With IMMEDIATE, writers wait for each other
+    # instead of failing. With FULL, a commit is on disk before the response is sent, which costs about 1 ms. With
+    # NORMAL, a power failure could undo the last commits and make a revoked key valid again.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 10,
@@ -105,13 +105,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
-    # By default a network that is gone is noticed after minutes, and keeps a thread waiting as long (seconds, but the
-    # last in milliseconds).
+    # By default, a lost network is detected only after minutes, for which a thread waits. The times are in seconds,
+    # except tcp_user_timeout, which is in milliseconds.
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5, keepalives_idle=5, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=15_000
     )
 
-# Messages go by all of them, each channel by one; the first holds the rest: counts, presence, the cache.
+# Channels are distributed over all Redis servers. The first also has the connection counts, presence and the cache.
 REDIS_URLS: list[str] = env.list("REDIS_URL", default=[])
 CACHES: dict[str, dict[str, Any]]
 if REDIS_URLS:
@@ -119,7 +119,7 @@ if REDIS_URLS:
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
             "CONFIG": {
-                # Timeouts in seconds; said explicitly, since redis-py's defaults have changed.
+                # Timeouts in seconds. They are explicit because redis-py has changed its defaults.
                 "hosts": [
                     {"address": url, "socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}
                     for url in REDIS_URLS
@@ -133,15 +133,15 @@ else:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels.layers.InMemoryChannelLayer",
-            # A node has one mailbox: its capacity is for all channels together, and its membership of a group must not
-            # expire after a day, as the layer would have it.
+            # A node has one mailbox, so all channels share its capacity. Its membership of groups must not expire after
+            # a day, which is the layer's default.
             "CONFIG": {"capacity": 10_000, "group_expiry": 10 * 365 * 86400},
         }
     }
     CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-            "OPTIONS": {"MAX_ENTRIES": 100_000},  # or strangers would push each other's counters out
+            "OPTIONS": {"MAX_ENTRIES": 100_000},  # the default is 300, which would evict the counters of rate limits
         }
     }
 
@@ -161,7 +161,7 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = False
 
 STATIC_URL = "/static/"
-# Served from the apps themselves, so that there is no collecting step to forget.
+# Serve static files directly from the apps, so that `collectstatic` is not needed.
 WHITENOISE_USE_FINDERS = True
 
 REST_FRAMEWORK = {
@@ -170,21 +170,21 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    # No files: they would be written to disk, by whoever asks for a token too.
+    # No multipart parser: it would write uploaded files to disk, even for clients without a token.
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser", "rest_framework.parsers.FormParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
         "accounts.api.throttling.AddressThrottle",
-        "accounts.api.throttling.PersonThrottle",
+        "accounts.api.throttling.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.str("API_ANON_RATE", default="60/min"),
         "user": env.str("API_USER_RATE", default="600/min"),
         "login": env.str("API_LOGIN_RATE", default="10/min"),
     },
-    # How many proxies of ours a client's address comes through; 0 believes no X-Forwarded-For.
+    # The number of trusted proxies in front of the service. With 0, X-Forwarded-For is ignored.
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
     "EXCEPTION_HANDLER": "accounts.api.errors.api_exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -195,7 +195,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
-    "COMPONENT_SPLIT_REQUEST": True,  # what is read and what is written differ
+    "COMPONENT_SPLIT_REQUEST": True,  # requests and responses have different fields
     "ENFORCE_NON_BLANK_FIELDS": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -209,7 +209,7 @@ SPECTACULAR_SETTINGS = {
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """What a stranger sent is no fault of the code: say it in one line."""
+    """Remove the traceback: invalid requests are not errors in the code, and one line is enough."""
     record.exc_info = None
     return True
 
@@ -226,23 +226,23 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default=logging.INFO)},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        # Django logs each refused request as a warning; what a stranger sends is no news.
+        # Django logs every 4xx response as a warning, and any client can cause those.
         "django.request": {"level": "ERROR"},
         "django.security": {"handlers": ["console_line"], "level": "WARNING", "propagate": False},
         "daphne": {"level": "WARNING"},
-        # It logs a traceback a second while Redis is away, of which realtime tells once.
+        # While Redis is unavailable, it logs a traceback every second; `realtime` logs the outage once.
         "channels_redis": {"level": "CRITICAL"},
     },
 }
 
-# What an account may use that has no quotas of its own.
+# The quotas of accounts that set none themselves.
 QUOTAS = {
-    "CONNECTIONS": env.int("QUOTA_CONNECTIONS", default=100_000),  # open at once
-    "MESSAGES_PER_SECOND": env.int("QUOTA_MESSAGES_PER_SECOND", default=100_000),  # of one connection
+    "CONNECTIONS": env.int("QUOTA_CONNECTIONS", default=100_000),  # open at the same time
+    "MESSAGES_PER_SECOND": env.int("QUOTA_MESSAGES_PER_SECOND", default=100_000),  # from one connection
     "MESSAGES_PER_DAY": env.int("QUOTA_MESSAGES_PER_DAY", default=1_000_000_000),
 }
 
-# What realtime needs to know; realtime/conf.py has the defaults, the units and the reasons.
+# Settings of `realtime`. Their defaults, units and reasons are in realtime/conf.py.
 REALTIME = {
     "MAX_MESSAGE_BYTES": env.int("MAX_MESSAGE_BYTES", default=None),
     "MAX_BACKLOG_BYTES": env.int("MAX_BACKLOG_BYTES", default=None),

@@ -1,4 +1,4 @@
-"""What goes wrong in a service, as an HTTP answer."""
+"""HTTP responses for the exceptions that services raise."""
 
 from typing import Any
 
@@ -14,34 +14,34 @@ from accounts.services import KeyRevoked
 
 
 class Conflict(exceptions.APIException):
-    """What was asked for makes no sense in the state that things are in."""
+    """The request conflicts with the current state of the resource."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
 
 
 class Unavailable(exceptions.APIException):
-    """What requests are counted in is away. It is not done without: that would be the time to guess passwords."""
+    """The cache that counts requests is unavailable. Without it there would be no limit on guessing passwords."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
-    default_detail = "Redis cannot be reached; try again soon."
+    default_detail = "Redis is unavailable. Try again later."
 
 
 def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the response to an error: 400 for invalid values, 409 for a conflict, 503 without Redis."""
+    """Return the response for an exception: 400 for invalid values, 409 for a conflict, 503 without Redis."""
     match error:
         case InvalidValue():
-            sentences: dict[str, Any] = (
+            messages: dict[str, Any] = (
                 dict(error.message_dict) if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
             )
-            if NON_FIELD_ERRORS in sentences:
-                sentences[api_settings.NON_FIELD_ERRORS_KEY] = sentences.pop(NON_FIELD_ERRORS)
-            error = exceptions.ValidationError(sentences)
+            if NON_FIELD_ERRORS in messages:
+                messages[api_settings.NON_FIELD_ERRORS_KEY] = messages.pop(NON_FIELD_ERRORS)
+            error = exceptions.ValidationError(messages)
         case KeyRevoked():
             error = Conflict(str(error))
         case RedisError():
             error = Unavailable()
-        case RecursionError():  # of the JSON parser
+        case RecursionError():  # raised by the JSON parser
             error = exceptions.ParseError("JSON parse error - nested too deeply")
     return exception_handler(error, context)

@@ -1,4 +1,4 @@
-"""Who may do what: a member reads, an owner changes, and nobody changes what belongs to a suspended account."""
+"""Permissions: members can read and owners can change an account. Nobody can change a suspended account."""
 
 from typing import Any
 
@@ -11,31 +11,34 @@ from accounts.models import Account, Role, UserOrAnonymous, account_of
 
 
 def require_owner(user: UserOrAnonymous, account: Account) -> None:
-    """
+    """Check that the user owns the account.
+
     Raises:
-        PermissionDenied: the person does not own the account.
+        PermissionDenied: the user does not own the account.
     """
     if not account.memberships.filter(user=user.pk, role=Role.OWNER).exists():
-        raise PermissionDenied("Only an owner of the account can do this.")
+        raise PermissionDenied("Only owners of the account can do this.")
 
 
 def require_owner_to_change(user: UserOrAnonymous, account: Account) -> None:
-    """
+    """Check that the user can change the account now.
+
     Raises:
-        PermissionDenied: the person may not change the account, or nobody may now.
+        PermissionDenied: the user does not own the account, or the account is suspended.
     """
     require_owner(user, account)
     if account.suspended:
-        raise PermissionDenied("The account is suspended; until it is resumed, it can only be read.")
+        raise PermissionDenied("The account is suspended and cannot be changed until it is resumed.")
 
 
 def require_operator(user: UserOrAnonymous) -> None:
-    """
+    """Check that the user is an operator of the service: a user who may change accounts in the admin.
+
     Raises:
-        PermissionDenied: the person is none of those who run the service: who may change accounts in the admin.
+        PermissionDenied: the user is not an operator.
     """
     if not user.has_perm("accounts.change_account"):
-        raise PermissionDenied("Only an operator of this service can set the quotas of an account.")
+        raise PermissionDenied("Only operators of this service can set the quotas of an account.")
 
 
 class IsOwnerOrReadOnly(BasePermission):

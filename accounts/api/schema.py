@@ -1,4 +1,4 @@
-"""What the OpenAPI schema has to be told."""
+"""Extensions of the OpenAPI schema: the authentication scheme and the error responses."""
 
 from typing import Any, NamedTuple
 
@@ -6,25 +6,25 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Tokens of the management API."""
+    """The tokens of the management API."""
 
     target_class = "knox.auth.TokenAuthentication"
     name = "token"
-    priority = 1  # over the one that comes with the library
+    priority = 1  # takes precedence over the library's own extension
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {
             "type": "apiKey",
             "in": "header",
             "name": "Authorization",
-            "description": "`Token …`, as `POST /api/v1/token/` gives it",
+            "description": "`Token …`, with the token that `POST /api/v1/token/` returns.",
         }
 
 
 DETAIL_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
 INVALID_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "description": "Of each field, what is wrong with it; or, as `detail`, with the body as a whole.",
+    "description": "The errors of each field by its name, or an error in the body as a whole as `detail`.",
     "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array"}, {"type": "object"}]},
 }
 
@@ -38,23 +38,25 @@ class ErrorResponse(NamedTuple):
 
 
 ERRORS = {
-    "Invalid": ErrorResponse("400", "Something in the request is not valid.", INVALID_SCHEMA),
-    "Unauthorized": ErrorResponse("401", "The token is missing or not valid.", DETAIL_SCHEMA),
-    "Forbidden": ErrorResponse("403", "You may see this and not change it.", DETAIL_SCHEMA),
-    "NotFound": ErrorResponse("404", "It does not exist, or you do not belong to its account.", DETAIL_SCHEMA),
-    "Conflict": ErrorResponse("409", "It makes no sense in the state that things are in.", DETAIL_SCHEMA),
+    "Invalid": ErrorResponse("400", "The request is invalid.", INVALID_SCHEMA),
+    "Unauthorized": ErrorResponse("401", "The token is missing or invalid.", DETAIL_SCHEMA),
+    "Forbidden": ErrorResponse(
+        "403", "Your permissions do not allow this, or the account is suspended.", DETAIL_SCHEMA
+    ),
+    "NotFound": ErrorResponse(
+        "404", "The resource does not exist, or you do not belong to its account.", DETAIL_SCHEMA
+    ),
+    "Conflict": ErrorResponse("409", "The request conflicts with the current state of the resource.", DETAIL_SCHEMA),
     "UnsupportedMediaType": ErrorResponse("415", "The body is neither JSON nor a form.", DETAIL_SCHEMA),
     "TooManyRequests": ErrorResponse(
-        "429", "`Retry-After` says in how many seconds it may be asked again.", DETAIL_SCHEMA
+        "429", "You have sent too many requests. Retry after the number of seconds in `Retry-After`.", DETAIL_SCHEMA
     ),
-    "Unavailable": ErrorResponse(
-        "503", "Something that the service depends on is away; try again soon.", DETAIL_SCHEMA
-    ),
+    "Unavailable": ErrorResponse("503", "The service is temporarily unavailable. Try again later.", DETAIL_SCHEMA),
 }
 
 
 def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Say of each operation how it can fail, which the views have no need to repeat."""
+    """Add the error responses of each operation to the schema, so that views need not repeat them."""
     result["components"]["responses"] = {
         name: {"description": error.meaning, "content": {"application/json": {"schema": error.body}}}
         for name, error in ERRORS.items()
@@ -69,10 +71,10 @@ def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             if method != "get" or any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
                 names += ["Invalid"]
             if "{" in path or method in ("get", "delete"):
-                names += ["NotFound"]  # also a page of a list
+                names += ["NotFound"]  # lists too, for a page that does not exist
             if path.endswith("/rotate-secret/"):
                 names += ["Conflict"]
             for name in names:
-                answer = {"$ref": f"#/components/responses/{name}"}
-                operation["responses"].setdefault(ERRORS[name].status, answer)
+                response = {"$ref": f"#/components/responses/{name}"}
+                operation["responses"].setdefault(ERRORS[name].status, response)
     return result

@@ -1,4 +1,4 @@
-"""The shapes of the management API. What is valid is decided by the services; here it is only read and written."""
+"""The serializers of the management API. They convert to and from JSON; the services validate."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, M
 from accounts.quotas import QUOTA_FIELDS, default_quotas
 from accounts.users import MAX_EMAIL_LENGTH, User
 
-# Without a default of its own, what a form (as of `curl -d`) leaves out is read as off.
+# Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
 
 
 class VisiblePrimaryKeyRelatedField(serializers.PrimaryKeyRelatedField[Any]):
-    """A reference to a resource that the user can see; to any other the answer is that it does not exist."""
+    """A reference to a resource that the user can see. Any other resource is reported as nonexistent."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # Else a number that is no integer reaches the database, which truncates it or fails.
+        # Otherwise a number that is not an integer would reach the database, which truncates it or fails.
         super().__init__(pk_field=serializers.IntegerField(), **kwargs)
 
     def get_queryset(self) -> Any:
@@ -27,7 +27,7 @@ class VisiblePrimaryKeyRelatedField(serializers.PrimaryKeyRelatedField[Any]):
 
 
 class NameRelatedField(serializers.SlugRelatedField[Any]):
-    """A reference by a unique name: text without NUL, which PostgreSQL rejects."""
+    """A reference by a unique name. The name must not contain NUL, which PostgreSQL rejects."""
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(serializers.CharField(max_length=MAX_EMAIL_LENGTH).run_validation(data))
@@ -42,7 +42,7 @@ class VisibleNameRelatedField(NameRelatedField):
 
 
 class LoginSerializer(serializers.Serializer[Any]):
-    """E-mail address and password of a user."""
+    """The e-mail address and password of a user."""
 
     email = serializers.CharField(max_length=MAX_EMAIL_LENGTH, help_text="Upper and lower case make no difference.")
     password = serializers.CharField(max_length=128, trim_whitespace=False, style={"input_type": "password"})
@@ -50,22 +50,24 @@ class LoginSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         user = authenticate(self.context["request"], **attrs)
         if user is None:
-            raise serializers.ValidationError("No active person has this e-mail address and password.")
+            raise serializers.ValidationError("No active user has this e-mail address and password.")
         return {"user": user}
 
 
 class TokenSerializer(serializers.Serializer[Any]):
-    """A token of the management API; it is shown once."""
+    """A token of the management API. It is shown only once."""
 
     token = serializers.CharField(read_only=True, help_text="Send it as `Authorization: Token …`.")
     expiry = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
 class AccountUsageSerializer(serializers.Serializer[Any]):
-    """What an account uses now."""
+    """The current usage of an account."""
 
-    connections = serializers.SerializerMethodField(help_text="Open now.")
-    messages_today = serializers.IntegerField(read_only=True, help_text="Since midnight UTC; some seconds old.")
+    connections = serializers.SerializerMethodField(help_text="Number of open connections.")
+    messages_today = serializers.IntegerField(
+        read_only=True, help_text="Number of messages sent since midnight UTC. May be a few seconds old."
+    )
 
     def get_connections(self, account: Account) -> int:
         return usage.connections(account_id=account.pk)
@@ -113,9 +115,9 @@ class ChangeClusterSerializer(ClusterSerializer):
 
 
 class KeyUsageSerializer(serializers.Serializer[Any]):
-    """What a key uses now."""
+    """The current usage of a key."""
 
-    connections = serializers.SerializerMethodField(help_text="Open now.")
+    connections = serializers.SerializerMethodField(help_text="Number of open connections.")
 
     def get_connections(self, key: ApiKey) -> int:
         return usage.connections(public_key=key.public_key)
@@ -127,7 +129,8 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
     allowed_origins = serializers.ListField(
         child=serializers.CharField(max_length=300),
         required=False,
-        help_text="Hosts, as in `example.com` or `*.example.com`. Empty: every web site.",
+        help_text="Hosts of the websites whose pages may connect, such as `example.com` or `*.example.com`. "
+        "Empty to allow all websites.",
     )
     usage: Any = KeyUsageSerializer(source="*", read_only=True)
 
@@ -155,9 +158,9 @@ class ChangeKeySerializer(KeySerializer):
 
 
 class IssuedKeySerializer(KeySerializer):
-    """A key as it is once: with its secret."""
+    """A key with its secret, which is shown only once."""
 
-    secret = serializers.CharField(read_only=True, help_text="Shown in this answer and never again.")
+    secret = serializers.CharField(read_only=True, help_text="Shown only in this response.")
 
     class Meta(KeySerializer.Meta):
         fields = [*KeySerializer.Meta.fields, "secret"]
@@ -165,11 +168,11 @@ class IssuedKeySerializer(KeySerializer):
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     email = serializers.SerializerMethodField(
-        help_text="The user who made the change; null if an operator made it, in the admin or with a command."
+        help_text="The user who made the change; null if an operator made it in the admin or with a command."
     )
     changes = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField(), min_length=2, max_length=2),
-        help_text="Of each field that was changed: [old, new].",
+        help_text="The old and the new value of each changed field: `[old, new]`.",
     )
 
     class Meta:
@@ -178,5 +181,5 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         read_only_fields = fields
 
     def get_email(self, entry: AuditEntry) -> str | None:
-        # Tenants must not learn the address of an operator: they could try passwords for it in the admin.
+        # Tenants must not learn the address of an operator: they could guess its password in the admin.
         return entry.email if entry.source == AuditSource.REST else None

@@ -1,4 +1,4 @@
-"""Rate limits by address and by person."""
+"""Rate limits per network address and per user."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class LoginThrottle(BaseThrottle):
     @sensitive_variables()
     def allow_request(self, request: Request, view: Any) -> bool:
         data = request.data
-        # The serializer, too, reads a number as text.
+        # str(), because the serializer also accepts numbers as text.
         email = str(data.get("email")) if isinstance(data, dict) else ""
         self._seconds = logins.seconds_to_wait(request, email)
         return not self._seconds
@@ -25,15 +25,15 @@ class LoginThrottle(BaseThrottle):
 
 
 class _ByNetwork(BaseThrottle):
-    """Identifies an address by its network, whatever port a proxy adds and which of its IPv6 addresses it uses."""
+    """Identifies clients by their network, so that all IPv6 addresses of one client count together."""
 
     def get_ident(self, request: Request) -> str:
         return logins.client_network(request)
 
 
 class AddressThrottle(_ByNetwork, AnonRateThrottle):
-    """Requests of people who are not logged in."""
+    """Limits the requests of users who are not logged in."""
 
 
-class PersonThrottle(_ByNetwork, UserRateThrottle):
-    """Requests of people who are logged in."""
+class UserThrottle(_ByNetwork, UserRateThrottle):
+    """Limits the requests of users who are logged in."""

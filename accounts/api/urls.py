@@ -29,6 +29,6 @@ urlpatterns = [
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
     path("", include(router.urls)),
     re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(account_router.urls)),
-    # With a slash, so that one that is missing is still added.
+    # Matches only paths that end with a slash, so that APPEND_SLASH still redirects the others.
     re_path(r"([\s\S]*/)?$", NotFoundView.as_view()),
 ]

@@ -1,4 +1,4 @@
-"""The management API: thin doors to the services, for what the person who asks can see."""
+"""The views of the management API. They show what the user can see, and change it through the services."""
 
 import re
 from typing import Any
@@ -46,13 +46,13 @@ PRIMARY_KEY = "[0-9]{1,18}"
 
 @method_decorator(sensitive_post_parameters(), name="dispatch")
 class TokenView(APIView):
-    """Tokens of this API."""
+    """Tokens for this API."""
 
     def get_permissions(self) -> list[Any]:
         return [AllowAny()] if self.request.method == "POST" else [IsAuthenticated()]
 
     def get_authenticators(self) -> list[Any]:
-        # Logging in needs no proof from before; a stale token or cookie must not stand in the way.
+        # Logging in needs no authentication, so an expired token or cookie must not cause an error.
         return [] if self.request and self.request.method == "POST" else super().get_authenticators()
 
     def get_throttles(self) -> list[Any]:
@@ -71,9 +71,9 @@ class TokenView(APIView):
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
-        """Revoke the token that this request is sent with."""
+        """Revoke the token with which this request is authenticated."""
         if not isinstance(request.auth, get_token_model()):
-            raise NotFound("Send the token that is to be revoked in the Authorization header.")
+            raise NotFound("Send the token to revoke in the Authorization header.")
         request.auth.delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -81,7 +81,7 @@ class TokenView(APIView):
 class ResourceViewSet(
     mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
 ):
-    """Lists, creates, shows and partially updates resources; the subclasses change them through the services."""
+    """Lists, creates, retrieves and partially updates resources. Subclasses call the services that change them."""
 
     permission_classes = [IsAuthenticated, IsOwnerOrReadOnly]
     lookup_value_regex = PRIMARY_KEY
@@ -112,7 +112,7 @@ class AccountViewSet(ResourceViewSet):
 
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        """Make an account; you become its owner."""
+        """Create an account. You become its owner."""
         values = serializer.validated_data
         account = services.create_account(values["name"], owner=self.request.user)  # type: ignore[arg-type]
         self.perform_change(account, {name: value for name, value in values.items() if name != "name"})
@@ -129,32 +129,32 @@ class AccountViewSet(ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete an account with all of its clusters and keys; their connections are closed."""
+        """Delete an account with its clusters and keys, and close their connections."""
         services.delete_account(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
-    """Serves resources under the path of their account."""
+    """Serves the resources of one account, under its path."""
 
     permission_classes = [IsAuthenticated]
     account: Account
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # Permissions first: users who lack them learn nothing about what else is wrong with the request.
+        # Check permissions first, so that users without them learn nothing else about the request.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
         self.check_role(request)
 
     def check_role(self, request: Request) -> None:
-        """Deny members what only owners may do."""
+        """Check that the user's role in the account allows the request."""
         if request.method not in SAFE_METHODS:
             require_owner_to_change(request.user, self.account)
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
 class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
-    """The people of an account."""
+    """Members of an account, including its owners."""
 
     queryset = Membership.objects.none()
     serializer_class = MemberSerializer
@@ -172,14 +172,14 @@ class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Take a person out of the account."""
+        """Remove a member from the account."""
         services.remove_member(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
 class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
-    """Who changed what in an account, the last first. For its owners."""
+    """The audit log of an account, newest entry first. Only owners can read it."""
 
     queryset = AuditEntry.objects.none()
     serializer_class = AuditEntrySerializer
@@ -192,7 +192,9 @@ class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
 
 
 @extend_schema_view(
-    list=extend_schema(parameters=[OpenApiParameter("account", int, description="Those of one account.")])
+    list=extend_schema(
+        parameters=[OpenApiParameter("account", int, description="Only clusters of the account with this ID.")]
+    )
 )
 class ClusterViewSet(ResourceViewSet):
     """Clusters of your accounts."""
@@ -207,7 +209,7 @@ class ClusterViewSet(ResourceViewSet):
         if self.action != "list" or account is None:
             return clusters
         if not re.fullmatch(PRIMARY_KEY, account):
-            raise ValidationError({"account": ["Give the ID of an account, a whole number."]})
+            raise ValidationError({"account": ["Enter the ID of an account, a whole number."]})
         return clusters.filter(account=int(account))
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
@@ -221,13 +223,15 @@ class ClusterViewSet(ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a cluster with its keys; their connections are closed."""
+        """Delete a cluster with its keys, and close their connections."""
         services.delete_cluster(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 @extend_schema_view(
-    list=extend_schema(parameters=[OpenApiParameter("cluster", str, description="Those of one cluster, by its ID.")])
+    list=extend_schema(
+        parameters=[OpenApiParameter("cluster", str, description="Only keys of the cluster with this ID.")]
+    )
 )
 class KeyViewSet(ResourceViewSet):
     """API keys of your clusters."""
@@ -243,12 +247,12 @@ class KeyViewSet(ResourceViewSet):
         cluster_id = self.request.query_params.get("cluster")
         if self.action != "list" or cluster_id is None:
             return keys
-        # NUL is the one character that PostgreSQL takes for an error.
+        # PostgreSQL rejects queries with NUL, but no other character.
         return keys.filter(cluster__cluster_id=cluster_id.replace("\0", ""))
 
     @extend_schema(responses={201: IssuedKeySerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Issue a key. Its secret is in this answer and nowhere else."""
+        """Issue a key. Its secret is shown only in this response."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         require_owner_to_change(request.user, serializer.validated_data["cluster"].account)
@@ -260,14 +264,14 @@ class KeyViewSet(ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Revoke a key; its connections are closed. It stays in the list as revoked."""
+        """Revoke a key and close its connections. The key stays in the list as revoked."""
         services.revoke_key(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=None, responses=IssuedKeySerializer)
     @action(detail=True, methods=["post"], url_path="rotate-secret")
     def rotate_secret(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Give a key a new secret; the old one is void at once. The new one is in this answer and nowhere else."""
+        """Replace the secret of a key, effective immediately. The new secret is shown only in this response."""
         key = self.get_object()
         return self._with_secret(key, services.rotate_secret(key), status.HTTP_200_OK)
 
@@ -279,7 +283,7 @@ class KeyViewSet(ResourceViewSet):
 
 @extend_schema(exclude=True)
 class NotFoundView(APIView):
-    """Answers every path that the API does not have with a 404 in JSON."""
+    """Responds with a 404 in JSON to every path that is not part of the API."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""Commands that a person can copy from what another command printed."""
+"""Command lines that a command prints for the user to copy."""
 
 import shlex
 import sys
@@ -9,13 +9,13 @@ def manage_command(*arguments: str) -> str:
     """Return a command line for `manage.py` that works in the current directory.
 
     Args:
-        arguments: the command to run, and its options.
+        arguments: the command and its options.
 
     Returns:
-        The command line in the shell's syntax, with Python relative to the current directory if it is below it.
+        The command line in shell syntax. The path of Python is relative if it is below the current directory.
     """
     python, here = Path(sys.executable), Path.cwd()
-    # A bare `python` would be looked up on PATH.
+    # The shell would look up a bare `python` on PATH.
     if python.is_relative_to(here) and python.parent != here:
         python = python.relative_to(here)
     return shlex.join([str(python), sys.argv[0], *arguments])

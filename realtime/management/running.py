@@ -20,15 +20,15 @@ def add_port_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port",
         type=int,
-        help=f"port of the server (default: that of the running server, or {DEFAULT_PORT} if none runs)",
+        help=f"port of the server (default: the port of the running server, or {DEFAULT_PORT} if no server is running)",
     )
 
 
 @contextlib.contextmanager
 def announced(directory: Path, port: int) -> Iterator[None]:
-    """Announce the port in a file of this directory while the context lasts.
+    """Announce the port in a file in this directory while the context is active.
 
-    If another server has announced its own port there, or the directory is not writable, nothing is announced.
+    If another server has already announced its port, or the directory is not writable, nothing is announced.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from accounts.access import find_many
+from accounts.access import find_access_of_keys
 from accounts.key_access import KeyAccess
 from realtime.base import tasks
 from realtime.node.connections import Connection
@@ -27,7 +27,7 @@ RECONCILE_SECONDS = 30.0
 KEYS_PER_QUERY = 500
 CONNECTIONS_PER_TURN = 1_000
 
-_find_many = background.wrap(find_many)
+_find_access_of_keys = background.wrap(find_access_of_keys)
 
 
 class AccessChanges:
@@ -91,7 +91,7 @@ class AccessChanges:
             batch = set(self._pending)
             self._pending.clear()
             try:
-                known = await _find_many({connection.access.public_key for connection in batch})
+                known = await _find_access_of_keys({connection.access.public_key for connection in batch})
             except DatabaseError as error:
                 if reachable:
                     logger.error("Cannot apply a change of access yet, because the database is unreachable: %s", error)
@@ -122,7 +122,7 @@ class AccessChanges:
             for chunk in chunks or [[]]:
                 await asyncio.sleep(RECONCILE_SECONDS / max(len(chunks), 1))
                 try:
-                    known = await _find_many(chunk) if chunk else {}
+                    known = await _find_access_of_keys(chunk) if chunk else {}
                 except DatabaseError as error:
                     if reachable:
                         logger.error("Cannot compare keys with the database, because it is unreachable: %s", error)

@@ -7,7 +7,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
-from accounts.access import find_access, find_many, record_use
+from accounts.access import find_access, find_access_of_keys, record_use
 from accounts.key_access import KeyAccess, Quotas
 from accounts.models import ApiKey, Cluster
 
@@ -65,7 +65,7 @@ def test_an_unknown_key_is_none() -> None:
 def test_many_are_found_at_once(cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     keys = ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(1001)])
     with django_assert_num_queries(3):
-        found = find_many([*(key.public_key for key in keys), "unknown"])
+        found = find_access_of_keys([*(key.public_key for key in keys), "unknown"])
     assert set(found) == {key.public_key for key in keys}
 
 

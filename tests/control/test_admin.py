@@ -139,7 +139,7 @@ def test_a_bad_origin_is_told_in_the_form(admin: Client, key: ApiKey) -> None:
     form = {"label": "app", "allowed_origins": "https://a.org"}
     page = admin.post(f"/admin/accounts/apikey/{key.pk}/change/", form)
     assert page.status_code == 200
-    assert "Write each origin as in" in page.content.decode()
+    assert "Enter each origin in lower case" in page.content.decode()
     assert ApiKey.objects.get().allowed_origins == []
 
 
@@ -192,7 +192,7 @@ def test_the_last_owner_stays(admin: Client, account: Account, owner: User) -> N
         ),
     }
     answer = admin.post(f"/admin/accounts/account/{account.pk}/change/", form, follow=True)
-    assert "An account keeps at least one owner." in answer.content.decode()
+    assert "An account must have at least one owner." in answer.content.decode()
     assert Account.objects.get().name == "Acme"
     assert Membership.objects.get(user=owner).role == Role.OWNER
 

@@ -81,13 +81,13 @@ def test_filters_that_fit_nothing_list_nothing(as_: As, owner: User, account: Ac
 @pytest.mark.parametrize("things", ["accounts", "clusters", "keys"])
 def test_a_length_of_pages_that_is_none_is_400(as_: As, owner: User, things: str, query: str) -> None:
     answer = as_(owner).get(f"/api/v1/{things}/?{query}")
-    assert (answer.status_code, answer.json()) == (400, {"page_size": ["Give a whole number, 1 or more."]})
+    assert (answer.status_code, answer.json()) == (400, {"page_size": ["Enter a whole number that is 1 or more."]})
 
 
 @pytest.mark.parametrize("account", ["%00", "x", "", "-1", "%D9%A1", "9" * 19])
 def test_a_filter_by_what_is_no_account_id_is_400(as_: As, owner: User, account: str) -> None:
     answer = as_(owner).get(f"/api/v1/clusters/?account={account}")
-    assert (answer.status_code, answer.json()) == (400, {"account": ["Give the ID of an account, a whole number."]})
+    assert (answer.status_code, answer.json()) == (400, {"account": ["Enter the ID of an account, a whole number."]})
 
 
 @pytest.mark.parametrize("path", ["", "none/", "accounts/x/", "keys/%0A/rotate-secret/", "%C2%84/"])

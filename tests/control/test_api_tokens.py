@@ -37,7 +37,7 @@ def test_it_is_not_stored(client: Client, owner: User) -> None:
 def test_every_bad_login_gets_the_same_answer(client: Client, owner: User) -> None:
     answers = [login(client, "owner@example.com", "wrong"), login(client, "nobody@example.com", "wrong")]
     assert [answer.status_code for answer in answers] == [400, 400]
-    assert answers[0].json() == {"non_field_errors": ["No active person has this e-mail address and password."]}
+    assert answers[0].json() == {"non_field_errors": ["No active user has this e-mail address and password."]}
     assert answers[1].json() == answers[0].json()
     User.objects.update(is_active=False)
     assert login(client).json() == answers[0].json()

@@ -75,7 +75,7 @@ def test_nobody_guesses_while_attempts_cannot_be_counted(client: Client, admin_u
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
     person = {"email": "admin@example.com", "password": "password"}
     answer = client.post("/api/v1/token/", person, content_type=JSON)
-    assert (answer.status_code, answer.json()) == (503, {"detail": "Redis cannot be reached; try again soon."})
+    assert (answer.status_code, answer.json()) == (503, {"detail": "Redis is unavailable. Try again later."})
     page = client.post("/admin/login/", {"username": person["email"], "password": person["password"]})
-    assert "Redis cannot be reached; try again soon." in page.content.decode()
+    assert "Redis is unavailable. Try again later." in page.content.decode()
     assert "sessionid" not in client.cookies

@@ -68,11 +68,11 @@ def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a b"], "A channel is"),
-        (["a/b/c"], "A channel is"),
+        (["a b"], "A channel ID consists of"),
+        (["a/b/c"], "A channel ID consists of"),
         (["1", "--ttl", "0"], "--ttl"),
-        (["1", "--key", "unknown"], "no such API key"),
-        (["1"], "no such API key"),
+        (["1", "--key", "unknown"], "does not exist"),
+        (["1"], "does not exist"),
     ],
 )
 def test_what_makes_no_sense_is_said(arguments: list[str], said: str) -> None:

@@ -197,7 +197,7 @@ class TestHosts:
 
     def test_but_they_have_the_tester_which_then_links_to_neither(self, client: Client) -> None:
         page = client.get("/", headers={"Host": "demo.localhost"}).content.decode()
-        assert "Socket tester" in page
+        assert "WebSocket tester" in page
         assert "/admin/" not in page
         assert "/api/v1/" not in page
         page = client.get("/", headers={"Host": "localhost"}).content.decode()

@@ -245,4 +245,6 @@ async def test_a_key_cannot_have_a_higher_quota_than_its_account(
     wanted = {"cluster": channel, "label": "x", "max_connections": 11}
     refused = await operator.post("/api/v1/keys/", json=wanted)
     assert refused.status_code == 400
-    assert json.loads(refused.text) == {"max_connections": ["A key cannot have more than its account, which has 10."]}
+    assert json.loads(refused.text) == {
+        "max_connections": ["A key cannot exceed the quota of its account, which is 10."]
+    }

@@ -55,12 +55,15 @@ async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: P
     try:
         await until(lambda: "Connect to:" in server.log)
         migrate = re.search(r"Run (.* migrate)$", server.log, re.MULTILINE)
-        login = re.search(r"make a login: (.* createsuperuser)\)$", server.log, re.MULTILINE)
+        create_user = re.search(r"create a user: (.* createsuperuser)\)$", server.log, re.MULTILINE)
         assert migrate is not None
-        assert login is not None
-        person = {"USERNAME": "ada", "EMAIL": "ada@example.com", "PASSWORD": "ada-password"}
-        env = {**server.env, **{f"DJANGO_SUPERUSER_{name}": value for name, value in person.items()}}
-        for command in (migrate[1], f"{login[1]} --noinput"):
+        assert create_user is not None
+        env = {
+            **server.env,
+            "DJANGO_SUPERUSER_EMAIL": "ada@example.com",
+            "DJANGO_SUPERUSER_PASSWORD": "ada-password",
+        }
+        for command in (migrate[1], f"{create_user[1]} --noinput"):
             done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env=env, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         assert "Superuser created" in done.stdout

@@ -1,4 +1,4 @@
-"""`manage.py prune_audit`: forget who changed what, after the time for which it has to be known."""
+"""`manage.py prune_audit`: delete audit entries that are no longer needed."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -11,10 +11,10 @@ from accounts.models import AuditEntry
 
 
 class Command(BaseCommand):
-    help = "Delete audit entries that are older than so many days. Nothing else ever deletes one."
+    help = "Delete audit entries older than a number of days. Audit entries are never deleted otherwise."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=int, required=True, help="how many days are kept")
+        parser.add_argument("--days", type=int, required=True, help="number of days for which entries are kept")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["days"] <= 36_500:

@@ -12,8 +12,8 @@ BATCH = 500
 
 class Command(BaseCommand):
     help = (
-        "Encrypt the secrets of all API keys with the first of ENCRYPTION_KEYS. "
-        "Afterwards the others can be dropped. It may be interrupted and run again, while the service runs."
+        "Encrypt the secrets of all API keys with the first key in ENCRYPTION_KEYS. Afterwards the other keys can be "
+        "removed. The service can keep running, and the command can be interrupted and run again."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,9 +26,9 @@ class Command(BaseCommand):
                     ciphertext = crypto.reencrypt(key.secret_ciphertext)
                 except crypto.DecryptionFailed:
                     failed += 1
-                    self.stderr.write(f"The secret of {key} cannot be decrypted; it is left as it is.")
+                    self.stderr.write(f"The secret of {key} cannot be decrypted and is left unchanged.")
                     continue
-                # Conditional, so that a secret that was rotated meanwhile stays.
+                # The condition keeps a secret that was rotated in the meantime.
                 ApiKey.objects.filter(pk=key.pk, secret_ciphertext=key.secret_ciphertext).update(
                     secret_ciphertext=ciphertext
                 )
@@ -36,5 +36,5 @@ class Command(BaseCommand):
             last_pk = rows[-1].pk
             self.stdout.write(f"{done + failed} of {total}")
         if failed:
-            raise CommandError(f"{failed} of {total} secrets could not be decrypted with any of ENCRYPTION_KEYS.")
+            raise CommandError(f"{failed} of {total} secrets cannot be decrypted with any key in ENCRYPTION_KEYS.")
         self.stdout.write(f"{done} secrets are encrypted with the first key.")

@@ -1,4 +1,4 @@
-"""`manage.py demo`: a tenant to try the service with."""
+"""`manage.py demo`: create a tenant for trying out the service."""
 
 import json
 from argparse import ArgumentParser
@@ -11,36 +11,39 @@ from accounts import services
 from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
+from realtime.management.command_line import manage_command
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 
-# Addresses to listen on that a client on this machine reaches as `localhost`.
+# Addresses to listen on that clients on this machine reach as `localhost`.
 LOCAL_HOSTS = ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost")  # noqa: S104
 
 
 def reachable_as(host: str) -> str:
-    """The name under which a client reaches a server that listens on `host`."""
+    """Return the host name under which clients reach a server that listens on `host`."""
     if host in LOCAL_HOSTS:
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
 def demo_url(host: str, port: int) -> str:
-    """Where a client of the demo tenant connects when the server listens on this host and port."""
+    """Return the URL for clients of the demo tenant when the server listens on this host and port."""
     return f"ws://{reachable_as(host)}:{port}/v3/1?api_key={DEMO_PUBLIC_KEY}"
 
 
-def make_demo(*, force: bool) -> services.IssuedKey:
-    """Make or find the demo tenant.
+def ensure_demo(*, force: bool) -> services.IssuedKey:
+    """Return the key of the demo tenant; create the tenant if it does not exist.
+
+    Args:
+        force: create the tenant even if the database has other accounts.
 
     Raises:
-        CommandError: its public key, which everybody knows, would be let into a service that others use; or the demo
-            tenant of the database cannot be used.
+        CommandError: the database has other accounts, or its demo tenant cannot be used.
     """
     is_new = find_access(DEMO_PUBLIC_KEY) is None
     if is_new and not (force or settings.DEBUG) and services.has_other_accounts():
         raise CommandError(
-            "This database has other accounts, and everybody knows the API key of the demo tenant. "
-            "Add --force to make it all the same, or leave the demo out."
+            "This database has other accounts, and the API key of the demo tenant is publicly known. "
+            f"To create the demo tenant anyway, run {manage_command('demo', '--force')}"
         )
     try:
         return services.ensure_demo(DEMO_PUBLIC_KEY)
@@ -49,15 +52,20 @@ def make_demo(*, force: bool) -> services.IssuedKey:
 
 
 class Command(BaseCommand):
-    help = "Make, or find, the demo tenant: account and cluster `demo` with the API key of PieSocket's documentation."
+    help = (
+        "Create the demo tenant if it does not exist, and print how to connect to it. Its account and its cluster are "
+        "named `demo`, and its API key is that of PieSocket's documentation."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_port_option(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--force", action="store_true", help="also in a database that has other accounts")
+        parser.add_argument(
+            "--force", action="store_true", help="create the demo tenant even if the database has other accounts"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        issued = make_demo(force=options["force"])
+        issued = ensure_demo(force=options["force"])
         port = options["port"] or running_port(settings.DATA_DIR) or DEFAULT_PORT
         values = {
             "cluster": issued.key.cluster.cluster_id,

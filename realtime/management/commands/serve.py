@@ -1,4 +1,4 @@
-"""`manage.py serve`: the whole service on one port, in one process or several."""
+"""`manage.py serve`: run the whole service on one port, in one or more processes."""
 
 import contextlib
 import os
@@ -23,14 +23,14 @@ from realtime.management.running import DEFAULT_PORT, announced
 from realtime.metrics.across_workers import SUFFIX
 from realtime.server.supervisor import CannotStart, Supervisor, open_listeners
 
-from .demo import LOCAL_HOSTS, demo_url, make_demo, reachable_as
+from .demo import LOCAL_HOSTS, demo_url, ensure_demo, reachable_as
 
-# Where files are in memory, so that no worker waits for a disk.
-MEMORY = "/dev/shm"  # noqa: S108  (a directory of a random name is made in it)
+# A directory whose files are in memory, so that workers never wait for a disk.
+MEMORY = "/dev/shm"  # noqa: S108  (a directory with a random name is created in it)
 
 
 class Command(BaseCommand):
-    help = "Serve sockets, the REST API and the admin with daphne, until SIGINT or SIGTERM."
+    help = "Serve WebSockets, the REST API and the admin with daphne, until SIGINT or SIGTERM."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -39,9 +39,10 @@ class Command(BaseCommand):
             "--workers",
             type=int,
             default=1,
-            help="processes that share the port, one a core; more than one needs REDIS_URL (default: %(default)s)",
+            help="number of processes that share the port, at best one per core; more than one requires REDIS_URL "
+            "(default: %(default)s)",
         )
-        parser.add_argument("--demo", action="store_true", help="first migrate the database and make the demo tenant")
+        parser.add_argument("--demo", action="store_true", help="first migrate the database and create the demo tenant")
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port, workers = options["host"], options["port"], options["workers"]
@@ -49,27 +50,27 @@ class Command(BaseCommand):
             raise CommandError("--workers must be 1 or more.")
         if workers > 1 and not settings.REDIS_URLS:
             raise CommandError(
-                "More than one worker needs Redis to carry messages from one to the other. "
-                "Set REDIS_URL, as in REDIS_URL=redis://localhost:6379/0, or use one worker."
+                "Several workers need Redis to exchange messages. "
+                "Set REDIS_URL, for example to redis://localhost:6379/0, or use one worker."
             )
         if options["demo"]:
             call_command("migrate", interactive=False, verbosity=0)
-            make_demo(force=False)
+            ensure_demo(force=False)
         else:
             self.check_migrations()
         connections.close_all()
-        _allow_many_files()
+        _raise_file_limit()
         try:
             listeners = open_listeners(host, port, workers)
         except (OSError, OverflowError) as error:
             raise CommandError(
-                f"Cannot listen on {host} port {port}: {error}. Choose another with --host and --port."
+                f"Cannot listen on {host} port {port}: {error}. Choose another address with --host or --port."
             ) from error
         bound_port = listeners[0].getsockname()[1]
         with announced(settings.DATA_DIR, bound_port):
-            self._say_where(host, bound_port, options["demo"])
+            self._print_addresses(host, bound_port, options["demo"])
             if workers == 1:
-                _serve_here(listeners[0])
+                _serve_in_this_process(listeners[0])
             else:
                 self._supervise(listeners)
         self.stdout.write("Stopped.")
@@ -85,17 +86,18 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from None
 
     def check_migrations(self) -> None:
-        """Print how to migrate the database if it lacks tables or columns."""
+        """Print how to migrate the database if it has unapplied migrations."""
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             self.stdout.write(
-                f"The database is not up to date, so parts of the service will fail. Run {manage_command('migrate')}"
+                "The database has unapplied migrations, so parts of the service will fail. "
+                f"Run {manage_command('migrate')}"
             )
 
-    def _say_where(self, host: str, port: int, demo: bool) -> None:
+    def _print_addresses(self, host: str, port: int, demo: bool) -> None:
         name = reachable_as(host)
         lines = {
-            "Socket tester": f"http://{name}:{port}/",
+            "WebSocket tester": f"http://{name}:{port}/",
             "Admin": f"http://{name}:{port}/admin/  (create a user: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)
@@ -104,26 +106,26 @@ class Command(BaseCommand):
         }
         self.stdout.write(f"Listening on {host} port {port}. Stop with Ctrl-C.")
         for label, value in lines.items():
-            self.stdout.write(f"  {label + ':':<15}{value}")
+            self.stdout.write(f"  {label + ':':<18}{value}")
         if host not in LOCAL_HOSTS and host not in settings.ALLOWED_HOSTS and "*" not in settings.ALLOWED_HOSTS:
-            self.stdout.write(f"  The admin and the pages answer to this address only with ALLOWED_HOSTS={host}.")
+            self.stdout.write(f"  To open the pages and the admin at this address, set ALLOWED_HOSTS={host}.")
         self.stdout.flush()
 
 
-def _allow_many_files() -> None:
-    """Raise the limit of open files, and so of connections, as far as this process may."""
+def _raise_file_limit() -> None:
+    """Raise the limit on open files, and thereby on connections, as far as this process may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = 1_048_576
     if soft != resource.RLIM_INFINITY and soft < hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve_here(listener: socket.socket) -> None:
+def _serve_in_this_process(listener: socket.socket) -> None:
     Server(
         get_default_application(),
-        # Twisted makes a copy and closes what it is given.
+        # Twisted duplicates the descriptor and closes the original.
         endpoints=build_endpoint_description_strings(file_descriptor=listener.detach()),
         verbosity=0,
     ).run()

@@ -1,4 +1,4 @@
-"""`manage.py token`: a JWT for a private channel, as an application's server would sign it."""
+"""`manage.py token`: sign a JWT for a private channel, as an application's server would."""
 
 import json
 from argparse import ArgumentParser
@@ -17,29 +17,33 @@ from realtime.protocols.channels import CHANNEL_PATH
 
 
 class Command(BaseCommand):
-    help = "Print a JWT that gives access to one channel, and the URL to connect to with it."
+    help = "Print a JWT that gives access to a channel, and the URL for connecting with it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("channel", help="CHANNEL_ID, or NAMESPACE/CHANNEL_ID")
         parser.add_argument(
             "--key", default=DEMO_PUBLIC_KEY, help="public part of the API key to connect with (default: the demo key)"
         )
-        parser.add_argument("--user", help="who the client is to others in presence")
-        parser.add_argument("--ttl", type=int, default=3600, help="valid for so many seconds (default: %(default)s)")
+        parser.add_argument("--user", help="identifies the user of the client in presence")
+        parser.add_argument(
+            "--ttl", type=int, default=3600, help="seconds until the JWT expires (default: %(default)s)"
+        )
         add_port_option(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         channel = CHANNEL_PATH.fullmatch(options["channel"])
         if channel is None:
-            raise CommandError("A channel is 1 to 128 letters, digits, _ or -, perhaps behind a namespace and a slash.")
+            raise CommandError(
+                "A channel ID consists of 1 to 128 letters, digits, _ or -. A namespace and a slash may precede it."
+            )
         if options["ttl"] < 1:
             raise CommandError("--ttl must be 1 or more.")
         access = find_access(options["key"])
         if access is None or access.revoked:
-            raise CommandError("There is no such API key, or it is revoked. Give its public part with --key.")
+            raise CommandError("This API key does not exist or is revoked. Set the public part of a key with --key.")
         if access.secret is None:
-            raise CommandError("The secret of this key cannot be decrypted; rotate it, or restore ENCRYPTION_KEYS.")
+            raise CommandError("The secret of this key cannot be decrypted. Rotate it, or restore ENCRYPTION_KEYS.")
         jwt = tokens.sign(access.secret, channel[1], options["ttl"], options["user"])
         values = {"jwt": jwt, "url": _url(access, channel[0], jwt, options["port"])}
         if options["json"]:
@@ -51,9 +55,9 @@ class Command(BaseCommand):
 
 def _url(access: KeyAccess, path: str, jwt: str, port: int | None) -> str:
     domain = settings.CLUSTER_DOMAINS[0]
-    # Not every system knows that *.localhost is this machine; a host that names no cluster leaves it to the key.
+    # Not every system resolves *.localhost. Without a cluster in the host name, the API key determines the cluster.
     host = domain if domain == "localhost" else f"{access.cluster_id}.{domain}"
-    if port is None and not settings.HTTPS:  # with HTTPS, clients reach the proxy, on the usual port
+    if port is None and not settings.HTTPS:  # with HTTPS, clients connect to the proxy on the default port
         port = running_port(settings.DATA_DIR) or DEFAULT_PORT
     scheme = "wss" if settings.HTTPS else "ws"
     authority = host if port is None else f"{host}:{port}"
