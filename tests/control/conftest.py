@@ -1,4 +1,4 @@
-"""Three people (the owner of an account, a teammate who is a member, a stranger with an account of their own)."""
+"""Fixtures for three people: the owner of an account, a teammate who is a member of it, and a stranger."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,8 +15,8 @@ from accounts.users import User
 
 
 @pytest.fixture(autouse=True)
-def _fresh(settings: Settings) -> None:
-    """No throttle remembers another test; passwords are checked at no cost."""
+def _isolate(settings: Settings) -> None:
+    """Clear the throttles' counters of earlier tests, and hash passwords without cost."""
     cache.clear()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
@@ -55,7 +55,7 @@ def key(cluster: Cluster) -> ApiKey:
 
 @pytest.fixture
 def foreign_key(stranger: User) -> ApiKey:
-    """A key of the stranger's own account and cluster."""
+    """A key in the stranger's own account and cluster."""
     account = services.create_account("Other", stranger)
     return services.issue_key(services.create_cluster(account, "other"), "theirs").key
 
@@ -65,7 +65,7 @@ As = Callable[[User | None], APIClient]
 
 @pytest.fixture
 def as_(db: None) -> As:
-    """A client of the REST API that is logged in as somebody."""
+    """Return a client of the REST API that is logged in as a user, or as nobody for None."""
 
     def client(user: User | None) -> APIClient:
         client = APIClient()
@@ -76,20 +76,20 @@ def as_(db: None) -> As:
 
 
 @pytest.fixture
-def told() -> Iterator[list[dict[str, object]]]:
-    """What was announced to the data plane: only what is not None of each."""
-    told: list[dict[str, object]] = []
+def announcements() -> Iterator[list[dict[str, object]]]:
+    """The changes that were announced to the data plane, each without the values that are None."""
+    announcements: list[dict[str, object]] = []
 
     def receive(sender: object, signal: object, **values: object) -> None:
         assert set(values) == {"account_id", "cluster_pk", "public_key"}
-        told.append({name: value for name, value in values.items() if value is not None})
+        announcements.append({name: value for name, value in values.items() if value is not None})
 
     access_changed.connect(receive)
-    yield told
+    yield announcements
     access_changed.disconnect(receive)
 
 
 def secret_of(key: ApiKey) -> str | None:
-    """The secret of a key, as the data plane knows it."""
+    """Return the secret of a key as the data plane knows it, or None for an unknown key."""
     access = find_access(key.public_key)
     return access.secret if access else None

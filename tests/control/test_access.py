@@ -1,4 +1,4 @@
-"""What the data plane asks about API keys."""
+"""The queries of the data plane for API keys."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from accounts.models import ApiKey, Cluster
 pytestmark = pytest.mark.django_db
 
 
-def test_a_key_is_found_in_one_query(key: ApiKey, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_a_key_is_found_with_one_query(key: ApiKey, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     services.update_key(key, protects_channels=True, allowed_origins=["A.com"])
     secret = services.rotate_secret(key)
     with django_assert_num_queries(1):
@@ -41,7 +41,7 @@ def test_a_key_is_found_in_one_query(key: ApiKey, django_assert_num_queries: Dja
     )
 
 
-def test_what_was_withdrawn_shows(key: ApiKey) -> None:
+def test_revoked_keys_disabled_clusters_and_suspended_accounts_are_marked(key: ApiKey) -> None:
     services.revoke_key(key)
     services.update_cluster(key.cluster, enabled=False)
     services.suspend_account(key.cluster.account)
@@ -51,25 +51,25 @@ def test_what_was_withdrawn_shows(key: ApiKey) -> None:
 
 
 @pytest.mark.parametrize("public_key", ["", "k", "k" * 61, "k" * 59 + "\0", "k" * 59 + "é", "k" * 60 + "\n"])
-def test_what_cannot_be_a_key_costs_no_query(
-    public_key: str, django_assert_num_queries: DjangoAssertNumQueries
-) -> None:
+def test_a_malformed_key_costs_no_query(public_key: str, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     with django_assert_num_queries(0):
         assert find_access(public_key) is None
 
 
-def test_an_unknown_key_is_none() -> None:
+def test_an_unknown_key_is_not_found() -> None:
     assert find_access("k" * 60) is None
 
 
-def test_many_are_found_at_once(cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_many_keys_are_found_with_few_queries(
+    cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
     keys = ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(1001)])
     with django_assert_num_queries(3):
         found = find_access_of_keys([*(key.public_key for key in keys), "unknown"])
     assert set(found) == {key.public_key for key in keys}
 
 
-def test_use_is_written_down_once_a_minute(key: ApiKey) -> None:
+def test_the_last_use_is_saved_at_most_once_a_minute(key: ApiKey) -> None:
     record_use([key.public_key])
     first = ApiKey.objects.get(pk=key.pk).last_used_at
     assert first is not None

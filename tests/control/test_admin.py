@@ -1,4 +1,4 @@
-"""The admin: a tenant can really be managed in it."""
+"""The admin can manage everything that belongs to a tenant."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from accounts.users import User
 from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-Told = list[dict[str, object]]
+Announcements = list[dict[str, object]]
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def admin(db: None) -> Client:
     return client
 
 
-def act(admin: Client, model: str, action: str, *things: Any) -> Any:
-    form = {"action": action, "_selected_action": [thing.pk for thing in things]}
+def run_action(admin: Client, model: str, action: str, *objects: Any) -> Any:
+    form = {"action": action, "_selected_action": [item.pk for item in objects]}
     return admin.post(f"/admin/accounts/{model}/", form)
 
 
 def inline(prefix: str, *rows: dict[str, Any], initial: int = 0) -> dict[str, Any]:
-    """The form data of an inline."""
+    """Return the form data of an inline."""
     data: dict[str, Any] = {f"{prefix}-TOTAL_FORMS": len(rows), f"{prefix}-INITIAL_FORMS": initial}
     for number, row in enumerate(rows):
         data.update({f"{prefix}-{number}-{name}": value for name, value in row.items()})
@@ -42,34 +42,34 @@ def inline(prefix: str, *rows: dict[str, Any], initial: int = 0) -> dict[str, An
 EMPTY = {**inline("memberships"), **inline("clusters")}
 
 
-def test_accounts_are_suspended_and_resumed(admin: Client, account: Account, told: Told) -> None:
-    assert act(admin, "account", "suspend", account).status_code == 302
+def test_accounts_are_suspended_and_resumed(admin: Client, account: Account, announcements: Announcements) -> None:
+    assert run_action(admin, "account", "suspend", account).status_code == 302
     account.refresh_from_db()
     assert account.suspended
-    assert act(admin, "account", "resume", account).status_code == 302
+    assert run_action(admin, "account", "resume", account).status_code == 302
     account.refresh_from_db()
     assert not account.suspended
-    assert told == [{"account_id": account.pk}] * 2
+    assert announcements == [{"account_id": account.pk}] * 2
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Suspended.", "Resumed."]
 
 
-def test_clusters_are_switched_off_and_on(admin: Client, cluster: Cluster, told: Told) -> None:
-    act(admin, "cluster", "disable", cluster)
+def test_clusters_are_disabled_and_enabled(admin: Client, cluster: Cluster, announcements: Announcements) -> None:
+    run_action(admin, "cluster", "disable", cluster)
     assert not Cluster.objects.get().enabled
-    act(admin, "cluster", "enable", cluster)
+    run_action(admin, "cluster", "enable", cluster)
     assert Cluster.objects.get().enabled
-    assert told == [{"cluster_pk": cluster.pk}] * 2
+    assert announcements == [{"cluster_pk": cluster.pk}] * 2
 
 
-def test_keys_are_revoked(admin: Client, key: ApiKey, told: Told) -> None:
-    told.clear()
-    act(admin, "apikey", "revoke", key)
+def test_keys_are_revoked(admin: Client, key: ApiKey, announcements: Announcements) -> None:
+    announcements.clear()
+    run_action(admin, "apikey", "revoke", key)
     assert ApiKey.objects.get().revoked
-    assert told == [{"public_key": key.public_key}]
+    assert announcements == [{"public_key": key.public_key}]
 
 
-def test_rotated_secrets_are_shown_once_and_kept_nowhere(admin: Client, key: ApiKey) -> None:
-    page = act(admin, "apikey", "rotate_secrets", key)
+def test_rotated_secrets_are_shown_once_and_stored_nowhere_in_plain_text(admin: Client, key: ApiKey) -> None:
+    page = run_action(admin, "apikey", "rotate_secrets", key)
     secret = secret_of(key)
     assert str(secret) in page.content.decode()
     assert "no-store" in page.headers["Cache-Control"]
@@ -79,7 +79,7 @@ def test_rotated_secrets_are_shown_once_and_kept_nowhere(admin: Client, key: Api
         assert str(secret) not in admin.get(f"/admin/accounts/apikey/{path}").content.decode()
 
 
-def test_secrets_that_could_not_be_shown_are_not_rotated(admin: Client, key: ApiKey) -> None:
+def test_no_secret_is_rotated_if_the_action_fails(admin: Client, key: ApiKey) -> None:
     services.issue_key(key.cluster, "second")
     before = list(ApiKey.objects.values())
 
@@ -90,7 +90,7 @@ def test_secrets_that_could_not_be_shown_are_not_rotated(admin: Client, key: Api
     post_save.connect(fail, sender=LogEntry)
     try:
         with pytest.raises(RuntimeError):
-            act(admin, "apikey", "rotate_secrets", *ApiKey.objects.all())
+            run_action(admin, "apikey", "rotate_secrets", *ApiKey.objects.all())
     finally:
         post_save.disconnect(fail, sender=LogEntry)
     assert list(ApiKey.objects.values()) == before
@@ -99,11 +99,11 @@ def test_secrets_that_could_not_be_shown_are_not_rotated(admin: Client, key: Api
 def test_a_revoked_key_gets_no_new_secret(admin: Client, key: ApiKey) -> None:
     services.revoke_key(key)
     before = ApiKey.objects.get().secret_ciphertext
-    assert act(admin, "apikey", "rotate_secrets", key).status_code == 302
+    assert run_action(admin, "apikey", "rotate_secrets", key).status_code == 302
     assert ApiKey.objects.get().secret_ciphertext == before
 
 
-def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, told: Told) -> None:
+def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, announcements: Announcements) -> None:
     form = {
         "cluster": cluster.pk,
         "label": "web",
@@ -115,11 +115,13 @@ def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, told: 
     assert str(secret_of(key)) in page.content.decode()
     assert key.public_key in page.content.decode()
     assert (key.label, key.allowed_origins, key.protects_channels) == ("web", ["a.com", "*.b.org"], False)
-    assert told == [{"public_key": key.public_key}]
+    assert announcements == [{"public_key": key.public_key}]
 
 
-def test_a_key_is_changed_but_for_what_is_fixed(admin: Client, key: ApiKey, told: Told) -> None:
-    told.clear()
+def test_a_key_can_be_changed_except_its_cluster_and_public_key(
+    admin: Client, key: ApiKey, announcements: Announcements
+) -> None:
+    announcements.clear()
     other = services.create_cluster(key.cluster.account, "other")
     form = {
         "cluster": other.pk,
@@ -132,10 +134,10 @@ def test_a_key_is_changed_but_for_what_is_fixed(admin: Client, key: ApiKey, told
     changed = ApiKey.objects.get()
     assert (changed.label, changed.protects_channels, changed.allows_client_messages) == ("app", True, False)
     assert (changed.cluster, changed.public_key) == (key.cluster, key.public_key)
-    assert told == [{"public_key": key.public_key}]
+    assert announcements == [{"public_key": key.public_key}]
 
 
-def test_a_bad_origin_is_told_in_the_form(admin: Client, key: ApiKey) -> None:
+def test_an_invalid_origin_is_reported_in_the_form(admin: Client, key: ApiKey) -> None:
     form = {"label": "app", "allowed_origins": "https://a.org"}
     page = admin.post(f"/admin/accounts/apikey/{key.pk}/change/", form)
     assert page.status_code == 200
@@ -143,7 +145,7 @@ def test_a_bad_origin_is_told_in_the_form(admin: Client, key: ApiKey) -> None:
     assert ApiKey.objects.get().allowed_origins == []
 
 
-def test_an_account_is_made_with_its_people_and_clusters(admin: Client, owner: User) -> None:
+def test_an_account_is_created_with_members_and_clusters(admin: Client, owner: User) -> None:
     form = {
         "name": "New",
         **inline("memberships", {"user": owner.pk, "role": "owner"}),
@@ -155,7 +157,7 @@ def test_an_account_is_made_with_its_people_and_clusters(admin: Client, owner: U
     assert [c.cluster_id for c in account.clusters.all()] == ["new"]
 
 
-def test_a_cluster_is_made_with_a_key_whose_secret_is_shown(admin: Client, account: Account) -> None:
+def test_a_cluster_is_created_with_a_key_whose_secret_is_shown(admin: Client, account: Account) -> None:
     form = {
         "account": account.pk,
         "cluster_id": "new",
@@ -168,8 +170,8 @@ def test_a_cluster_is_made_with_a_key_whose_secret_is_shown(admin: Client, accou
     assert str(secret_of(key)) in page.content.decode()
 
 
-def test_switching_a_cluster_off_in_its_accounts_inline_is_announced(
-    admin: Client, cluster: Cluster, told: Told
+def test_disabling_a_cluster_in_the_inline_of_its_account_is_announced(
+    admin: Client, cluster: Cluster, announcements: Announcements
 ) -> None:
     form = {
         "name": "Acme",
@@ -179,10 +181,10 @@ def test_switching_a_cluster_off_in_its_accounts_inline_is_announced(
     assert admin.post(f"/admin/accounts/account/{cluster.account_id}/change/", form).status_code == 302
     assert not Cluster.objects.get().enabled
     assert Cluster.objects.get().cluster_id == "acme"
-    assert told == [{"cluster_pk": cluster.pk}]
+    assert announcements == [{"cluster_pk": cluster.pk}]
 
 
-def test_the_last_owner_stays(admin: Client, account: Account, owner: User) -> None:
+def test_the_last_owner_cannot_become_a_member(admin: Client, account: Account, owner: User) -> None:
     owning = Membership.objects.get(user=owner)
     form = {
         "name": "Renamed",
@@ -197,32 +199,32 @@ def test_the_last_owner_stays(admin: Client, account: Account, owner: User) -> N
     assert Membership.objects.get(user=owner).role == Role.OWNER
 
 
-def people(*rows: tuple[Membership, User, str]) -> dict[str, Any]:
+def membership_form(*rows: tuple[Membership, User, str]) -> dict[str, Any]:
     values = [{"id": m.pk, "account": m.account_id, "user": user.pk, "role": role} for m, user, role in rows]
     return {"name": "Acme", **inline("clusters"), **inline("memberships", *values, initial=len(values))}
 
 
-def test_an_owner_hands_over_to_a_teammate_in_one_form(
+def test_an_owner_and_a_member_can_swap_roles_in_one_form(
     admin: Client, account: Account, owner: User, teammate: User
 ) -> None:
     first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
-    form = people((first, owner, "member"), (second, teammate, "owner"))
+    form = membership_form((first, owner, "member"), (second, teammate, "owner"))
     assert admin.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
     assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.MEMBER), (teammate, Role.OWNER)]
 
 
-def test_a_membership_stays_with_its_person(
+def test_the_user_of_a_membership_cannot_be_changed(
     admin: Client, account: Account, owner: User, teammate: User, stranger: User
 ) -> None:
     first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
-    form = people((first, owner, "owner"), (second, stranger, "owner"))
+    form = membership_form((first, owner, "owner"), (second, stranger, "owner"))
     assert admin.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
     assert [m.user for m in account.memberships.all()] == [owner, teammate]
     (change,) = json.loads(LogEntry.objects.get().change_message)
     assert change["changed"]["fields"] == ["Role"]
 
 
-def test_a_cluster_of_many_keys_can_still_be_changed(admin: Client, cluster: Cluster) -> None:
+def test_a_cluster_with_many_keys_can_still_be_changed(admin: Client, cluster: Cluster) -> None:
     ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(51)])
     path = f"/admin/accounts/cluster/{cluster.pk}/change/"
     page = admin.get(path).content.decode()
@@ -235,7 +237,7 @@ def test_a_cluster_of_many_keys_can_still_be_changed(admin: Client, cluster: Clu
     assert "keys-TOTAL_FORMS" in admin.get(path).content.decode()
 
 
-def test_an_account_of_many_clusters_can_still_be_changed(admin: Client, account: Account, owner: User) -> None:
+def test_an_account_with_many_clusters_can_still_be_changed(admin: Client, account: Account, owner: User) -> None:
     Cluster.objects.bulk_create([Cluster(account=account, cluster_id=f"c{n}") for n in range(51)])
     path = f"/admin/accounts/account/{account.pk}/change/"
     page = admin.get(path).content.decode()
@@ -248,23 +250,21 @@ def test_an_account_of_many_clusters_can_still_be_changed(admin: Client, account
 @pytest.mark.parametrize(
     ("model", "field", "found"), [("apikey", "cluster", ["aa", "acme"]), ("cluster", "account", ["Aa", "Acme"])]
 )
-def test_what_is_completed_while_typing_is_in_order(
-    admin: Client, key: ApiKey, model: str, field: str, found: list[str]
-) -> None:
+def test_suggestions_are_sorted(admin: Client, key: ApiKey, model: str, field: str, found: list[str]) -> None:
     services.create_cluster(services.create_account("Aa"), "aa")
     query = {"app_label": "accounts", "model_name": model, "field_name": field, "term": "a"}
     answer = admin.get("/admin/autocomplete/", query)
     assert [entry["text"] for entry in answer.json()["results"]] == found
 
 
-def test_deleting_in_bulk_is_announced(admin: Client, key: ApiKey, told: Told) -> None:
-    told.clear()
+def test_bulk_deletion_is_announced(admin: Client, key: ApiKey, announcements: Announcements) -> None:
+    announcements.clear()
     form = {"action": "delete_selected", "_selected_action": [key.cluster.account_id], "post": "yes"}
     assert admin.post("/admin/accounts/account/", form).status_code == 302
-    assert {"public_key": key.public_key} in told
+    assert {"public_key": key.public_key} in announcements
 
 
-def test_the_audit_fields_cannot_be_typed_into(admin: Client, key: ApiKey) -> None:
+def test_timestamps_and_credentials_are_read_only(admin: Client, key: ApiKey) -> None:
     page = admin.get(f"/admin/accounts/apikey/{key.pk}/change/").content.decode()
     assert key.public_key in page
     for name in ("created_at", "last_used_at", "revoked_at", "public_key", "secret"):
@@ -293,7 +293,7 @@ def test_search_and_filters(admin: Client, key: ApiKey, model: str, query: str, 
     assert page.count('class="action-select"') == count
 
 
-def test_lists_cost_the_same_for_10000_keys(
+def test_lists_need_no_more_queries_for_10000_keys(
     admin: Client, account: Account, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     clusters = Cluster.objects.bulk_create([Cluster(account=account, cluster_id=f"c{n}") for n in range(100)])
@@ -306,6 +306,6 @@ def test_lists_cost_the_same_for_10000_keys(
         assert page.count('class="action-select"') in (1, 50)
 
 
-def test_who_is_no_staff_does_not_get_in(client: Client, owner: User, key: ApiKey) -> None:
+def test_users_who_are_not_staff_cannot_enter(client: Client, owner: User, key: ApiKey) -> None:
     client.force_login(owner)
     assert client.get("/admin/accounts/apikey/").status_code == 302

@@ -1,4 +1,4 @@
-"""The management API: for each endpoint an owner, a teammate, a stranger, and nobody."""
+"""The management API: every endpoint for an owner, a member, a stranger and a client without a login."""
 
 from typing import Any
 
@@ -43,41 +43,41 @@ CHANGES = [
 
 
 def state() -> list[Any]:
-    """Everything that the API could change."""
+    """Return everything that the API could change."""
     return [list(model.objects.values()) for model in (Account, Membership, Cluster, ApiKey)]
 
 
 @pytest.mark.parametrize(("name", "method", "data"), CHANGES)
-class TestChanging:
-    def test_an_owner_may(
+class TestChanges:
+    def test_owners_are_allowed(
         self, as_: As, owner: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
     ) -> None:
         before = state()
         assert getattr(as_(owner), method)(paths[name], data).status_code in (200, 201, 204)
         assert state() != before
 
-    def test_a_member_may_not(
+    def test_members_get_403(
         self, as_: As, teammate: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
     ) -> None:
         before = state()
         assert getattr(as_(teammate), method)(paths[name], data).status_code == 403
         assert state() == before
 
-    def test_a_stranger_finds_nothing(
+    def test_strangers_get_404(
         self, as_: As, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
     ) -> None:
         before = state()
         assert getattr(as_(stranger), method)(paths[name], data).status_code == 404
         assert state() == before
 
-    def test_nobody_is_asked_who_they_are(
+    def test_clients_without_a_login_get_401(
         self, as_: As, paths: dict[str, str], name: str, method: str, data: Any
     ) -> None:
         before = state()
         assert getattr(as_(None), method)(paths[name], data).status_code == 401
         assert state() == before
 
-    def test_of_a_suspended_account_nothing_changes(
+    def test_a_suspended_account_cannot_be_changed(
         self, as_: As, owner: User, stranger: User, paths: dict[str, str], name: str, method: str, data: Any
     ) -> None:
         services.suspend_account(Account.objects.get())
@@ -89,7 +89,7 @@ class TestChanging:
 
 
 @pytest.mark.parametrize("name", ["account", "members", "member", "cluster", "key"])
-def test_owner_and_member_read_and_a_stranger_finds_nothing(
+def test_owners_and_members_can_read_and_strangers_get_404(
     as_: As, owner: User, teammate: User, stranger: User, paths: dict[str, str], name: str
 ) -> None:
     statuses = [as_(user).get(paths[name]).status_code for user in (owner, teammate, stranger, None)]
@@ -97,7 +97,7 @@ def test_owner_and_member_read_and_a_stranger_finds_nothing(
 
 
 @pytest.mark.parametrize("name", ["accounts", "clusters", "keys"])
-def test_lists_hold_what_belongs_to_ones_accounts(
+def test_lists_contain_only_objects_of_the_users_accounts(
     as_: As, owner: User, teammate: User, stranger: User, key: ApiKey, foreign_key: ApiKey, name: str
 ) -> None:
     def listed(user: User) -> list[Any]:
@@ -111,7 +111,7 @@ def test_lists_hold_what_belongs_to_ones_accounts(
 
 
 class TestAccounts:
-    def test_whoever_makes_one_owns_it(self, as_: As, stranger: User) -> None:
+    def test_the_creator_becomes_the_owner(self, as_: As, stranger: User) -> None:
         answer = as_(stranger).post("/api/v1/accounts/", {"name": "Mine"})
         account = Account.objects.get()
         assert answer.status_code == 201
@@ -119,12 +119,12 @@ class TestAccounts:
         assert answer.json()["suspended"] is False
         assert [(m.user, m.role) for m in account.memberships.all()] == [(stranger, Role.OWNER)]
 
-    def test_suspension_is_not_the_tenants_to_change(self, as_: As, owner: User, account: Account) -> None:
+    def test_owners_can_see_that_their_account_is_suspended(self, as_: As, owner: User, account: Account) -> None:
         services.suspend_account(account)
         answer = as_(owner).get(f"/api/v1/accounts/{account.pk}/").json()
         assert answer["suspended"] is True
 
-    def test_the_last_owner_stays(self, as_: As, owner: User, account: Account) -> None:
+    def test_the_last_owner_cannot_be_removed(self, as_: As, owner: User, account: Account) -> None:
         own = Membership.objects.get(user=owner)
         answer = as_(owner).delete(f"/api/v1/accounts/{account.pk}/members/{own.pk}/")
         assert (answer.status_code, answer.json()) == (
@@ -132,13 +132,13 @@ class TestAccounts:
             {"non_field_errors": ["An account must have at least one owner."]},
         )
 
-    def test_a_member_of_another_account_is_not_found_under_this_one(
+    def test_a_member_of_another_account_is_not_found(
         self, as_: As, owner: User, account: Account, foreign_key: ApiKey
     ) -> None:
         other = Membership.objects.get(account=foreign_key.cluster.account)
         assert as_(owner).get(f"/api/v1/accounts/{account.pk}/members/{other.pk}/").status_code == 404
 
-    def test_people_are_added_once_by_their_email_address(
+    def test_a_user_can_be_added_once_by_email_address(
         self, as_: As, owner: User, account: Account, stranger: User
     ) -> None:
         path = f"/api/v1/accounts/{account.pk}/members/"
@@ -152,7 +152,7 @@ class TestAccounts:
     @pytest.mark.parametrize(
         "data", [{}, {"email": "nobody@example.com"}, {"email": "owner@example.com", "role": "king"}]
     )
-    def test_only_an_owner_learns_what_is_wrong_with_a_person(
+    def test_only_owners_get_validation_errors_about_a_new_member(
         self, as_: As, teammate: User, stranger: User, account: Account, data: dict[str, str]
     ) -> None:
         path = f"/api/v1/accounts/{account.pk}/members/"
@@ -160,13 +160,13 @@ class TestAccounts:
 
 
 class TestClusters:
-    def test_an_owner_makes_one(self, as_: As, owner: User, account: Account) -> None:
+    def test_owners_can_create_a_cluster(self, as_: As, owner: User, account: Account) -> None:
         answer = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"})
         assert answer.status_code == 201
         assert Cluster.objects.get().cluster_id == "new"
         assert answer.json()["enabled"] is True
 
-    def test_a_member_does_not_and_a_stranger_cannot_name_the_account(
+    def test_members_get_403_and_strangers_cannot_reference_the_account(
         self, as_: As, teammate: User, stranger: User, account: Account
     ) -> None:
         data = {"account": account.pk, "cluster_id": "new"}
@@ -177,26 +177,28 @@ class TestClusters:
         assert not Cluster.objects.exists()
 
     @pytest.mark.parametrize("cluster_id", ["", "A", "a.b", "-a", "acme", "a\0", None, 7.5, [], "a" * 64])
-    def test_a_bad_or_taken_id_is_refused(self, as_: As, owner: User, cluster: Cluster, cluster_id: Any) -> None:
+    def test_an_invalid_or_taken_id_is_rejected(self, as_: As, owner: User, cluster: Cluster, cluster_id: Any) -> None:
         data = {"account": cluster.account_id, "cluster_id": cluster_id}
         assert as_(owner).post("/api/v1/clusters/", data).status_code == 400
         assert Cluster.objects.count() == 1
 
-    def test_id_and_account_stay(self, as_: As, owner: User, cluster: Cluster) -> None:
+    def test_id_and_account_cannot_be_changed(self, as_: As, owner: User, cluster: Cluster) -> None:
         other = services.create_account("Second", owner)
         answer = as_(owner).patch(f"/api/v1/clusters/{cluster.pk}/", {"cluster_id": "b", "account": other.pk})
         assert answer.json()["cluster_id"] == "acme"
         assert Cluster.objects.get().account_id == cluster.account_id
 
     @pytest.mark.parametrize(("query", "count"), [("", 2), ("?account={}", 1), ("?account=999999999", 0)])
-    def test_they_are_listed_by_account(self, as_: As, owner: User, cluster: Cluster, query: str, count: int) -> None:
+    def test_clusters_can_be_filtered_by_account(
+        self, as_: As, owner: User, cluster: Cluster, query: str, count: int
+    ) -> None:
         services.create_cluster(services.create_account("Second", owner), "second")
         path = "/api/v1/clusters/" + query.format(cluster.account_id)
         assert as_(owner).get(path).json()["count"] == count
 
 
 class TestKeys:
-    def test_the_secret_is_in_the_answer_that_issues_a_key_and_nowhere_else(
+    def test_only_the_answer_that_issues_a_key_contains_its_secret(
         self, as_: As, owner: User, cluster: Cluster
     ) -> None:
         client = as_(owner)
@@ -228,19 +230,19 @@ class TestKeys:
         changed = client.patch(f"/api/v1/keys/{key.public_key}/", {"label": "app"}).json()
         assert changed == {**issued, "label": "app"}
 
-    def test_a_rotated_secret_is_in_its_answer(self, as_: As, owner: User, key: ApiKey) -> None:
+    def test_the_answer_to_a_rotation_contains_the_new_secret(self, as_: As, owner: User, key: ApiKey) -> None:
         before = secret_of(key)
         answer = as_(owner).post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.json()["secret"] == secret_of(key) != before
 
-    def test_deleting_revokes_and_keeps_the_row(self, as_: As, owner: User, key: ApiKey) -> None:
+    def test_deleting_a_key_revokes_it_and_keeps_the_row(self, as_: As, owner: User, key: ApiKey) -> None:
         path = f"/api/v1/keys/{key.public_key}/"
         assert [as_(owner).delete(path).status_code for _ in range(2)] == [204, 204]
         assert as_(owner).get(path).json()["revoked"] is True
         assert as_(owner).post(f"{path}rotate-secret/").status_code == 409
 
-    def test_a_member_issues_none_and_a_stranger_cannot_name_the_cluster(
+    def test_members_get_403_and_strangers_cannot_reference_the_cluster(
         self, as_: As, teammate: User, stranger: User, cluster: Cluster
     ) -> None:
         data = {"cluster": "acme", "label": "x"}
@@ -264,26 +266,26 @@ class TestKeys:
             {"protects_channels": "perhaps"},
         ],
     )
-    def test_bad_values_are_refused(self, as_: As, owner: User, cluster: Cluster, values: dict[str, Any]) -> None:
+    def test_invalid_values_are_rejected(self, as_: As, owner: User, cluster: Cluster, values: dict[str, Any]) -> None:
         data = {"cluster": "acme", "label": "x", **values}
         answer = as_(owner).post("/api/v1/keys/", data)
         assert answer.status_code == 400
         assert set(answer.json()) == set(values)
         assert not ApiKey.objects.exists()
 
-    def test_what_is_read_only_is_ignored(self, as_: As, owner: User, key: ApiKey) -> None:
+    def test_read_only_fields_are_ignored(self, as_: As, owner: User, key: ApiKey) -> None:
         sent = {"public_key": "k" * 60, "revoked": True, "cluster": "b", "secret_ciphertext": "x", "last_used_at": None}
         before = state()
         assert as_(owner).patch(f"/api/v1/keys/{key.public_key}/", sent).status_code == 200
         assert state() == before
 
     @pytest.mark.parametrize(("query", "count"), [("?cluster=acme", 1), ("?cluster=none", 0), ("?cluster=%00", 0)])
-    def test_they_are_listed_by_cluster(self, as_: As, owner: User, key: ApiKey, query: str, count: int) -> None:
+    def test_keys_can_be_filtered_by_cluster(self, as_: As, owner: User, key: ApiKey, query: str, count: int) -> None:
         services.issue_key(services.create_cluster(key.cluster.account, "second"), "x")
         assert as_(owner).get(f"/api/v1/keys/{query}").json()["count"] == count
 
 
-def test_lists_are_paginated_and_cost_the_same_for_any_number(
+def test_lists_are_paginated_with_a_constant_number_of_queries(
     as_: As, owner: User, cluster: Cluster, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     ApiKey.objects.bulk_create([ApiKey(cluster=cluster, label="x", secret_ciphertext="x") for _ in range(300)])
@@ -299,12 +301,12 @@ def test_lists_are_paginated_and_cost_the_same_for_any_number(
         client.get("/api/v1/accounts/")
 
 
-def test_the_schema_has_the_version_of_the_service(client: Client) -> None:
+def test_the_schema_contains_the_version_of_the_service(client: Client) -> None:
     schema = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
     assert schema["info"]["version"] == __version__
 
 
-def test_the_schema_and_its_page_are_open_and_name_no_secret_but_those_shown_once(client: Client) -> None:
+def test_the_schema_and_its_page_are_public_and_contain_no_stored_secret(client: Client) -> None:
     schema = client.get("/api/v1/schema/").content.decode()
     assert "secret_ciphertext" not in schema
     assert "/api/v1/keys/{public_key}/rotate-secret/" in schema

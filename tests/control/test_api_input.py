@@ -1,4 +1,4 @@
-"""Whatever is sent to the management API, the answer says what is wrong with it."""
+"""Invalid input to the management API: every answer says what is wrong."""
 
 import json
 from io import BytesIO
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.django_db
         *("keys/x/", "keys/" + "k" * 60 + "/", "keys/?page=x", "keys/?page=99999999999999999999", "none/"),
     ],
 )
-def test_what_does_not_exist_is_404(as_: As, owner: User, path: str) -> None:
+def test_unknown_objects_pages_and_paths_get_404(as_: As, owner: User, path: str) -> None:
     assert as_(owner).get(f"/api/v1/{path}").status_code == 404
 
 
-def test_broken_json_is_400(as_: As, owner: User, account: Account) -> None:
+def test_invalid_json_gets_400(as_: As, owner: User, account: Account) -> None:
     for body in ("{", "\xff", "nul", '{"name": NaN}'):
         answer = as_(owner).post("/api/v1/accounts/", body.encode("latin-1"), content_type="application/json")
         assert answer.status_code == 400
@@ -40,13 +40,13 @@ def test_requests_are_throttled(as_: As, owner: User, settings: Settings, monkey
 
 
 @pytest.mark.parametrize("body", ["[" * 200_000, '{"name":' * 100_000])
-def test_json_that_is_nested_too_deeply_is_400(as_: As, owner: User, account: Account, body: str) -> None:
+def test_json_that_is_nested_too_deeply_gets_400(as_: As, owner: User, account: Account, body: str) -> None:
     answer = as_(owner).post("/api/v1/accounts/", body, content_type="application/json")
     assert (answer.status_code, answer.json()) == (400, {"detail": "JSON parse error - nested too deeply"})
 
 
 @pytest.mark.parametrize("account", ["1e400", "-1e400", "1" * 30, "1.5", "true", "[]", "{}", '"1\\u0000"', '"\\ud800"'])
-def test_an_account_that_is_no_number_or_none_of_ones_own_is_told(as_: As, owner: User, account: str) -> None:
+def test_an_invalid_or_unknown_account_is_reported(as_: As, owner: User, account: str) -> None:
     body = f'{{"account": {account}, "cluster_id": "new"}}'
     answer = as_(owner).post("/api/v1/clusters/", body, content_type="application/json")
     assert answer.status_code == 400
@@ -55,7 +55,7 @@ def test_an_account_that_is_no_number_or_none_of_ones_own_is_told(as_: As, owner
 
 
 @pytest.mark.parametrize("name", ["a\0", "\ud800", {}, [], None, True, 1e308, 10**30, "x" * 100_000])
-def test_a_name_that_cannot_be_one_is_told(as_: As, owner: User, account: Account, name: Any) -> None:
+def test_an_invalid_email_address_or_cluster_id_is_reported(as_: As, owner: User, account: Account, name: Any) -> None:
     client = as_(owner)
     path = f"/api/v1/accounts/{account.pk}/members/"
     for to, field, more in ((path, "email", {}), ("/api/v1/keys/", "cluster", {"label": "x"})):
@@ -72,27 +72,27 @@ def test_a_name_that_cannot_be_one_is_told(as_: As, owner: User, account: Accoun
         *("keys/?cluster=%00", "keys/?cluster=%ed%a0%80", "clusters/?account=999999999999999999"),
     ],
 )
-def test_filters_that_fit_nothing_list_nothing(as_: As, owner: User, account: Account, query: str) -> None:
+def test_filters_without_a_match_return_an_empty_list(as_: As, owner: User, account: Account, query: str) -> None:
     answer = as_(owner).get(f"/api/v1/{query}")
     assert (answer.status_code, answer.json()["results"]) == (200, [])
 
 
 @pytest.mark.parametrize("query", ["page_size=%00", "page_size=-1", "page_size=0", "page_size=", "page_size=%D9%A1"])
-@pytest.mark.parametrize("things", ["accounts", "clusters", "keys"])
-def test_a_length_of_pages_that_is_none_is_400(as_: As, owner: User, things: str, query: str) -> None:
-    answer = as_(owner).get(f"/api/v1/{things}/?{query}")
+@pytest.mark.parametrize("collection", ["accounts", "clusters", "keys"])
+def test_an_invalid_page_size_gets_400(as_: As, owner: User, collection: str, query: str) -> None:
+    answer = as_(owner).get(f"/api/v1/{collection}/?{query}")
     assert (answer.status_code, answer.json()) == (400, {"page_size": ["Enter a whole number that is 1 or more."]})
 
 
 @pytest.mark.parametrize("account", ["%00", "x", "", "-1", "%D9%A1", "9" * 19])
-def test_a_filter_by_what_is_no_account_id_is_400(as_: As, owner: User, account: str) -> None:
+def test_a_filter_with_an_invalid_account_id_gets_400(as_: As, owner: User, account: str) -> None:
     answer = as_(owner).get(f"/api/v1/clusters/?account={account}")
     assert (answer.status_code, answer.json()) == (400, {"account": ["Enter the ID of an account, a whole number."]})
 
 
 @pytest.mark.parametrize("path", ["", "none/", "accounts/x/", "keys/%0A/rotate-secret/", "%C2%84/"])
 @pytest.mark.parametrize("method", ["get", "post", "delete"])
-def test_what_is_no_path_of_the_api_is_told_in_json(as_: As, owner: User, path: str, method: str) -> None:
+def test_unknown_paths_get_404_as_json(as_: As, owner: User, path: str, method: str) -> None:
     for user in (owner, None):
         answer = getattr(as_(user), method)(f"/api/v1/{path}")
         assert (answer.status_code, answer.json()) == (404, {"detail": "Not found."})
@@ -102,7 +102,7 @@ def test_a_missing_slash_is_added(as_: As, owner: User) -> None:
     assert as_(owner).get("/api/v1/accounts").headers["Location"] == "/api/v1/accounts/"
 
 
-def test_files_are_not_taken(as_: As, owner: User) -> None:
+def test_file_uploads_are_rejected(as_: As, owner: User) -> None:
     for path in ("token", "accounts"):
         answer = as_(owner).post(f"/api/v1/{path}/", {"name": BytesIO(b"x" * 5_000_000)}, format="multipart")
         assert answer.status_code == 415
@@ -111,7 +111,7 @@ def test_files_are_not_taken(as_: As, owner: User) -> None:
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_what_a_form_leaves_out_has_its_default(as_: As, owner: User, account: Account) -> None:
+def test_fields_that_a_form_omits_get_their_defaults(as_: As, owner: User, account: Account) -> None:
     client = as_(owner)
     client.post("/api/v1/clusters/", f"account={account.pk}&cluster_id=new", content_type=FORM)
     client.post("/api/v1/keys/", "cluster=new&label=web", content_type=FORM)
@@ -121,17 +121,17 @@ def test_what_a_form_leaves_out_has_its_default(as_: As, owner: User, account: A
 
 
 @pytest.mark.parametrize(
-    ("label", "nothing", "content_type"), [('{"label": "app"}', "{}", "application/json"), ("label=app", "", FORM)]
+    ("label", "empty", "content_type"), [('{"label": "app"}', "{}", "application/json"), ("label=app", "", FORM)]
 )
-def test_what_a_change_leaves_out_stays(
-    as_: As, owner: User, key: ApiKey, label: str, nothing: str, content_type: str
+def test_fields_that_a_change_omits_keep_their_values(
+    as_: As, owner: User, key: ApiKey, label: str, empty: str, content_type: str
 ) -> None:
     client = as_(owner)
     off = {"allows_client_messages": False, "protects_channels": True}
     client.patch(f"/api/v1/keys/{key.public_key}/", {**off, "allowed_origins": ["a.com"]})
     client.patch(f"/api/v1/clusters/{key.cluster_id}/", {"enabled": False})
     assert client.patch(f"/api/v1/keys/{key.public_key}/", label, content_type=content_type).status_code == 200
-    assert client.patch(f"/api/v1/clusters/{key.cluster_id}/", nothing, content_type=content_type).status_code == 200
+    assert client.patch(f"/api/v1/clusters/{key.cluster_id}/", empty, content_type=content_type).status_code == 200
     key.refresh_from_db()
     assert (key.protects_channels, key.allows_client_messages, key.allowed_origins) == (True, False, ["a.com"])
     assert (key.label, Cluster.objects.get().enabled) == ("app", False)

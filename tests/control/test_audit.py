@@ -1,4 +1,4 @@
-"""Who changed what is kept."""
+"""The audit trail records every change and the user who made it."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from accounts.users import User
 from tests.control.conftest import As, secret_of
-from tests.control.test_admin import act, inline
+from tests.control.test_admin import inline, run_action
 
 pytestmark = pytest.mark.django_db(transaction=True)
 JSON = "application/json"
@@ -29,17 +29,17 @@ NEW_KEY = {
 }
 
 
-def taken() -> list[tuple[Any, ...]]:
-    """What was recorded since this was last called: verb, kind, name, changes; the oldest first."""
+def pop_entries() -> list[tuple[Any, ...]]:
+    """Remove and return the recorded entries, the oldest first: verb, kind, name and changes."""
     entries = list(AuditEntry.objects.order_by("pk").values_list("verb", "kind", "name", "changes"))
     AuditEntry.objects.all().delete()
     return entries
 
 
-def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User) -> None:
+def test_every_verb_is_recorded_with_its_changes(owner: User, teammate: User) -> None:
     account = services.create_account("Acme", owner)
     pk = str(account.pk)
-    assert taken() == [
+    assert pop_entries() == [
         ("created", "account", pk, {"name": [None, "Acme"]}),
         ("created", "member", "owner@example.com", {"role": [None, "owner"]}),
     ]
@@ -47,7 +47,7 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     services.set_quotas(account, max_connections=5, max_messages_per_day=None)
     services.suspend_account(account)
     services.resume_account(account)
-    assert taken() == [
+    assert pop_entries() == [
         ("changed", "account", pk, {"name": ["Acme", "Acme Inc."]}),
         ("changed", "account", pk, {"max_connections": [None, 5]}),
         ("suspended", "account", pk, {}),
@@ -56,14 +56,14 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     member = services.add_member(account, teammate)
     services.set_role(member, Role.OWNER)
     services.remove_member(member)
-    assert taken() == [
+    assert pop_entries() == [
         ("created", "member", "teammate@example.com", {"role": [None, "member"]}),
         ("changed", "member", "teammate@example.com", {"role": ["member", "owner"]}),
         ("deleted", "member", "teammate@example.com", {}),
     ]
     cluster = services.create_cluster(account, "acme")
     services.update_cluster(cluster, enabled=False)
-    assert taken() == [
+    assert pop_entries() == [
         ("created", "cluster", "acme", {"enabled": [None, True]}),
         ("changed", "cluster", "acme", {"enabled": [True, False]}),
     ]
@@ -71,23 +71,23 @@ def test_every_verb_is_recorded_with_what_it_changed(owner: User, teammate: User
     services.update_key(key, label="app", allowed_origins=["A.com"])
     services.rotate_secret(key)
     services.revoke_key(key)
-    assert taken() == [
+    assert pop_entries() == [
         ("created", "key", key.public_key, {"label": [None, "web"], **NEW_KEY}),
         ("changed", "key", key.public_key, {"label": ["web", "app"], "allowed_origins": [[], ["a.com"]]}),
         ("rotated", "key", key.public_key, {}),
         ("revoked", "key", key.public_key, {}),
     ]
     services.delete_cluster(cluster)
-    assert sorted(taken()) == [("deleted", "cluster", "acme", {}), ("deleted", "key", key.public_key, {})]
+    assert sorted(pop_entries()) == [("deleted", "cluster", "acme", {}), ("deleted", "key", key.public_key, {})]
     services.delete_account(account)
-    assert sorted(taken()) == [("deleted", "account", pk, {}), ("deleted", "member", "owner@example.com", {})]
+    assert sorted(pop_entries()) == [("deleted", "account", pk, {}), ("deleted", "member", "owner@example.com", {})]
 
 
-def test_what_changes_nothing_is_not_recorded(key: ApiKey) -> None:
+def test_calls_that_change_nothing_are_not_recorded(key: ApiKey) -> None:
     account = key.cluster.account
     services.suspend_account(account)
     services.revoke_key(key)
-    taken()
+    pop_entries()
     services.rename_account(account, account.name)
     services.update_cluster(key.cluster, enabled=True)
     services.update_key(key, label=key.label)
@@ -97,7 +97,7 @@ def test_what_changes_nothing_is_not_recorded(key: ApiKey) -> None:
         services.rotate_secret(key)
     with pytest.raises(ValidationError):
         services.create_cluster(account, "acme")
-    assert taken() == []
+    assert pop_entries() == []
 
 
 def test_a_change_that_cannot_be_recorded_is_not_made(key: ApiKey) -> None:
@@ -128,52 +128,52 @@ def test_a_change_that_cannot_be_recorded_is_not_made(key: ApiKey) -> None:
     assert (list(ApiKey.objects.values()), list(Account.objects.values()), list(Membership.objects.values())) == before
 
 
-def test_a_change_that_is_undone_leaves_no_entry(account: Account) -> None:
-    taken()
+def test_a_change_that_is_rolled_back_leaves_no_entry(account: Account) -> None:
+    pop_entries()
     with transaction.atomic():
         services.rename_account(account, "New")
         transaction.set_rollback(True)
-    assert taken() == []
+    assert pop_entries() == []
 
 
-def who() -> list[tuple[Any, ...]]:
+def actors() -> list[tuple[Any, ...]]:
     return list(AuditEntry.objects.order_by("pk").values_list("source", "email", "user_pk", "verb", "kind"))
 
 
-def test_it_says_who_did_it_and_by_which_door(
+def test_entries_name_the_user_and_the_source_of_a_change(
     as_: As, admin_client: Client, admin_user: User, owner: User, account: Account
 ) -> None:
-    taken()
+    pop_entries()
     services.rename_account(account, "By a command")
     as_(owner).patch(f"/api/v1/accounts/{account.pk}/", {"name": "By its owner"})
-    act(admin_client, "account", "suspend", account)
-    assert who() == [
+    run_action(admin_client, "account", "suspend", account)
+    assert actors() == [
         ("command", "", None, "changed", "account"),
         ("rest", "owner@example.com", owner.pk, "changed", "account"),
         ("admin", "admin@example.com", admin_user.pk, "suspended", "account"),
     ]
 
 
-def test_a_token_s_person_is_who_did_it(client: Client, owner: User, account: Account) -> None:
-    taken()
-    person = {"email": "owner@example.com", "password": "owner-password"}
-    token = client.post("/api/v1/token/", person, content_type=JSON).json()["token"]
+def test_a_change_with_a_token_names_the_user_of_the_token(client: Client, owner: User, account: Account) -> None:
+    pop_entries()
+    credentials = {"email": "owner@example.com", "password": "owner-password"}
+    token = client.post("/api/v1/token/", credentials, content_type=JSON).json()["token"]
     headers = {"Authorization": f"Token {token}"}
     client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"}, headers=headers, content_type=JSON)
-    assert who() == [("rest", "owner@example.com", owner.pk, "created", "cluster")]
+    assert actors() == [("rest", "owner@example.com", owner.pk, "created", "cluster")]
 
 
-def test_the_next_change_without_a_request_has_nobody_s_name(as_: As, owner: User, account: Account) -> None:
+def test_a_later_change_without_a_request_names_no_user(as_: As, owner: User, account: Account) -> None:
     as_(owner).patch(f"/api/v1/accounts/{account.pk}/", {"name": "B"})
-    taken()
+    pop_entries()
     services.rename_account(account, "C")
-    assert who() == [("command", "", None, "changed", "account")]
+    assert actors() == [("command", "", None, "changed", "account")]
 
 
-def test_forms_of_the_admin_record_what_they_change(admin_client: Client, cluster: Cluster, owner: User) -> None:
+def test_forms_in_the_admin_record_their_changes(admin_client: Client, cluster: Cluster, owner: User) -> None:
     account = cluster.account
     first, second = account.memberships.all()
-    taken()
+    pop_entries()
     form = {
         "name": "Renamed",
         "max_connections": 7,
@@ -182,14 +182,14 @@ def test_forms_of_the_admin_record_what_they_change(admin_client: Client, cluste
     }
     assert admin_client.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
     assert second in account.memberships.all()
-    assert taken() == [
+    assert pop_entries() == [
         ("changed", "account", str(account.pk), {"name": ["Acme", "Renamed"]}),
         ("changed", "account", str(account.pk), {"max_connections": [None, 7]}),
         ("deleted", "cluster", "acme", {}),
     ]
 
 
-def test_deleting_in_bulk_and_by_cascade_keeps_the_entries_and_adds_one_each(
+def test_bulk_and_cascading_deletion_keep_old_entries_and_add_one_per_object(
     admin_client: Client, key: ApiKey, owner: User, teammate: User
 ) -> None:
     before = AuditEntry.objects.count()
@@ -208,7 +208,7 @@ def test_deleting_in_bulk_and_by_cascade_keeps_the_entries_and_adds_one_each(
     assert {entry.account_name for entry in AuditEntry.objects.all()} == {"Acme"}
 
 
-def test_who_deletes_themselves_is_still_named(
+def test_users_who_delete_themselves_are_still_named(
     admin_client: Client, admin_user: User, account: Account, teammate: User
 ) -> None:
     services.add_member(account, admin_user)
@@ -219,7 +219,7 @@ def test_who_deletes_themselves_is_still_named(
     assert entry.name == "admin@example.com"
 
 
-def test_no_entry_has_a_secret(cluster: Cluster) -> None:
+def test_no_entry_contains_a_secret(cluster: Cluster) -> None:
     issued = services.issue_key(cluster, "web")
     again = services.rotate_secret(issued.key)
     services.update_key(issued.key, label="app")
@@ -230,7 +230,7 @@ def test_no_entry_has_a_secret(cluster: Cluster) -> None:
 
 
 class TestInTheAdmin:
-    def test_entries_are_found_and_read(self, admin_client: Client, key: ApiKey) -> None:
+    def test_entries_can_be_searched_and_read(self, admin_client: Client, key: ApiKey) -> None:
         page = admin_client.get(f"/admin/accounts/auditentry/?q={key.public_key}")
         assert page.status_code == 200
         (entry,) = AuditEntry.objects.filter(kind="key")
@@ -238,22 +238,22 @@ class TestInTheAdmin:
         page = admin_client.get(f"/admin/accounts/auditentry/{entry.pk}/change/")
         assert key.public_key in page.content.decode()
 
-    def test_nobody_adds_changes_or_deletes_one(self, admin_client: Client, account: Account) -> None:
+    def test_entries_cannot_be_added_changed_or_deleted(self, admin_client: Client, account: Account) -> None:
         before = list(AuditEntry.objects.values())
         path = f"/admin/accounts/auditentry/{before[0]['id']}/"
-        refused = [
+        answers = [
             admin_client.post("/admin/accounts/auditentry/add/", {"label": "x"}),
             admin_client.post(f"{path}change/", {"label": "x"}),
             admin_client.post(f"{path}delete/", {"post": "yes"}),
         ]
-        assert [answer.status_code for answer in refused] == [403, 403, 403]
+        assert [answer.status_code for answer in answers] == [403, 403, 403]
         form = {"action": "delete_selected", "_selected_action": [before[0]["id"]], "post": "yes"}
         admin_client.post("/admin/accounts/auditentry/", form)
         assert list(AuditEntry.objects.values()) == before
 
 
 class TestInTheApi:
-    def test_owners_read_their_account_s_and_no_other_s(
+    def test_owners_can_read_only_the_entries_of_their_account(
         self, as_: As, owner: User, key: ApiKey, foreign_key: ApiKey
     ) -> None:
         client = as_(owner)
@@ -273,18 +273,20 @@ class TestInTheApi:
             "changes": {"label": ["web", "app"]},
         }
 
-    def test_members_and_others_do_not(self, as_: As, teammate: User, stranger: User, account: Account) -> None:
+    def test_members_strangers_and_clients_without_a_login_cannot_read_entries(
+        self, as_: As, teammate: User, stranger: User, account: Account
+    ) -> None:
         path = f"/api/v1/accounts/{account.pk}/audit/"
         assert [as_(user).get(path).status_code for user in (teammate, stranger, None)] == [403, 404, 401]
 
-    def test_owners_of_a_suspended_account_read_who_suspended_it_but_not_the_operator_s_address(
+    def test_owners_see_a_suspension_without_the_email_address_of_the_operator(
         self, as_: As, admin_client: Client, owner: User, account: Account
     ) -> None:
-        act(admin_client, "account", "suspend", account)
+        run_action(admin_client, "account", "suspend", account)
         entry = as_(owner).get(f"/api/v1/accounts/{account.pk}/audit/").json()["results"][0]
         assert (entry["verb"], entry["source"], entry["email"]) == ("suspended", "admin", None)
 
-    def test_nobody_writes(self, as_: As, owner: User, account: Account) -> None:
+    def test_entries_are_read_only(self, as_: As, owner: User, account: Account) -> None:
         path = f"/api/v1/accounts/{account.pk}/audit/"
         answers = [getattr(as_(owner), method)(path).status_code for method in ("post", "put", "patch", "delete")]
         assert answers == [405] * 4

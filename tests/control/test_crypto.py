@@ -1,4 +1,4 @@
-"""Secrets at rest."""
+"""Encryption of secrets at rest."""
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,7 +12,7 @@ from tests.control.conftest import secret_of
 OLD, NEW = "old" * 20, "new" * 20
 
 
-def test_a_secret_is_unreadable_and_recoverable(settings: Settings) -> None:
+def test_a_secret_is_encrypted_and_can_be_decrypted(settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = [OLD]
     first, second = crypto.encrypt("secret"), crypto.encrypt("secret")
     assert "secret" not in first
@@ -20,7 +20,7 @@ def test_a_secret_is_unreadable_and_recoverable(settings: Settings) -> None:
     assert crypto.decrypt(first) == crypto.decrypt(second) == "secret"
 
 
-def test_without_keys_of_its_own_it_uses_the_secret_key(settings: Settings) -> None:
+def test_without_encryption_keys_the_secret_key_is_used(settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = []
     settings.SECRET_KEY = OLD
     ciphertext = crypto.encrypt("secret")
@@ -28,7 +28,7 @@ def test_without_keys_of_its_own_it_uses_the_secret_key(settings: Settings) -> N
     assert crypto.decrypt(ciphertext) == "secret"
 
 
-def test_a_missing_key_is_said_without_the_secret(settings: Settings) -> None:
+def test_the_error_for_a_missing_key_does_not_contain_the_ciphertext(settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = [OLD]
     ciphertext = crypto.encrypt("secret")
     settings.ENCRYPTION_KEYS = [NEW]
@@ -50,7 +50,7 @@ def test_rotating_the_encryption_key_keeps_every_secret(settings: Settings, clus
 
 
 @pytest.mark.django_db
-def test_a_secret_that_cannot_be_decrypted_is_left_and_told(
+def test_a_secret_that_cannot_be_decrypted_is_kept_and_reported(
     settings: Settings, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.ENCRYPTION_KEYS = [OLD]

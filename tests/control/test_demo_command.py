@@ -1,4 +1,4 @@
-"""`manage.py demo`: a key that everybody knows is let into no service that others use, unless it is there already."""
+"""`manage.py demo` does not add its publicly known key to a service with other accounts, unless it is forced to."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ from realtime.management.running import announced
 pytestmark = pytest.mark.django_db
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+def run_demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
     call_command("demo", "--json", *arguments)
     return dict(json.loads(capsys.readouterr().out))
 
 
-def secret(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    return printed(capsys, *arguments)["secret"]
+def demo_secret(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    return run_demo(capsys, *arguments)["secret"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,25 +28,25 @@ def _no_running_server(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path
 
 
-def test_it_is_not_made_beside_other_accounts_unless_it_must(
+def test_beside_other_accounts_the_demo_is_created_only_with_force(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CommandError, match="--force"):
         call_command("demo")
     assert not Account.objects.exclude(pk=account.pk).exists()
-    assert secret(capsys, "--force") == secret(capsys)
+    assert demo_secret(capsys, "--force") == demo_secret(capsys)
 
 
-def test_it_says_the_same_after_others_have_come(capsys: pytest.CaptureFixture[str]) -> None:
-    before = secret(capsys)
+def test_the_secret_stays_the_same_after_other_accounts_are_created(capsys: pytest.CaptureFixture[str]) -> None:
+    before = demo_secret(capsys)
     services.create_account("Acme")
-    assert secret(capsys) == before
+    assert demo_secret(capsys) == before
 
 
 def test_the_url_has_the_port_of_the_running_server_unless_another_is_given(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert printed(capsys)["url"].startswith("ws://localhost:8000/v3/")
+    assert run_demo(capsys)["url"].startswith("ws://localhost:8000/v3/")
     with announced(tmp_path, 9001):
-        assert printed(capsys)["url"].startswith("ws://localhost:9001/v3/")
-        assert printed(capsys, "--port", "9002")["url"].startswith("ws://localhost:9002/v3/")
+        assert run_demo(capsys)["url"].startswith("ws://localhost:9001/v3/")
+        assert run_demo(capsys, "--port", "9002")["url"].startswith("ws://localhost:9002/v3/")

@@ -1,7 +1,7 @@
-"""What the REST API's own schema allows is tried, and much of what it does not: no answer is outside of it.
+"""Valid and invalid requests, generated from the schema of the REST API: every answer conforms to the schema.
 
-In CI each operation gets a few dozen requests, the same each time. `FUZZ_EXAMPLES=2000 .venv/bin/pytest
-tests/control/test_fuzz.py` looks for longer and each time elsewhere.
+In CI each operation gets a few dozen requests, the same in every run. `FUZZ_EXAMPLES=2000 .venv/bin/pytest
+tests/control/test_fuzz.py` tests for longer, with different requests in every run.
 """
 
 import os
@@ -24,9 +24,9 @@ print(AuthToken.objects.create(get_user_model().objects.get(email="owner@example
 """
 CONFIG = """
 [checks]
-# A valid reference is to something that exists and a valid name to none, which no schema can say.
+# A reference may name no existing object, and a new name may be taken: a schema cannot express that.
 positive_data_acceptance.enabled = false
-# What means the same is taken too: a text of a number, 1 for true, and in a form a text for a list of one.
+# The API also accepts equivalent values: a number as text, 1 for true, and in a form one text for a list.
 negative_data_rejection.enabled = false
 """
 
@@ -35,12 +35,12 @@ negative_data_rejection.enabled = false
 @pytest.mark.parametrize(
     "operations",
     [
-        pytest.param(["--exclude-operation-id", "token_destroy"], id="by an owner"),
-        # Whose token is void after the first one.
+        pytest.param(["--exclude-operation-id", "token_destroy"], id="as an owner"),
+        # This runs alone, since the first request revokes the token.
         pytest.param(["--include-operation-id", "token_destroy"], id="revoking a token"),
     ],
 )
-def test_no_answer_is_outside_the_schema(
+def test_every_answer_conforms_to_the_schema(
     start: Callable[..., LiveServer], tmp_path: Path, operations: list[str]
 ) -> None:
     server = start("serve", **NO_THROTTLE)

@@ -1,4 +1,4 @@
-"""Which addresses count together."""
+"""Client addresses that are counted together."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ from accounts.networks import network_of
         ),
     ],
 )
-def test_an_address_counts_for_its_network_whatever_its_port(address: str, network: str) -> None:
+def test_the_network_of_an_address_does_not_depend_on_its_port(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("spelling", ["198.51.100.7:{}", "[2001:db8::{}]:1", "nonsense {}"])
-def test_a_new_port_a_new_ipv6_address_or_nonsense_buys_no_more_requests(spelling: str, settings: Any) -> None:
+def test_a_new_port_a_new_ipv6_address_or_nonsense_allows_no_more_requests(spelling: str, settings: Any) -> None:
     settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
     limit = 60
     addresses = [spelling.format(number) for number in range(1, limit + 2)]

@@ -1,4 +1,4 @@
-"""In a real browser, every page works under the policy that it is served with, which forbids whatever is inline."""
+"""Every page works in a real browser under its Content-Security-Policy, which forbids everything inline."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -28,13 +28,13 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
         yield page
 
 
-async def nothing_was_forbidden(page: Page) -> bool:
+async def has_no_errors(page: Page) -> bool:
     assert await page.evaluate("violations") == []
     assert page.errors == []
     return True
 
 
-async def test_a_browser_that_is_told_something_forbidden_says_so(page: Page, service: LiveServer) -> None:
+async def test_the_browser_reports_violations_of_the_policy(page: Page, service: LiveServer) -> None:
     await page.open(service.url("/", scheme="http", host="localhost"))
     await page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.inline = 1'}))"
@@ -49,7 +49,7 @@ async def test_a_browser_that_is_told_something_forbidden_says_so(page: Page, se
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "demo.localhost"])
-async def test_the_socket_tester_connects_to_a_cluster_and_publishes(
+async def test_the_websocket_tester_connects_to_a_cluster_and_publishes(
     page: Page, service: LiveServer, secrets: dict[str, str], host: str
 ) -> None:
     await page.open(service.url("/", scheme="http", host=host))
@@ -58,10 +58,10 @@ async def test_the_socket_tester_connects_to_a_cluster_and_publishes(
     await page.evaluate(f"document.querySelector('[name=secret]').value = {json.dumps(secrets['demo'])}")
     await page.evaluate("document.getElementById('publish').click()")
     await page.wait_for("[...document.querySelectorAll('.log')].every((log) => log.textContent.includes('Hello from'))")
-    assert await nothing_was_forbidden(page)
+    assert await has_no_errors(page)
 
 
-async def test_the_documentation_of_the_rest_api_lists_and_tries_its_operations(
+async def test_the_documentation_of_the_rest_api_lists_operations_and_runs_them(
     page: Page, service: LiveServer
 ) -> None:
     await page.open(service.url("/api/v1/docs/", scheme="http", host="localhost"))
@@ -72,7 +72,7 @@ async def test_the_documentation_of_the_rest_api_lists_and_tries_its_operations(
     await page.wait_for("document.querySelector('.execute')")
     await page.evaluate("document.querySelector('.execute').click()")
     await page.wait_for("document.querySelector('.live-responses-table')?.textContent.includes('credentials')")
-    # The one complaint is of the answer itself: nobody is logged in.
+    # The only error is the answer itself, since nobody is logged in.
     assert [error for error in page.errors if " 401 " not in error] == []
     assert await page.evaluate("violations") == []
 
@@ -90,14 +90,14 @@ async def test_the_admin_works(page: Page, service: LiveServer) -> None:
     await page.wait_for("location.pathname === '/admin/' && document.readyState === 'complete'")
     for path in ("", "accounts/account/", "accounts/apikey/", "accounts/auditentry/", "accounts/user/add/"):
         await page.open(url(path))
-        assert await nothing_was_forbidden(page)
-    # Adding a row to an inline, and completing what is typed, is the work of the admin's scripts.
+        assert await has_no_errors(page)
+    # The admin's scripts add rows to inlines and complete what a user types.
     await page.open(url("accounts/account/add/"))
     await page.evaluate("document.querySelector('#memberships-group .add-row a').click()")
     await page.wait_for("document.querySelector('#memberships-0 .select2-selection')")
     await page.evaluate("void django.jQuery('#id_memberships-0-user').select2('open')")
     await page.wait_for("document.querySelector('.select2-results')?.textContent.includes('stranger')")
-    assert await nothing_was_forbidden(page)
+    assert await has_no_errors(page)
     await page.open(url("accounts/cluster/"))
     await page.evaluate("document.querySelector('.field-cluster_id a').click()")
     await page.wait_for("document.querySelector('.breadcrumbs') && document.querySelector('#keys-group .add-row a')")
@@ -107,4 +107,4 @@ async def test_the_admin_works(page: Page, service: LiveServer) -> None:
     )
     await page.evaluate("document.querySelector('[name=_save]').click()")
     await page.wait_for("document.body.textContent.includes('Copy these secrets now')")
-    assert await nothing_was_forbidden(page)
+    assert await has_no_errors(page)

@@ -1,4 +1,4 @@
-"""Quotas of accounts and keys, who may set them, and the use that is shown beside them."""
+"""Quotas of accounts and keys, the permission to set them, and the usage that is shown beside them."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,22 +21,22 @@ from tests.control.conftest import As
 
 pytestmark = pytest.mark.django_db
 
-Told = list[dict[str, object]]
+Announcements = list[dict[str, object]]
 NAMES = ["max_connections", "max_message_bytes", "max_messages_per_second", "max_messages_per_day"]
 
 
-def in_force(key: ApiKey) -> Quotas:
+def effective_quotas(key: ApiKey) -> Quotas:
     access = find_access(key.public_key)
     assert access is not None
     return access.quotas
 
 
-def test_without_any_of_their_own_there_are_generous_defaults(key: ApiKey, settings: Settings) -> None:
+def test_accounts_without_quotas_get_the_defaults(key: ApiKey, settings: Settings) -> None:
     settings.QUOTAS = {"CONNECTIONS": 1, "MESSAGES_PER_SECOND": 2, "MESSAGES_PER_DAY": 3}
-    assert in_force(key) == Quotas(1, 1, None, 2, 3)
+    assert effective_quotas(key) == Quotas(1, 1, None, 2, 3)
 
 
-def test_an_account_s_stand_over_the_defaults_and_a_key_s_can_be_lower(key: ApiKey) -> None:
+def test_an_account_overrides_the_defaults_and_a_key_can_only_lower_the_quotas(key: ApiKey) -> None:
     services.set_quotas(
         key.cluster.account,
         max_connections=50,
@@ -44,29 +44,31 @@ def test_an_account_s_stand_over_the_defaults_and_a_key_s_can_be_lower(key: ApiK
         max_messages_per_second=20,
         max_messages_per_day=0,
     )
-    assert in_force(key) == Quotas(50, 50, 1000, 20, 0)
+    assert effective_quotas(key) == Quotas(50, 50, 1000, 20, 0)
     services.update_key(key, max_connections=5, max_message_bytes=100, max_messages_per_second=2)
-    assert in_force(key) == Quotas(50, 5, 100, 2, 0)
+    assert effective_quotas(key) == Quotas(50, 5, 100, 2, 0)
     services.set_quotas(key.cluster.account, max_connections=3, max_message_bytes=10, max_messages_per_second=1)
-    assert in_force(key) == Quotas(3, 3, 10, 1, 0)
+    assert effective_quotas(key) == Quotas(3, 3, 10, 1, 0)
     services.update_key(key, max_connections=None, max_message_bytes=None, max_messages_per_second=None)
     services.set_quotas(key.cluster.account, **dict.fromkeys(NAMES))
-    assert in_force(key) == Quotas(100_000, 100_000, None, 100_000, 1_000_000_000)
+    assert effective_quotas(key) == Quotas(100_000, 100_000, None, 100_000, 1_000_000_000)
 
 
-def test_a_change_is_told_to_the_data_plane(key: ApiKey, told: Told, django_capture_on_commit_callbacks: Any) -> None:
-    told.clear()
+def test_a_change_is_announced_to_the_data_plane(
+    key: ApiKey, announcements: Announcements, django_capture_on_commit_callbacks: Any
+) -> None:
+    announcements.clear()
     with django_capture_on_commit_callbacks(execute=True):
         services.set_quotas(key.cluster.account, max_connections=1)
         services.set_quotas(key.cluster.account)
         services.update_key(key, max_connections=1)
-    assert told == [{"account_id": key.cluster.account_id}, {"public_key": key.public_key}]
+    assert announcements == [{"account_id": key.cluster.account_id}, {"public_key": key.public_key}]
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("max_connections", -1), ("max_message_bytes", 0), ("max_messages_per_second", 0)]
 )
-def test_a_quota_that_makes_no_sense_is_refused(key: ApiKey, name: str, value: int) -> None:
+def test_an_invalid_quota_is_rejected(key: ApiKey, name: str, value: int) -> None:
     for change in (
         lambda: services.set_quotas(key.cluster.account, **{name: value}),
         lambda: services.update_key(key, **{name: value}),
@@ -77,14 +79,14 @@ def test_a_quota_that_makes_no_sense_is_refused(key: ApiKey, name: str, value: i
         assert list(raised.value.message_dict) == [name]
 
 
-def test_a_default_that_allows_nothing_is_an_error(settings: Settings) -> None:
+def test_a_default_of_zero_is_an_error(settings: Settings) -> None:
     settings.QUOTAS = {**settings.QUOTAS, "CONNECTIONS": 0}
     (error,) = check_quotas(None)
     assert (error.id, "QUOTA_CONNECTIONS is 0" in error.msg) == ("accounts.E002", True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_quotas_of_an_account_are_the_operator_s_to_set(as_: As, owner: User, account: Account, name: str) -> None:
+def test_only_the_operator_can_set_the_quotas_of_an_account(as_: As, owner: User, account: Account, name: str) -> None:
     path = f"/api/v1/accounts/{account.pk}/"
     for answer in (
         as_(owner).patch(path, {name: 10}),
@@ -100,16 +102,16 @@ def test_the_quotas_of_an_account_are_the_operator_s_to_set(as_: As, owner: User
     assert as_(owner).patch(path, {name: 10}).json()[name] == 10
 
 
-def test_a_key_s_quotas_are_its_owner_s_to_lower(as_: As, owner: User, teammate: User, key: ApiKey) -> None:
+def test_only_owners_can_lower_the_quotas_of_a_key(as_: As, owner: User, teammate: User, key: ApiKey) -> None:
     services.set_quotas(key.cluster.account, max_connections=10)
     path = f"/api/v1/keys/{key.public_key}/"
     assert as_(owner).patch(path, {"max_connections": 5}).json()["max_connections"] == 5
-    refused = as_(owner).patch(path, {"max_connections": 11})
-    assert (refused.status_code, list(refused.json())) == (400, ["max_connections"])
+    rejected = as_(owner).patch(path, {"max_connections": 11})
+    assert (rejected.status_code, list(rejected.json())) == (400, ["max_connections"])
     assert as_(teammate).patch(path, {"max_connections": 5}).status_code == 403
 
 
-def test_what_is_used_is_shown_to_who_belongs_to_it(
+def test_members_can_see_the_usage(
     as_: As,
     teammate: User,
     key: ApiKey,
@@ -128,7 +130,7 @@ def test_what_is_used_is_shown_to_who_belongs_to_it(
         assert len(client.get("/api/v1/accounts/").json()["results"]) == 6
 
 
-def test_the_admin_sets_quotas_and_shows_what_is_used(admin_client: Client, key: ApiKey) -> None:
+def test_the_admin_sets_quotas_and_shows_the_usage(admin_client: Client, key: ApiKey) -> None:
     account = key.cluster.account
     record_messages({account.pk: 1234567}, today())
     page = admin_client.get(f"/admin/accounts/account/{account.pk}/change/").content.decode()
@@ -148,7 +150,7 @@ def test_the_admin_sets_quotas_and_shows_what_is_used(admin_client: Client, key:
     assert admin_client.get("/admin/accounts/apikey/").status_code == 200
 
 
-def test_each_quota_of_a_key_is_set_in_the_admin_and_its_use_is_shown(
+def test_the_admin_sets_each_quota_of_a_key_and_shows_its_usage(
     admin_client: Client, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage, "_connection_counter", lambda *, account_id=None, public_key=None: 1234567)
@@ -162,7 +164,7 @@ def test_each_quota_of_a_key_is_set_in_the_admin_and_its_use_is_shown(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_quota_of_an_account_is_set_in_the_admin(admin_client: Client, account: Account, name: str) -> None:
+def test_the_admin_sets_each_quota_of_an_account(admin_client: Client, account: Account, name: str) -> None:
     forms = {f"{prefix}-{kind}_FORMS": "0" for prefix in ("memberships", "clusters") for kind in ("TOTAL", "INITIAL")}
     form = {"name": "Acme", name: "7", **forms}
     assert admin_client.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
@@ -171,7 +173,7 @@ def test_each_quota_of_an_account_is_set_in_the_admin(admin_client: Client, acco
 
 
 @pytest.mark.parametrize("name", QUOTA_FIELDS)
-def test_each_quota_of_a_key_is_set_by_rest(as_: As, owner: User, key: ApiKey, name: str) -> None:
+def test_the_rest_api_sets_each_quota_of_a_key(as_: As, owner: User, key: ApiKey, name: str) -> None:
     path = f"/api/v1/keys/{key.public_key}/"
     assert as_(owner).patch(path, {name: 7}).json()[name] == 7
     key.refresh_from_db()
@@ -180,7 +182,7 @@ def test_each_quota_of_a_key_is_set_by_rest(as_: As, owner: User, key: ApiKey, n
     assert (issued.status_code, issued.json()[name]) == (201, 8)
 
 
-def test_an_account_is_added_with_quotas_in_the_admin(admin_client: Client) -> None:
+def test_the_admin_creates_an_account_with_quotas(admin_client: Client) -> None:
     forms = {f"{prefix}-{name}_FORMS": "0" for prefix in ("memberships", "clusters") for name in ("TOTAL", "INITIAL")}
     form = {"name": "Acme", "max_connections": "7", **forms}
     assert admin_client.post("/admin/accounts/account/add/", form).status_code == 302
@@ -188,21 +190,21 @@ def test_an_account_is_added_with_quotas_in_the_admin(admin_client: Client) -> N
     assert (account.name, account.max_connections) == ("Acme", 7)
 
 
-def test_staff_who_may_only_look_see_quotas(client: Client, account: Account) -> None:
+def test_staff_with_permission_to_view_can_open_an_account(client: Client, account: Account) -> None:
     viewer = User.objects.create_user("viewer@example.com", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_account"))
     client.force_login(viewer)
     assert client.get(f"/admin/accounts/account/{account.pk}/change/").status_code == 200
 
 
-def test_an_owner_may_send_back_what_was_read(as_: As, owner: User, account: Account) -> None:
+def test_owners_can_send_back_the_quotas_that_they_read(as_: As, owner: User, account: Account) -> None:
     path = f"/api/v1/accounts/{account.pk}/"
     read = as_(owner).get(path).json()
     assert as_(owner).patch(path, {**read, "name": "Renamed"}).json()["name"] == "Renamed"
     assert as_(owner).post("/api/v1/accounts/", {"name": "Mine", "max_connections": None}).status_code == 201
 
 
-def test_messages_are_added_up_by_account_and_day(account: Account) -> None:
+def test_messages_are_counted_by_account_and_day(account: Account) -> None:
     other = services.create_account("Other")
     day = today()
     assert record_messages({account.pk: 5, other.pk: 0}, day) == {account.pk: 5, other.pk: 0}
@@ -216,7 +218,7 @@ def test_messages_are_added_up_by_account_and_day(account: Account) -> None:
     assert DailyUsage.objects.count() == 1
 
 
-def test_the_origins_of_all_keys_in_use_are_known(key: ApiKey, foreign_key: ApiKey) -> None:
+def test_the_allowed_origins_of_all_active_keys_are_collected(key: ApiKey, foreign_key: ApiKey) -> None:
     services.update_key(key, allowed_origins=["a.org", "b.org"])
     services.update_key(foreign_key, allowed_origins=["c.org"])
     assert any_allowed_origins() == {"a.org", "b.org", "c.org"}
@@ -224,7 +226,7 @@ def test_the_origins_of_all_keys_in_use_are_known(key: ApiKey, foreign_key: ApiK
     assert any_allowed_origins() == {"a.org", "b.org"}
 
 
-def test_a_secret_is_in_no_repr(key: ApiKey) -> None:
+def test_no_repr_contains_a_secret(key: ApiKey) -> None:
     access = find_access(key.public_key)
     assert access is not None
     assert access.secret

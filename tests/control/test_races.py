@@ -1,6 +1,6 @@
-"""Two at once: the later one waits for the first, and is then told what it would have been told a moment later.
+"""Two concurrent changes: the second waits for the first, then succeeds or fails as if it had come after it.
 
-SQLite lets one write at a time, so that it knows no such race.
+SQLite allows one write at a time, so these races cannot happen there.
 """
 
 import threading
@@ -23,8 +23,8 @@ pytestmark = [
 ]
 
 
-def at_once(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
-    """Call `second` elsewhere while what `first` wrote is not committed, and give its result or exception."""
+def race(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """Call `second` in a thread while the changes of `first` are not committed; return its result or exception."""
     results: list[Any] = []
 
     def run() -> None:
@@ -40,35 +40,35 @@ def at_once(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
         first()
         thread.start()
         deadline = time.monotonic() + 10
-        while not somebody_waits():
+        while not a_transaction_is_blocked():
             assert time.monotonic() < deadline
             time.sleep(0.01)
     thread.join()
     return results[0]
 
 
-def somebody_waits() -> bool:
+def a_transaction_is_blocked() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
 
 
-def test_a_cluster_id_goes_to_one(account: Account) -> None:
-    refused = at_once(lambda: services.create_cluster(account, "new"), lambda: services.create_cluster(account, "new"))
-    assert isinstance(refused, ValidationError)
-    assert list(refused.message_dict) == ["cluster_id"]
+def test_a_cluster_id_is_taken_once(account: Account) -> None:
+    rejected = race(lambda: services.create_cluster(account, "new"), lambda: services.create_cluster(account, "new"))
+    assert isinstance(rejected, ValidationError)
+    assert list(rejected.message_dict) == ["cluster_id"]
     assert Cluster.objects.count() == 1
 
 
-def test_a_person_is_added_once(account: Account, stranger: User) -> None:
-    refused = at_once(lambda: services.add_member(account, stranger), lambda: services.add_member(account, stranger))
-    assert isinstance(refused, ValidationError)
+def test_a_user_is_added_once(account: Account, stranger: User) -> None:
+    rejected = race(lambda: services.add_member(account, stranger), lambda: services.add_member(account, stranger))
+    assert isinstance(rejected, ValidationError)
     assert account.memberships.filter(user=stranger).count() == 1
 
 
-def test_the_demo_is_made_once() -> None:
+def test_the_demo_is_created_once() -> None:
     made: list[services.IssuedKey] = []
-    found = at_once(
+    found = race(
         lambda: made.append(services.ensure_demo(DEMO_PUBLIC_KEY)), lambda: services.ensure_demo(DEMO_PUBLIC_KEY)
     )
     assert [found] == made
@@ -76,8 +76,8 @@ def test_the_demo_is_made_once() -> None:
 
 
 def test_two_owners_cannot_remove_each_other(account: Account, owner: User, teammate: User) -> None:
-    one, other = (Membership.objects.get(user=user) for user in (owner, teammate))
-    services.set_role(other, Role.OWNER)
-    refused = at_once(lambda: services.remove_member(one), lambda: services.remove_member(other))
-    assert isinstance(refused, ValidationError)
+    first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
+    services.set_role(second, Role.OWNER)
+    rejected = race(lambda: services.remove_member(first), lambda: services.remove_member(second))
+    assert isinstance(rejected, ValidationError)
     assert [membership.user for membership in account.memberships.all()] == [teammate]

@@ -30,8 +30,8 @@ REDIS_PASSWORD = "redis-password"
 
 
 @contextmanager
-def broken(signal: Signal, sender: Any) -> Iterator[list[Any]]:
-    """Have what sends a signal fail there; yields what it was sent for."""
+def failing(signal: Signal, sender: Any) -> Iterator[list[Any]]:
+    """Raise an error whenever a sender sends the signal; yield the instances it was sent for."""
     seen: list[Any] = []
 
     def fail(**values: Any) -> None:
@@ -47,7 +47,7 @@ def broken(signal: Signal, sender: Any) -> Iterator[list[Any]]:
 
 @pytest.fixture
 def report(settings: Settings) -> Iterator[Callable[[], str]]:
-    """What Django mails to the admins of what went wrong, with all variables of all frames."""
+    """Return the error mail that Django sent to ADMINS, with the variables of all frames."""
     settings.ADMINS = [("Ops", "ops@example.com")]
     settings.ENCRYPTION_KEYS = [ENCRYPTION_KEY]
     settings.REDIS_URLS = [f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0"]
@@ -55,20 +55,20 @@ def report(settings: Settings) -> Iterator[Callable[[], str]]:
     logger = logging.getLogger("django.request")
     logger.addHandler(handler)
 
-    def reported() -> str:
+    def sent_report() -> str:
         (message,) = mail.outbox
         ((html, _),) = message.alternatives  # type: ignore[attr-defined]
         assert "it broke" in html or "no_such_table" in html
         assert "REDIS_URLS" in html
         return f"{message.subject} {message.body} {html}"
 
-    yield reported
+    yield sent_report
     logger.removeHandler(handler)
 
 
-@pytest.fixture(params=[False, True], ids=["for everybody", "with DEBUG"])
+@pytest.fixture(params=[False, True], ids=["without DEBUG", "with DEBUG"])
 def client(request: pytest.FixtureRequest, settings: Settings, db: None) -> Client:
-    """A client of a server that breaks; with DEBUG, it is shown all about it."""
+    """A client of a server that fails; with DEBUG, the client gets all details of the error."""
     settings.DEBUG = request.param
     User.objects.create_superuser("ada@example.com", password=PASSWORD)
     return Client(raise_request_exception=False)
@@ -81,69 +81,71 @@ def ada(client: Client) -> User:
     return user
 
 
-def holds_none(text: str, *secrets: str) -> bool:
+def contains_no_secret(text: str, *secrets: str) -> bool:
     for secret in (PASSWORD, ENCRYPTION_KEY, REDIS_PASSWORD, *secrets):
         assert secret
         assert secret not in text
     return True
 
 
-class TestWhatBreaks:
+class TestErrorsRevealNoSecret:
     def test_while_a_key_is_issued(self, client: Client, ada: User, report: Callable[[], str]) -> None:
         services.create_cluster(services.create_account("Acme", ada), "acme")
-        with broken(post_save, ApiKey) as issued:
+        with failing(post_save, ApiKey) as issued:
             answer = client.post("/api/v1/keys/", {"cluster": "acme", "label": "web"}, content_type="application/json")
         assert answer.status_code == 500
         secret = crypto.decrypt(issued[0].secret_ciphertext)
         text = report()
         assert "issue_key" in text
-        assert holds_none(text + answer.content.decode(), secret)
+        assert contains_no_secret(text + answer.content.decode(), secret)
 
-    @pytest.mark.parametrize("door", ["rest", "admin"])
-    def test_while_a_secret_is_rotated(self, client: Client, ada: User, report: Callable[[], str], door: str) -> None:
+    @pytest.mark.parametrize("interface", ["rest", "admin"])
+    def test_while_a_secret_is_rotated(
+        self, client: Client, ada: User, report: Callable[[], str], interface: str
+    ) -> None:
         cluster = services.create_cluster(services.create_account("Acme", ada), "acme")
         key, secret = services.issue_key(cluster, "web")
         rotated: list[str] = []
 
-        def see(instance: AuditEntry, **_: Any) -> None:
+        def record_secret(instance: AuditEntry, **_: Any) -> None:
             rotated.append(crypto.decrypt(ApiKey.objects.get().secret_ciphertext))
 
-        pre_save.connect(see, sender=AuditEntry)
+        pre_save.connect(record_secret, sender=AuditEntry)
         try:
-            with broken(post_save, AuditEntry):
-                if door == "rest":
+            with failing(post_save, AuditEntry):
+                if interface == "rest":
                     answer = client.post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
                 else:
                     form = {"action": "rotate_secrets", "_selected_action": [key.pk]}
                     answer = client.post("/admin/accounts/apikey/", form)
         finally:
-            pre_save.disconnect(see, sender=AuditEntry)
+            pre_save.disconnect(record_secret, sender=AuditEntry)
         assert answer.status_code == 500
         assert rotated[0] != secret
         text = report()
         assert "rotate_secret" in text
-        assert holds_none(text + answer.content.decode(), secret, rotated[0])
+        assert contains_no_secret(text + answer.content.decode(), secret, rotated[0])
 
     @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
-    def test_while_a_token_is_made(self, client: Client, report: Callable[[], str], content_type: str) -> None:
+    def test_while_a_token_is_created(self, client: Client, report: Callable[[], str], content_type: str) -> None:
         body = f'{{"email": "ada@example.com", "password": "{PASSWORD}"}}'
         if "json" not in content_type:
             body = f"email=ada%40example.com&password={PASSWORD}"
-        with broken(post_save, AuthToken):
+        with failing(post_save, AuthToken):
             answer = client.post("/api/v1/token/", body, content_type=content_type)
         assert answer.status_code == 500
         text = report()
         assert "create" in text
-        assert holds_none(text + answer.content.decode())
+        assert contains_no_secret(text + answer.content.decode())
 
-    def test_while_somebody_logs_in_at_the_admin(self, client: Client, report: Callable[[], str]) -> None:
-        with broken(user_logged_in, None):
+    def test_while_a_user_logs_in_to_the_admin(self, client: Client, report: Callable[[], str]) -> None:
+        with failing(user_logged_in, None):
             answer = client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD})
         assert answer.status_code == 500
-        assert holds_none(report() + answer.content.decode())
+        assert contains_no_secret(report() + answer.content.decode())
 
-    @pytest.mark.django_db(transaction=True)  # what fails in PostgreSQL would spoil a transaction around the test
-    def test_while_attempts_to_log_in_cannot_be_counted(
+    @pytest.mark.django_db(transaction=True)  # an error in PostgreSQL would break a transaction around the test
+    def test_while_login_attempts_cannot_be_counted(
         self, client: Client, report: Callable[[], str], settings: Settings
     ) -> None:
         cache = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "no_such_table"}
@@ -160,13 +162,13 @@ class TestWhatBreaks:
         mails = [mail.outbox.pop(), mail.outbox.pop()]
         for answer, message in zip(answers, mails, strict=True):
             mail.outbox.append(message)
-            assert holds_none(report() + answer.content.decode())
+            assert contains_no_secret(report() + answer.content.decode())
             mail.outbox.clear()
 
     def test_with_a_token_in_the_request(self, client: Client, ada: User, report: Callable[[], str]) -> None:
         client.logout()
         _, token = AuthToken.objects.create(ada)
-        with broken(post_save, AuditEntry):
+        with failing(post_save, AuditEntry):
             answer = client.post(
                 "/api/v1/accounts/",
                 {"name": "x"},
@@ -174,16 +176,16 @@ class TestWhatBreaks:
                 content_type="application/json",
             )
         assert answer.status_code == 500
-        assert holds_none(report() + answer.content.decode(), token, "the.jwt.itself")
+        assert contains_no_secret(report() + answer.content.decode(), token, "the.jwt.itself")
 
     def test_with_a_session_in_the_request(self, client: Client, ada: User, report: Callable[[], str]) -> None:
-        with broken(post_save, AuditEntry):
+        with failing(post_save, AuditEntry):
             answer = client.post("/api/v1/accounts/", {"name": "x"}, content_type="application/json")
         assert answer.status_code == 500
-        assert holds_none(report() + answer.content.decode(), client.cookies["sessionid"].value)
+        assert contains_no_secret(report() + answer.content.decode(), client.cookies["sessionid"].value)
 
 
-def test_objects_show_no_secret_as_text(cluster: Cluster) -> None:
+def test_the_text_of_objects_contains_no_secret(cluster: Cluster) -> None:
     issued = services.issue_key(cluster, "web")
     access = find_access(issued.key.public_key)
     assert access is not None
@@ -193,7 +195,7 @@ def test_objects_show_no_secret_as_text(cluster: Cluster) -> None:
     assert issued.key.public_key in repr(access)
 
 
-def test_secrets_of_keys_are_not_in_the_database_nor_in_the_history(admin_client: Client, cluster: Cluster) -> None:
+def test_secrets_of_keys_are_in_neither_the_database_nor_the_history(admin_client: Client, cluster: Cluster) -> None:
     issued = services.issue_key(cluster, "web")
     form = {"action": "rotate_secrets", "_selected_action": [issued.key.pk]}
     assert admin_client.post("/admin/accounts/apikey/", form).status_code == 200
@@ -217,27 +219,27 @@ def test_tokens_and_passwords_are_not_in_the_database(client: Client, ada: User)
     assert row.expiry is not None
 
 
-async def test_the_most_talkative_log_of_a_running_server_has_none(
+async def test_the_most_verbose_log_of_a_running_server_contains_no_secret(
     start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
 ) -> None:
     server = start("daphne", "--access-log", "-", DEBUG="1", LOG_LEVEL="DEBUG")
-    seen = ["owner-password", secrets["demo"]]
+    sensitive = ["owner-password", secrets["demo"]]
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, timeout=30) as client:
-        person = {"email": "owner@example.com", "password": "owner-password"}
-        assert (await client.post("/admin/login/", data=person)).status_code == 403
-        for body in ({"json": person}, {"data": person}):
+        credentials = {"email": "owner@example.com", "password": "owner-password"}
+        assert (await client.post("/admin/login/", data=credentials)).status_code == 403
+        for body in ({"json": credentials}, {"data": credentials}):
             answer = await client.post("/api/v1/token/", **body)  # type: ignore[arg-type]
             assert answer.status_code == 200
         token = answer.json()["token"]
         client.headers["Authorization"] = f"Token {token}"
         issued = (await client.post("/api/v1/keys/", json={"cluster": "demo", "label": "new"})).json()
         rotated = (await client.post(f"/api/v1/keys/{issued['public_key']}/rotate-secret/")).json()
-        seen += [token, issued["secret"], rotated["secret"]]
+        sensitive += [token, issued["secret"], rotated["secret"]]
         for secret in (rotated["secret"], "wrong-secret"):
             body = {"key": issued["public_key"], "secret": secret, "channelId": "1", "message": "x"}
             await client.post("/api/publish", json=body)
         assert (await client.delete("/api/v1/token/")).status_code == 204
-        seen.append("wrong-secret")
+        sensitive.append("wrong-secret")
     assert "/rotate-secret/" in server.log
-    for secret in seen:
+    for secret in sensitive:
         assert secret not in server.log

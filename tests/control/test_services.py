@@ -1,4 +1,4 @@
-"""The verbs: what they validate, write and announce."""
+"""The services validate, save and announce changes."""
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -15,12 +15,12 @@ from accounts.users import User
 from tests.control.conftest import secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-Told = list[dict[str, object]]
+Announcements = list[dict[str, object]]
 
 
-def test_every_change_of_access_is_announced_once(key: ApiKey, told: Told) -> None:
+def test_every_change_of_access_is_announced_once(key: ApiKey, announcements: Announcements) -> None:
     account, cluster = key.cluster.account, key.cluster
-    told.clear()
+    announcements.clear()
     services.update_key(key, allows_client_messages=False)
     services.rotate_secret(key)
     services.revoke_key(key)
@@ -35,54 +35,56 @@ def test_every_change_of_access_is_announced_once(key: ApiKey, told: Told) -> No
         {"cluster_pk": cluster.pk},
         {"account_id": account.pk},
     )
-    assert told == [of_key, of_key, of_key, of_cluster, of_account, of_account]
+    assert announcements == [of_key, of_key, of_key, of_cluster, of_account, of_account]
 
 
-def test_a_new_key_is_announced_since_it_may_have_been_tried_before(cluster: Cluster, told: Told) -> None:
+def test_a_new_key_is_announced_because_clients_may_have_tried_it_before(
+    cluster: Cluster, announcements: Announcements
+) -> None:
     issued = services.issue_key(cluster, "new")
-    assert told == [{"public_key": issued.key.public_key}]
+    assert announcements == [{"public_key": issued.key.public_key}]
 
 
-def test_deleting_is_announced_however_it_is_done(key: ApiKey, told: Told) -> None:
+def test_deletion_through_a_queryset_is_announced(key: ApiKey, announcements: Announcements) -> None:
     account_id, cluster_pk = key.cluster.account_id, key.cluster_id
-    told.clear()
+    announcements.clear()
     Account.objects.filter(pk=account_id).delete()
-    assert {"public_key": key.public_key} in told
-    assert {"cluster_pk": cluster_pk} in told
-    assert {"account_id": account_id} in told
+    assert {"public_key": key.public_key} in announcements
+    assert {"cluster_pk": cluster_pk} in announcements
+    assert {"account_id": account_id} in announcements
 
 
-def test_deleting_by_its_service_is_announced(key: ApiKey, told: Told) -> None:
+def test_deletion_through_a_service_is_announced(key: ApiKey, announcements: Announcements) -> None:
     account, cluster_pk = key.cluster.account, key.cluster_id
     account_id = account.pk
-    told.clear()
+    announcements.clear()
     services.delete_cluster(key.cluster)
-    assert told == [{"public_key": key.public_key}, {"cluster_pk": cluster_pk}]
-    told.clear()
+    assert announcements == [{"public_key": key.public_key}, {"cluster_pk": cluster_pk}]
+    announcements.clear()
     services.delete_account(account)
-    assert told == [{"account_id": account_id}]
+    assert announcements == [{"account_id": account_id}]
 
 
-def test_deleting_anything_else_is_not_slowed_down(owner: User) -> None:
+def test_deletion_of_other_models_is_not_slowed_down(owner: User) -> None:
     assert not post_delete.has_listeners(Session)
 
 
-def test_a_change_of_nothing_is_not_announced(key: ApiKey, told: Told) -> None:
-    told.clear()
+def test_an_update_without_changes_is_not_announced(key: ApiKey, announcements: Announcements) -> None:
+    announcements.clear()
     services.update_key(key)
-    assert told == []
+    assert announcements == []
 
 
-def test_nothing_is_announced_of_what_was_rolled_back(key: ApiKey, told: Told) -> None:
-    told.clear()
+def test_a_change_that_is_rolled_back_is_not_announced(key: ApiKey, announcements: Announcements) -> None:
+    announcements.clear()
     with transaction.atomic():
         services.revoke_key(key)
         transaction.set_rollback(True)
-    assert told == []
+    assert announcements == []
     assert not ApiKey.objects.get(pk=key.pk).revoked
 
 
-def test_a_receiver_that_fails_is_logged_and_does_not_undo_the_change(
+def test_an_error_in_a_receiver_is_logged_and_does_not_undo_the_change(
     key: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     from accounts.signals import access_changed
@@ -99,7 +101,7 @@ def test_a_receiver_that_fails_is_logged_and_does_not_undo_the_change(
     assert ApiKey.objects.get(pk=key.pk).revoked
 
 
-def test_a_secret_is_returned_once_and_kept_encrypted(cluster: Cluster) -> None:
+def test_a_secret_is_returned_once_and_stored_encrypted(cluster: Cluster) -> None:
     key, secret = issued = services.issue_key(cluster, "x")
     assert len(secret) == 60
     assert secret not in repr(issued)
@@ -114,7 +116,7 @@ def test_a_rotated_secret_replaces_the_old_one(cluster: Cluster) -> None:
     assert secret_of(key) == new
 
 
-def test_a_revoked_key_gets_no_new_secret_and_keeps_when_it_was_revoked(key: ApiKey) -> None:
+def test_a_revoked_key_gets_no_new_secret_and_keeps_its_revocation_time(key: ApiKey) -> None:
     services.revoke_key(key)
     first = key.revoked_at
     services.revoke_key(key)
@@ -123,19 +125,19 @@ def test_a_revoked_key_gets_no_new_secret_and_keeps_when_it_was_revoked(key: Api
         services.rotate_secret(key)
 
 
-def test_an_account_keeps_an_owner(account: Account, owner: User, teammate: User) -> None:
-    owning = Membership.objects.get(user=owner)
+def test_an_account_keeps_at_least_one_owner(account: Account, owner: User, teammate: User) -> None:
+    ownership = Membership.objects.get(user=owner)
     with pytest.raises(ValidationError, match="at least one owner"):
-        services.remove_member(owning)
+        services.remove_member(ownership)
     with pytest.raises(ValidationError, match="at least one owner"):
-        services.set_role(owning, Role.MEMBER)
+        services.set_role(ownership, Role.MEMBER)
     services.set_role(Membership.objects.get(user=teammate), Role.OWNER)
-    services.remove_member(owning)
+    services.remove_member(ownership)
     assert [membership.user for membership in account.memberships.all()] == [teammate]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
-def test_an_account_needs_a_good_name(account: Account, name: str) -> None:
+def test_an_account_needs_a_valid_name(account: Account, name: str) -> None:
     with pytest.raises(ValidationError):
         services.create_account(name)
     with pytest.raises(ValidationError):
@@ -143,7 +145,7 @@ def test_an_account_needs_a_good_name(account: Account, name: str) -> None:
     assert [a.name for a in Account.objects.all()] == ["Acme"]
 
 
-def test_bad_values_change_nothing(cluster: Cluster, key: ApiKey) -> None:
+def test_invalid_values_change_nothing(cluster: Cluster, key: ApiKey) -> None:
     with pytest.raises(ValidationError):
         services.create_cluster(cluster.account, "Not A Label")
     with pytest.raises(ValidationError):
@@ -156,27 +158,27 @@ def test_bad_values_change_nothing(cluster: Cluster, key: ApiKey) -> None:
     assert ApiKey.objects.get().allowed_origins == []
 
 
-def test_the_demo_tenant_is_made_once() -> None:
+def test_the_demo_tenant_is_created_once() -> None:
     first, second = (services.ensure_demo(DEMO_PUBLIC_KEY) for _ in range(2))
     assert first == second
     assert (Account.objects.count(), Cluster.objects.count(), ApiKey.objects.count()) == (1, 1, 1)
     assert not services.has_other_accounts()
 
 
-def test_a_revoked_demo_key_is_said() -> None:
+def test_a_revoked_demo_key_is_reported() -> None:
     services.revoke_key(services.ensure_demo(DEMO_PUBLIC_KEY).key)
     with pytest.raises(services.KeyRevoked, match="delete it"):
         services.ensure_demo(DEMO_PUBLIC_KEY)
 
 
-def test_a_demo_secret_that_cannot_be_decrypted_is_said(settings: Settings) -> None:
+def test_a_demo_secret_that_cannot_be_decrypted_is_reported(settings: Settings) -> None:
     services.ensure_demo(DEMO_PUBLIC_KEY)
     settings.ENCRYPTION_KEYS = ["x" * 60]
     with pytest.raises(DecryptionFailed):
         services.ensure_demo(DEMO_PUBLIC_KEY)
 
 
-def test_a_tenants_cluster_of_the_demos_name_is_not_given_the_key_that_everybody_knows(account: Account) -> None:
+def test_the_demo_key_is_not_added_to_a_tenants_cluster_with_the_demos_id(account: Account) -> None:
     services.create_cluster(account, DEMO_CLUSTER_ID)
     assert services.has_other_accounts()
     with pytest.raises(services.DemoTaken):
@@ -185,7 +187,7 @@ def test_a_tenants_cluster_of_the_demos_name_is_not_given_the_key_that_everybody
     assert Account.objects.count() == 1
 
 
-def test_other_accounts_are_noticed(account: Account) -> None:
+def test_other_accounts_are_detected(account: Account) -> None:
     assert services.has_other_accounts()
     services.ensure_demo(DEMO_PUBLIC_KEY)
     assert services.has_other_accounts()

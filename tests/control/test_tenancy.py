@@ -1,7 +1,7 @@
-"""Every endpoint of the REST API, for everybody, on what is theirs and on what is not.
+"""Every endpoint of the REST API, called by every role for its own and for another tenant's objects.
 
-The table has a row for each method of each route. The routes come from the URL resolver, so that a new one without a
-row fails here.
+The table has a row for each method of each route. A test compares it with the URL resolver, so a new endpoint without
+a row fails.
 """
 
 from collections.abc import Iterator
@@ -21,27 +21,27 @@ pytestmark = pytest.mark.django_db
 
 METHODS = ("get", "post", "put", "patch", "delete")
 ROLES = ("anonymous", "stranger", "member", "owner", "operator")
-"""What somebody is to an account. A stranger has an account of their own; an operator is a superuser and has none."""
+"""Roles in an account. A stranger owns another account; an operator is a superuser without an account."""
 
 
 class Endpoint(NamedTuple):
-    """A method of a route, and what it answers to whom."""
+    """A method of a route, and the status of its answer for each role."""
 
     method: str
     route: str
     path: str
     body: dict[str, Any] | None
     statuses: tuple[int, int, int, int, int]
-    """As in ROLES."""
+    """In the order of ROLES."""
 
     @property
     def id(self) -> str:
         return f"{self.method} {self.path}"
 
 
-PERSON = {"email": "owner@example.com", "password": "owner-password"}
-# Where nothing is said of an account, everybody who is logged in is alike.
-EVERYBODY, PEOPLE = (200, 200, 200, 200, 200), (401, 200, 200, 200, 200)
+CREDENTIALS = {"email": "owner@example.com", "password": "owner-password"}
+# Endpoints outside an account answer every logged-in user alike.
+EVERYONE, LOGGED_IN = (200, 200, 200, 200, 200), (401, 200, 200, 200, 200)
 READS = (401, 404, 200, 200, 404)
 OWNER_READS = (401, 404, 403, 200, 404)
 OWNER_CHANGES, OWNER_CREATES, OWNER_DELETES = (
@@ -49,15 +49,15 @@ OWNER_CHANGES, OWNER_CREATES, OWNER_DELETES = (
     (401, 404, 403, 201, 404),
     (401, 404, 403, 204, 404),
 )
-# What is named in the body and cannot be seen does not exist: a value that is not valid.
+# A body that references an object which the user cannot see is invalid.
 OWNER_CREATES_WITHIN = (401, 400, 403, 201, 400)
 
 TABLE = [
-    Endpoint("get", "schema", "schema/", None, EVERYBODY),
-    Endpoint("get", "docs", "docs/", None, EVERYBODY),
-    Endpoint("post", "token", "token/", PERSON, EVERYBODY),
+    Endpoint("get", "schema", "schema/", None, EVERYONE),
+    Endpoint("get", "docs", "docs/", None, EVERYONE),
+    Endpoint("post", "token", "token/", CREDENTIALS, EVERYONE),
     Endpoint("delete", "token", "token/", None, (401, 204, 204, 204, 204)),
-    Endpoint("get", "account-list", "accounts/", None, PEOPLE),
+    Endpoint("get", "account-list", "accounts/", None, LOGGED_IN),
     Endpoint("post", "account-list", "accounts/", {"name": "new"}, (401, 201, 201, 201, 201)),
     Endpoint("post", "account-list", "accounts/", {"name": "new", "max_connections": 1}, (401, 403, 403, 403, 201)),
     Endpoint("get", "account-detail", "accounts/{account}/", None, READS),
@@ -70,14 +70,14 @@ TABLE = [
     Endpoint("patch", "membership-detail", "accounts/{account}/members/{member}/", {"role": "owner"}, OWNER_CHANGES),
     Endpoint("delete", "membership-detail", "accounts/{account}/members/{member}/", None, OWNER_DELETES),
     Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, OWNER_READS),
-    Endpoint("get", "cluster-list", "clusters/", None, PEOPLE),
-    Endpoint("get", "cluster-list", "clusters/?account={account}", None, PEOPLE),
+    Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
+    Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint("post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "new"}, OWNER_CREATES_WITHIN),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
     Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, OWNER_CHANGES),
     Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, OWNER_DELETES),
-    Endpoint("get", "apikey-list", "keys/", None, PEOPLE),
-    Endpoint("get", "apikey-list", "keys/?cluster={cluster_id}", None, PEOPLE),
+    Endpoint("get", "apikey-list", "keys/", None, LOGGED_IN),
+    Endpoint("get", "apikey-list", "keys/?cluster={cluster_id}", None, LOGGED_IN),
     Endpoint("post", "apikey-list", "keys/", {"cluster": "{cluster_id}", "label": "new"}, OWNER_CREATES_WITHIN),
     Endpoint("get", "apikey-detail", "keys/{key}/", None, READS),
     Endpoint("patch", "apikey-detail", "keys/{key}/", {"label": "new"}, OWNER_CHANGES),
@@ -85,19 +85,19 @@ TABLE = [
     Endpoint("post", "apikey-rotate-secret", "keys/{key}/rotate-secret/", None, OWNER_CHANGES),
 ]
 
-# Who asks about whose, and what that makes them. Each account's things have its name in theirs.
+# A tenant, a user, and the user's role there. The names of a tenant's objects contain the name of the tenant.
 CASES = [
     *(("zebra", role, role) for role in ROLES),
     *(
-        ("walrus", role, is_there)
-        for role, is_there in zip(ROLES, ("anonymous", "owner", "stranger", "stranger", "operator"), strict=True)
+        ("walrus", role, other_role)
+        for role, other_role in zip(ROLES, ("anonymous", "owner", "stranger", "stranger", "operator"), strict=True)
     ),
 ]
 BELONGS_TO = {"stranger": "walrus", "member": "zebra", "owner": "zebra"}
 
 
 class Tenant(NamedTuple):
-    """One of each thing, by the name that paths and bodies have for it."""
+    """One object of each kind, under the name of its placeholder in paths and bodies."""
 
     account: int
     member: int
@@ -131,22 +131,22 @@ def tenants(people: dict[str, User]) -> dict[str, Tenant]:
     return tenants
 
 
-def filled(value: Any, tenant: Tenant) -> Any:
+def fill_in(value: Any, tenant: Tenant) -> Any:
     if isinstance(value, dict):
-        return {name: filled(part, tenant) for name, part in value.items()}
+        return {name: fill_in(part, tenant) for name, part in value.items()}
     return value.format(**tenant._asdict()) if isinstance(value, str) else value
 
 
-def ask(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
+def call(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
     client = APIClient()
     if user is not None:
         client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
-    path = f"/api/v1/{filled(endpoint.path, tenant)}"
-    return getattr(client, endpoint.method)(path, filled(endpoint.body, tenant))  # type: ignore[no-any-return]
+    path = f"/api/v1/{fill_in(endpoint.path, tenant)}"
+    return getattr(client, endpoint.method)(path, fill_in(endpoint.body, tenant))  # type: ignore[no-any-return]
 
 
 def state() -> list[Any]:
-    """Everything that the API could change but tokens."""
+    """Return everything that the API could change, except tokens."""
     return [list(model.objects.values()) for model in (Account, Membership, Cluster, ApiKey, AuditEntry)]
 
 
@@ -154,64 +154,66 @@ def state() -> list[Any]:
     ("tenant", "person", "role"), CASES, ids=[f"{person} on {tenant}" for tenant, person, _ in CASES]
 )
 @pytest.mark.parametrize("endpoint", TABLE, ids=[endpoint.id for endpoint in TABLE])
-def test_everybody_gets_what_is_theirs_and_no_more(
+def test_every_role_gets_its_status_and_nothing_of_other_tenants(
     endpoint: Endpoint, tenants: dict[str, Tenant], people: dict[str, User], tenant: str, person: str, role: str
 ) -> None:
     before = state()
-    answer = ask(endpoint, tenants[tenant], people.get(person))
+    answer = call(endpoint, tenants[tenant], people.get(person))
     assert answer.status_code == endpoint.statuses[ROLES.index(role)], answer.content
     changes = answer.status_code < 400 and endpoint.method != "get" and endpoint.route != "token"
     assert (state() != before) == changes
-    sent = str(filled(endpoint.body, tenants[tenant]))
+    sent = str(fill_in(endpoint.body, tenants[tenant]))
     for name in tenants:
         if name != BELONGS_TO.get(person) and name not in sent:
             assert name not in answer.content.decode()
 
 
 def routes(patterns: list[Any]) -> Iterator[tuple[str, str]]:
-    """Method and name of every route."""
+    """Yield the method and the name of every route."""
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
             yield from routes(pattern.url_patterns)
         else:
             assert isinstance(pattern, URLPattern)
             view = pattern.callback
-            # A viewset's actions, or the methods of a view.
+            # The actions of a viewset, or the methods of a view.
             methods = getattr(view, "actions", None) or [name for name in METHODS if hasattr(view.view_class, name)]
             yield from ((method, str(pattern.name)) for method in methods if method != "head")
 
 
 def test_the_table_has_a_row_for_each_method_of_each_route() -> None:
-    there_are = set(routes(get_resolver("accounts.api.urls").url_patterns))
-    assert len(there_are) > 20
-    assert there_are == {(endpoint.method, endpoint.route) for endpoint in TABLE}
+    existing = set(routes(get_resolver("accounts.api.urls").url_patterns))
+    assert len(existing) > 20
+    assert existing == {(endpoint.method, endpoint.route) for endpoint in TABLE}
 
 
 @pytest.mark.parametrize("path", sorted({endpoint.path for endpoint in TABLE}))
-def test_no_other_method_does_anything(tenants: dict[str, Tenant], people: dict[str, User], path: str) -> None:
+def test_other_methods_get_405_and_change_nothing(
+    tenants: dict[str, Tenant], people: dict[str, User], path: str
+) -> None:
     known = {endpoint.method for endpoint in TABLE if endpoint.path.partition("?")[0] == path.partition("?")[0]}
     before = state()
     for method in set(METHODS) - known:
-        endpoint = Endpoint(method, "", path, {}, EVERYBODY)
-        assert ask(endpoint, tenants["zebra"], people["owner"]).status_code == 405
+        endpoint = Endpoint(method, "", path, {}, EVERYONE)
+        assert call(endpoint, tenants["zebra"], people["owner"]).status_code == 405
     assert state() == before
 
 
 @pytest.mark.parametrize(
     "endpoint", [endpoint for endpoint in TABLE if "{member}" in endpoint.path], ids=lambda e: e.id
 )
-def test_a_person_of_one_account_is_not_found_under_another_of_the_same_owner(
+def test_a_member_of_one_account_is_not_found_under_another_of_the_same_owner(
     endpoint: Endpoint, tenants: dict[str, Tenant], people: dict[str, User]
 ) -> None:
     services.add_member(Account.objects.get(name="walrus"), people["owner"], Role.OWNER)
     mixed = tenants["zebra"]._replace(member=tenants["walrus"].member)
     before = state()
-    assert ask(endpoint, mixed, people["owner"]).status_code == 404
+    assert call(endpoint, mixed, people["owner"]).status_code == 404
     assert state() == before
 
 
-def test_who_leaves_an_account_sees_nothing_of_it_any_more(tenants: dict[str, Tenant], people: dict[str, User]) -> None:
+def test_former_members_see_nothing_of_the_account(tenants: dict[str, Tenant], people: dict[str, User]) -> None:
     services.remove_member(Membership.objects.get(user=people["member"]))
     for endpoint in TABLE:
         if "{" in endpoint.path and "?" not in endpoint.path:
-            assert ask(endpoint, tenants["zebra"], people["member"]).status_code == 404
+            assert call(endpoint, tenants["zebra"], people["member"]).status_code == 404

@@ -22,28 +22,28 @@ def _no_running_server(settings: Settings, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+def run_token(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
     call_command("token", *arguments, "--json")
     return dict(json.loads(capsys.readouterr().out))
 
 
 def test_it_prints_a_jwt_and_a_url_that_connects_with_it(key: ApiKey, capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(capsys, "space/private-1", "--key", key.public_key, "--user", "Ann", "--ttl", "60")
-    claims = jwt.decode(found["jwt"], str(secret_of(key)), algorithms=["HS256"])
+    output = run_token(capsys, "space/private-1", "--key", key.public_key, "--user", "Ann", "--ttl", "60")
+    claims = jwt.decode(output["jwt"], str(secret_of(key)), algorithms=["HS256"])
     assert claims == {"sub": "private-1", "iat": claims["iat"], "exp": claims["iat"] + 60, "user": "Ann"}
-    url = urlsplit(found["url"])
+    url = urlsplit(output["url"])
     assert (url.scheme, url.netloc, url.path) == ("ws", "localhost:8000", "/v3/space/private-1")
-    assert parse_qs(url.query) == {"api_key": [key.public_key], "jwt": [found["jwt"]]}
+    assert parse_qs(url.query) == {"api_key": [key.public_key], "jwt": [output["jwt"]]}
 
 
-def test_behind_tls_the_url_has_the_cluster_s_own_host(
+def test_behind_tls_the_url_has_the_host_of_the_cluster(
     key: ApiKey, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.CLUSTER_DOMAINS, settings.HTTPS = ["ws.example.com"], True
-    found = printed(capsys, "1", "--key", key.public_key)
-    assert found["url"].startswith("wss://acme.ws.example.com/v3/1?api_key=")
-    found = printed(capsys, "1", "--key", key.public_key, "--port", "8443")
-    assert found["url"].startswith("wss://acme.ws.example.com:8443/v3/1?api_key=")
+    output = run_token(capsys, "1", "--key", key.public_key)
+    assert output["url"].startswith("wss://acme.ws.example.com/v3/1?api_key=")
+    output = run_token(capsys, "1", "--key", key.public_key, "--port", "8443")
+    assert output["url"].startswith("wss://acme.ws.example.com:8443/v3/1?api_key=")
 
 
 def test_the_url_has_the_port_of_the_running_server_unless_another_is_given(
@@ -51,11 +51,11 @@ def test_the_url_has_the_port_of_the_running_server_unless_another_is_given(
 ) -> None:
     arguments = ("1", "--key", key.public_key)
     with announced(tmp_path, 9001):
-        assert urlsplit(printed(capsys, *arguments)["url"]).port == 9001
-        assert urlsplit(printed(capsys, *arguments, "--port", "9002")["url"]).port == 9002
+        assert urlsplit(run_token(capsys, *arguments)["url"]).port == 9001
+        assert urlsplit(run_token(capsys, *arguments, "--port", "9002")["url"]).port == 9002
 
 
-def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_is_the_demo_key(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("demo", "--json")
     secret = json.loads(capsys.readouterr().out)["secret"]
     call_command("token", "1")
@@ -66,7 +66,7 @@ def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["a b"], "A channel ID consists of"),
         (["a/b/c"], "A channel ID consists of"),
@@ -75,8 +75,8 @@ def test_by_default_it_is_for_the_demo_key(capsys: pytest.CaptureFixture[str]) -
         (["1"], "does not exist"),
     ],
 )
-def test_what_makes_no_sense_is_said(arguments: list[str], said: str) -> None:
-    with pytest.raises(CommandError, match=said):
+def test_invalid_arguments_are_reported(arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
         call_command("token", *arguments)
 
 
@@ -86,7 +86,7 @@ def test_a_revoked_key_signs_nothing(key: ApiKey) -> None:
         call_command("token", "1", "--key", key.public_key)
 
 
-def test_a_secret_that_is_lost_is_said(key: ApiKey, settings: Settings) -> None:
+def test_a_secret_that_cannot_be_decrypted_is_reported(key: ApiKey, settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = ["x" * 40]
     with pytest.raises(CommandError, match="ENCRYPTION_KEYS"):
         call_command("token", "1", "--key", key.public_key)

@@ -1,4 +1,4 @@
-"""Users: an e-mail address in lower case is the login name, however it is typed."""
+"""Users log in with their e-mail address, which is stored in lower case however it is typed."""
 
 import io
 from typing import Any
@@ -61,7 +61,7 @@ class TestLowerCase:
         assert User.objects.get(email=TYPED) == user
         assert User.objects.filter(email__in=[TYPED]).exists()
 
-    def test_another_spelling_is_no_other_user(self) -> None:
+    def test_another_spelling_is_not_another_user(self) -> None:
         User.objects.create_user(STORED)
         with pytest.raises(IntegrityError), transaction.atomic():
             User.objects.create_user(TYPED)
@@ -69,7 +69,7 @@ class TestLowerCase:
             User(email="ADA@example.com", password="x").full_clean()
 
 
-def test_a_user_has_an_address() -> None:
+def test_a_user_needs_an_address() -> None:
     with pytest.raises(ValueError, match="A user needs an e-mail address"):
         User.objects.create_user("")
 
@@ -90,7 +90,7 @@ class TestLogin:
         assert client.post("/api/v1/token/", form, content_type="application/json").status_code == 200
 
     @pytest.mark.parametrize("change", [{"is_staff": False}, {"is_active": False}, {"password": "!"}])
-    def test_every_bad_login_in_the_admin_gets_the_same_answer(self, client: Client, change: dict[str, Any]) -> None:
+    def test_all_failed_logins_in_the_admin_get_the_same_answer(self, client: Client, change: dict[str, Any]) -> None:
         User.objects.update(**change)
         page = client.post("/admin/login/", {"username": STORED, "password": PASSWORD}).content.decode()
         assert "No active staff member has this e-mail address and password." in page
@@ -104,12 +104,12 @@ class TestCreatesuperuser:
         assert (user.email, user.is_superuser, user.is_staff, user.is_active) == (STORED, True, True, True)
         assert user.check_password(PASSWORD)
 
-    def test_an_address_is_taken_once(self) -> None:
+    def test_a_taken_address_is_rejected(self) -> None:
         User.objects.create_user(STORED)
         with pytest.raises(CommandError, match="already taken"):
             call_command("createsuperuser", "--noinput", "--email", "ADA@example.com", verbosity=0)
 
-    def test_asks_for_nothing_but_the_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_prompts_only_for_the_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
                 return True
@@ -139,7 +139,9 @@ class TestAdmin:
             ({"password1": STORED, "password2": STORED}, "The password is too similar to the e-mail address."),
         ],
     )
-    def test_a_bad_one_is_not(self, admin_client: Client, changed: dict[str, str], sentence: str) -> None:
+    def test_a_user_with_invalid_data_is_not_added(
+        self, admin_client: Client, changed: dict[str, str], sentence: str
+    ) -> None:
         form = {"email": STORED, "password1": PASSWORD, "password2": PASSWORD, **changed}
         assert sentence in admin_client.post(self.ADD, form).content.decode()
         assert User.objects.count() == 1
@@ -162,13 +164,13 @@ class TestAdmin:
         assert user.check_password(PASSWORD)
 
     @pytest.mark.parametrize(("query", "found"), [("ada@", 1), ("Lovelace", 1), ("EXAMPLE.com", 2), ("bob", 0)])
-    def test_users_are_found_by_address_and_name(self, admin_client: Client, query: str, found: int) -> None:
+    def test_users_can_be_searched_by_address_and_name(self, admin_client: Client, query: str, found: int) -> None:
         User.objects.create_user(STORED, name="Ada Lovelace")
         page = admin_client.get("/admin/accounts/user/", {"q": query}).content.decode()
         assert page.count('class="action-select"') == found
 
 
-def test_the_longest_address_fits_into_the_audit(account: Account) -> None:
+def test_the_longest_address_fits_into_the_audit_trail(account: Account) -> None:
     email = f"{'a' * 64}@{'b' * (MAX_EMAIL_LENGTH - 69)}.com"
     membership = services.add_member(account, User.objects.create_user(email))
     entry = AuditEntry.objects.latest("pk")

@@ -1,4 +1,4 @@
-"""Attacks on the admin and the REST API that come through a browser, or pretend to."""
+"""Attacks on the admin and the REST API through a browser, or with headers that a browser would not send."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tests.control.conftest import As
 from tests.servers import PROJECT
 
 PAGES = ["/", "/admin/", "/admin/login/", "/api/v1/docs/", "/api/v1/schema/", "/api/v1/accounts/", "/v3/1", "/none/"]
-# Others' hosts, and what a Host header is made of to get past a careless check of it.
+# Foreign hosts, and Host headers that are crafted to pass a careless check.
 HOSTILE_HOSTS = [
     *("evil.example", "localhost.evil.example", "evillocalhost", "localhost@evil.example", "localhost:80@evil.example"),
     *("localhost/evil.example", "localhost#evil.example", "localhost, evil.example", "localhost:evil", ""),
@@ -30,7 +30,7 @@ HOSTILE_NEXT = [
 ]
 
 
-def test_the_settings_that_are_shipped_pass_django_s_check_for_deployment(tmp_path: Path) -> None:
+def test_the_shipped_settings_pass_djangos_deployment_checks(tmp_path: Path) -> None:
     for name, content in {"secret_key": os.urandom(32).hex(), "encryption_keys": os.urandom(32).hex()}.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "database_url").write_text("postgres://ws:password@127.0.0.1/ws")
@@ -50,7 +50,7 @@ def test_the_settings_that_are_shipped_pass_django_s_check_for_deployment(tmp_pa
 class TestHeaders:
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.django_db
-    def test_every_answer_has_them(self, client: Client, path: str) -> None:
+    def test_every_answer_has_security_headers(self, client: Client, path: str) -> None:
         answer = client.get(path)
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
@@ -63,24 +63,24 @@ class TestHeaders:
 
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.django_db
-    def test_no_page_is_stored_on_the_way(self, client: Client, path: str) -> None:
+    def test_no_page_may_be_cached(self, client: Client, path: str) -> None:
         assert "no-store" in client.get(path).headers["Cache-Control"]
 
     @pytest.mark.django_db
-    def test_static_files_may_be_and_run_as_nothing_but_what_they_are(self, client: Client) -> None:
+    def test_static_files_may_be_cached_but_neither_sniffed_nor_framed(self, client: Client) -> None:
         with contextlib.closing(client.get("/static/realtime/tester.js")) as answer:
             assert answer.headers["Cache-Control"] == "max-age=60, public"
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
 
     @pytest.mark.django_db
-    def test_a_refused_host_gets_them_too(self, client: Client) -> None:
+    def test_the_answer_to_a_rejected_host_has_a_policy_too(self, client: Client) -> None:
         answer = client.get("/", headers={"Host": "evil.example"})
         assert (answer.status_code, "Content-Security-Policy" in answer.headers) == (400, True)
 
     @pytest.mark.django_db
-    def test_pages_hold_nothing_inline(self, admin_client: Client, key: ApiKey) -> None:
-        """What a browser is made to see of it is in test_pages.py."""
+    def test_pages_contain_nothing_inline(self, admin_client: Client, key: ApiKey) -> None:
+        """test_pages.py checks the same in a browser."""
         for path in ("/", "/api/v1/docs/", "/admin/", f"/admin/accounts/apikey/{key.pk}/change/", "/admin/login/"):
             page = admin_client.get(path, follow=True).content.decode()
             assert not re.search(
@@ -91,13 +91,13 @@ class TestHeaders:
 class TestBehindTls:
     @pytest.fixture(autouse=True)
     def _https(self, settings: Settings) -> None:
-        # What HTTPS=1 sets.
+        # The settings that HTTPS=1 implies.
         settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
         settings.SECURE_SSL_REDIRECT = settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
         settings.SECURE_HSTS_SECONDS = 365 * 86400
 
     @pytest.mark.django_db
-    def test_cookies_are_sent_by_tls_alone_and_not_by_other_sites(self, client: Client, admin_user: User) -> None:
+    def test_cookies_are_sent_only_over_tls_and_not_from_other_sites(self, client: Client, admin_user: User) -> None:
         form = {"username": "admin@example.com", "password": "password"}
         answer = client.post("/admin/login/?next=/admin/", form, headers={"X-Forwarded-Proto": "https"})
         assert answer.status_code == 302
@@ -107,20 +107,20 @@ class TestBehindTls:
         assert answer.cookies["sessionid"]["httponly"]
 
     @pytest.mark.django_db
-    def test_who_comes_without_tls_is_sent_to_it_on_the_same_host(self, client: Client) -> None:
+    def test_plain_http_is_redirected_to_https_on_the_same_host(self, client: Client) -> None:
         answer = client.get("/admin/?a=b", headers={"Host": "localhost"})
         assert (answer.status_code, answer.headers["Location"]) == (301, "https://localhost/admin/?a=b")
         assert client.get("/admin/", headers={"Host": "evil.example"}).status_code == 400
         assert "Strict-Transport-Security" not in answer.headers
 
     @pytest.mark.django_db
-    def test_browsers_remember_it_for_a_year(self, client: Client) -> None:
+    def test_hsts_lasts_a_year(self, client: Client) -> None:
         answer = client.get("/", headers={"X-Forwarded-Proto": "https"})
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 class TestCrossSiteRequests:
-    """Of a person whose browser is logged in, made by a page of somebody else."""
+    """Requests that a page of another site makes through the browser of a logged-in user."""
 
     @pytest.fixture
     def victim(self, admin_user: User) -> Client:
@@ -142,7 +142,7 @@ class TestCrossSiteRequests:
             assert answer.status_code == 403
         assert Account.objects.count() == before
 
-    def test_nobody_is_logged_in_by_another_site(self, admin_user: User) -> None:
+    def test_another_site_cannot_log_a_user_in(self, admin_user: User) -> None:
         client = Client(enforce_csrf_checks=True)
         assert (
             client.post("/admin/login/", {"username": "admin@example.com", "password": "password"}).status_code == 403
@@ -150,17 +150,19 @@ class TestCrossSiteRequests:
         assert "sessionid" not in client.cookies
 
     @pytest.mark.parametrize("path", ["/api/v1/accounts/", "/api/v1/token/", "/admin/", "/"])
-    def test_their_pages_read_no_answer(self, victim: Client, path: str) -> None:
+    def test_other_sites_cannot_read_answers(self, victim: Client, path: str) -> None:
         answer = victim.get(path, headers={"Origin": "https://evil.example"})
         preflight = victim.options(path, headers={"Origin": "https://evil.example"})
-        assert not [name for one in (answer, preflight) for name in one.headers if name.startswith("Access-Control")]
+        assert not [
+            name for response in (answer, preflight) for name in response.headers if name.startswith("Access-Control")
+        ]
 
 
 class TestHosts:
     @pytest.mark.parametrize("host", HOSTILE_HOSTS)
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.django_db
-    def test_a_host_that_is_not_ours_is_refused(self, client: Client, path: str, host: str) -> None:
+    def test_foreign_hosts_are_rejected(self, client: Client, path: str, host: str) -> None:
         answer = client.get(path, headers={"Host": host})
         assert answer.status_code == 400
         assert "evil" not in answer.content.decode()
@@ -168,7 +170,7 @@ class TestHosts:
     @pytest.mark.parametrize(
         "name", ["X-Forwarded-Host", "X-Forwarded-Server", "X-Original-URL", "X-Rewrite-URL", "Forwarded"]
     )
-    def test_no_other_header_stands_for_it(self, as_: As, owner: User, account: Account, name: str) -> None:
+    def test_no_other_header_overrides_the_host(self, as_: As, owner: User, account: Account, name: str) -> None:
         client = as_(owner)
         for path in ("/", "/api/v1/docs/", "/api/v1/schema/", "/api/v1/accounts/?page_size=1", "/admin/login/"):
             value = "host=evil.example" if name == "Forwarded" else "evil.example"
@@ -176,7 +178,7 @@ class TestHosts:
             assert answer.status_code == 200
             assert "evil" not in answer.content.decode() + str(answer.headers)
 
-    def test_pages_of_lists_stay_on_the_host_that_was_asked(self, as_: As, owner: User) -> None:
+    def test_pagination_links_stay_on_the_requested_host(self, as_: As, owner: User) -> None:
         for number in range(2):
             as_(owner).post("/api/v1/accounts/", {"name": str(number)})
         answer = as_(owner).get("/api/v1/accounts/?page_size=1", headers={"Host": "localhost:8000"})
@@ -187,7 +189,7 @@ class TestHosts:
         "host",
         ["demo.localhost", "Login.LOCALHOST:8000", "none.localhost.", "demo.ws.test", "a..localhost", "a.b.ws.test"],
     )
-    def test_the_hosts_of_clusters_have_no_admin_and_no_rest_api(
+    def test_hosts_of_clusters_serve_neither_the_admin_nor_the_rest_api(
         self, admin_client: Client, settings: Settings, path: str, host: str
     ) -> None:
         settings.CLUSTER_DOMAINS = ["localhost", "ws.test"]
@@ -195,7 +197,7 @@ class TestHosts:
         assert admin_client.get(path, headers={"Host": host}).status_code == 404
         assert admin_client.post(path, headers={"Host": host}).status_code == 404
 
-    def test_but_they_have_the_tester_which_then_links_to_neither(self, client: Client) -> None:
+    def test_hosts_of_clusters_serve_the_tester_without_links_to_either(self, client: Client) -> None:
         page = client.get("/", headers={"Host": "demo.localhost"}).content.decode()
         assert "WebSocket tester" in page
         assert "/admin/" not in page
@@ -205,7 +207,7 @@ class TestHosts:
         assert "/api/v1/docs/" in page
 
     @pytest.mark.parametrize("host", ["ws.test", "admin.ws.test", "192.0.2.1"])
-    def test_the_bare_domain_and_hosts_named_in_full_have_them(
+    def test_the_bare_domain_and_exact_hosts_serve_both(
         self, admin_client: Client, settings: Settings, host: str
     ) -> None:
         settings.CLUSTER_DOMAINS = ["ws.test"]
@@ -216,7 +218,7 @@ class TestHosts:
 
 class TestRedirects:
     @pytest.mark.parametrize("target", HOSTILE_NEXT)
-    def test_logging_in_leads_nowhere_else(self, client: Client, admin_user: User, target: str) -> None:
+    def test_logging_in_redirects_only_within_this_host(self, client: Client, admin_user: User, target: str) -> None:
         form = {"username": "admin@example.com", "password": "password", "next": target}
         answer = client.post("/admin/login/", form)
         assert answer.status_code == 302
@@ -224,7 +226,7 @@ class TestRedirects:
         assert answer.headers["Location"] == "/accounts/profile/" or answer.headers["Location"].startswith("/admin/")
 
     @pytest.mark.parametrize("target", HOSTILE_NEXT)
-    def test_logging_out_leads_nowhere_else(self, admin_client: Client, target: str) -> None:
+    def test_logging_out_redirects_only_within_this_host(self, admin_client: Client, target: str) -> None:
         answer = admin_client.post("/admin/logout/", {"next": target})
         assert answer.status_code in (200, 302)
         assert "evil" not in answer.headers.get("Location", "")
@@ -233,6 +235,6 @@ class TestRedirects:
     @pytest.mark.parametrize(
         "path", ["//evil.example/admin", "//evil.example", "/\\evil.example/admin", "/admin//evil.example"]
     )
-    def test_a_missing_slash_is_added_on_this_host(self, admin_client: Client, path: str) -> None:
+    def test_a_missing_slash_is_added_on_the_same_host(self, admin_client: Client, path: str) -> None:
         answer = admin_client.get(path)
         assert not re.match(r"(https?:)?[/\\]{2}", answer.headers.get("Location", ""))
