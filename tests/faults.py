@@ -26,7 +26,7 @@ class Link:
         self._is_cut = True
         self._on_all(asyncio.Event.clear)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let through again, first what has waited."""
         self._is_cut = False
         self._on_all(asyncio.Event.set)

@@ -1,4 +1,4 @@
-"""A database for a service of its own: SQLite, or PostgreSQL where the tests run with its DATABASE_URL."""
+"""An empty database for each service: SQLite, or PostgreSQL if DATABASE_URL names a server."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ NAME = "ws"
 
 
 class Postgres:
-    """The database `ws` of a role `ws`, on the server that the tests run with."""
+    """The database `ws` and its owner, the role `ws`, on the server in DATABASE_URL."""
 
     def __init__(self, url: str) -> None:
         self._admin = url
@@ -31,8 +31,8 @@ class Postgres:
     def drop(self) -> None:
         self._run("DROP DATABASE {} WITH (FORCE)", "DROP ROLE {}")
 
-    def wait_until_left(self) -> None:
-        """Return when the server has noticed of every client that it is gone, and has ended what it asked for."""
+    def wait_for_disconnects(self) -> None:
+        """Return when the server has noticed that all clients are gone and has ended their statements."""
         with psycopg.connect(self._admin) as connection:
             while connection.execute("SELECT 1 FROM pg_stat_activity WHERE datname = %s", [NAME]).fetchone():
                 connection.rollback()
@@ -45,7 +45,7 @@ class Postgres:
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres | None]:
-    """An empty database on PostgreSQL; None where the tests run without one."""
+    """An empty database on PostgreSQL, or None if the tests run without PostgreSQL."""
     url = os.environ.get("DATABASE_URL", "")
     if not url.startswith("postgres"):
         yield None
@@ -58,14 +58,14 @@ def postgres() -> Iterator[Postgres | None]:
 
 @pytest.fixture
 def service(postgres: Postgres | None) -> Iterator[Callable[..., LiveServer]]:
-    """Set up a service with that database, or one in the directory that it is given. It is not started."""
-    # With no throttle to speak of.
+    """Set up a service with that database, or with SQLite in its directory, without starting it."""
+    # The throttle must not slow the tests down.
     env = {"API_USER_RATE": "1000000/min", **({"DATABASE_URL": postgres.url} if postgres else {})}
     servers: list[LiveServer] = []
 
-    def set_up(directory: Path, **more: str) -> LiveServer:
+    def set_up(directory: Path, **extra_env: str) -> LiveServer:
         port = free_port()
-        server = LiveServer(directory, server_command("serve", port, directory), port, **env, **more)
+        server = LiveServer(directory, server_command("serve", port, directory), port, **env, **extra_env)
         servers.append(server)
         return server
 

@@ -27,7 +27,7 @@ SECRETS = ("secret_key", "encryption_keys")
 
 
 class Machine:
-    """A directory in place of a machine: SQLite and what goes with it in `.data`, or what is otherwise in /etc/ws."""
+    """A directory that stands for a machine: `.data` holds SQLite and its secrets, and `ws` replaces /etc/ws."""
 
     def __init__(self, directory: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> None:
         self._postgres = postgres
@@ -51,7 +51,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> Machine:
-    """The one that the service runs on."""
+    """The machine that the service runs on."""
     machine = Machine(tmp_path / "first", service, postgres)
     machine.data.mkdir()
     machine.ws.mkdir()
@@ -62,7 +62,7 @@ def machine(tmp_path: Path, service: Callable[..., LiveServer], postgres: Postgr
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, service: Callable[..., LiveServer], postgres: Postgres | None) -> Machine:
-    """Another one, with nothing."""
+    """Another machine, with nothing on it."""
     return Machine(tmp_path / "second", service, postgres)
 
 
@@ -77,7 +77,7 @@ def restore(backup: Path, machine: Machine, postgres: Postgres | None) -> None:
     machine.run(RESTORE_POSTGRES)
 
 
-async def test_a_backup_of_a_service_at_work_makes_the_same_service_elsewhere(
+async def test_a_backup_of_a_busy_service_restores_the_same_service_elsewhere(
     machine: Machine, elsewhere: Machine, postgres: Postgres | None
 ) -> None:
     if postgres:
@@ -91,11 +91,11 @@ async def test_a_backup_of_a_service_at_work_makes_the_same_service_elsewhere(
         machine.run(BACK_UP_POSTGRES if postgres else BACK_UP_SQLITE)
     restore(machine.directory / "backup", elsewhere, postgres)
 
-    there = json.loads(elsewhere.server.manage("shell", "-v", "0", "-c", LOOK))
+    restored = json.loads(elsewhere.server.manage("shell", "-v", "0", "-c", LOOK))
     assert made
-    assert {tenant.name for tenant in made if tenant.possible} <= set(there)
-    pictures = [picture for name, picture in there.items() if name.startswith("tenant-")]
-    assert all((picture["owners"], picture["quota"]) == (["ada@example.com"], QUOTA) for picture in pictures)
+    assert {tenant.name for tenant in made if tenant.possible} <= set(restored)
+    states = [state for name, state in restored.items() if name.startswith("tenant-")]
+    assert all((state["owners"], state["quota"]) == (["ada@example.com"], QUOTA) for state in states)
 
     elsewhere.server.start()
     async with open_client(elsewhere.server, channel_path("room", public_keys["demo"])) as client:

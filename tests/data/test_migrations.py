@@ -1,4 +1,4 @@
-"""Each migration, from the first one on, goes forward and back, and loses nothing that is in the tables."""
+"""Every migration can be applied and reversed on tables with rows, and loses no data."""
 
 import datetime
 import itertools
@@ -21,7 +21,7 @@ Cells = dict[tuple[str, str, Any], Any]
 
 OURS = {config.label for config in apps.get_app_configs() if Path(config.path).parent == PROJECT}
 GRAPH = MigrationLoader(None).graph
-# The migrations of all our apps, each after those that it depends on.
+# The migrations of all our apps in the order of their dependencies.
 MIGRATIONS: list[Node] = [
     node
     for node in dict.fromkeys(node for leaf in GRAPH.leaf_nodes() for node in GRAPH.forwards_plan(leaf))
@@ -36,9 +36,9 @@ def migrate(app: str, name: str | None) -> None:
 
 
 def models_after(done: list[Node]) -> list[type[models.Model]]:
-    """Return our models as they are after some migrations, those behind many-to-many fields too."""
-    every = GRAPH.make_state(nodes=done).apps.get_models(include_auto_created=True)
-    return [model for model in every if model._meta.app_label in OURS]
+    """Return our models after some migrations, including those behind many-to-many fields."""
+    all_models = GRAPH.make_state(nodes=done).apps.get_models(include_auto_created=True)
+    return [model for model in all_models if model._meta.app_label in OURS]
 
 
 def cells_after(done: list[Node]) -> Cells:
@@ -50,8 +50,8 @@ def cells_after(done: list[Node]) -> Cells:
     }
 
 
-def lost(before: Cells, done: list[Node]) -> Cells:
-    """What is not there any more after some migrations, though its table and field are."""
+def lost_cells(before: Cells, done: list[Node]) -> Cells:
+    """Return the values that some migrations have lost although their table and field still exist."""
     fields = {
         (model._meta.db_table, field.attname) for model in models_after(done) for field in model._meta.concrete_fields
     }
@@ -59,8 +59,8 @@ def lost(before: Cells, done: list[Node]) -> Cells:
     return {cell: value for cell, value in before.items() if cell[:2] in fields and now.get(cell, now) != value}
 
 
-def make(model: type[models.Model]) -> models.Model:
-    """Make a row, with a value for each field that needs one."""
+def create_row(model: type[models.Model]) -> models.Model:
+    """Create a row with a value for each field that needs one."""
     needed = [field for field in model._meta.concrete_fields if not (field.has_default() or field.null)]
     return model._default_manager.create(
         **{field.name: value_for(field) for field in needed if not isinstance(field, models.AutoField)}
@@ -68,13 +68,13 @@ def make(model: type[models.Model]) -> models.Model:
 
 
 def value_for(field: Any) -> Any:
-    """A valid value: another one each time, where it can be."""
+    """Return a valid value for a field, a different one each time where possible."""
     number = next(_numbers)
     if field.choices:
         return field.choices[0][0]
     match field:
         case models.ForeignKey():
-            return make(field.related_model)
+            return create_row(field.related_model)
         case models.CharField() | models.TextField():
             return f"row-{number}@example.com" if isinstance(field, models.EmailField) else f"row-{number}"
         case models.IntegerField():
@@ -83,11 +83,11 @@ def value_for(field: Any) -> Any:
             return datetime.datetime(2026, 1, 1, second=number % 60, tzinfo=datetime.UTC)
         case models.DateField():
             return datetime.date(2026, 1, 1)
-    raise AssertionError(f"Say here what is valid for {field!r}.")
+    raise AssertionError(f"Add a valid value for {field!r} here.")
 
 
 @pytest.fixture
-def nothing(transactional_db: None) -> Iterator[None]:
+def empty_database(transactional_db: None) -> Iterator[None]:
     """A database without our tables."""
     for app in {app for app, _ in MIGRATIONS}:
         migrate(app, None)
@@ -95,15 +95,15 @@ def nothing(transactional_db: None) -> Iterator[None]:
     call_command("migrate", verbosity=0)
 
 
-@pytest.mark.usefixtures("nothing")
-def test_forward_one_by_one_and_back_to_nothing_with_rows_in_every_table() -> None:
+@pytest.mark.usefixtures("empty_database")
+def test_each_migration_is_applied_and_reversed_with_rows_in_every_table() -> None:
     cells: Cells = {}
     for number, node in enumerate(MIGRATIONS):
         done = MIGRATIONS[: number + 1]
         migrate(*node)
-        assert lost(cells, done) == {}, f"forward to {node}"
+        assert lost_cells(cells, done) == {}, f"forward to {node}"
         for model in models_after(done):
-            make(model)
+            create_row(model)
         cells = cells_after(done)
     tables = {model._meta.db_table for model in models_after(MIGRATIONS)}
     assert {table for table, _, _ in cells} == tables
@@ -112,7 +112,7 @@ def test_forward_one_by_one_and_back_to_nothing_with_rows_in_every_table() -> No
         done = MIGRATIONS[:number]
         before = cells_after([*done, (app, name)])
         migrate(app, next((earlier for label, earlier in reversed(done) if label == app), None))
-        assert lost(before, done) == {}, f"back from {name}"
+        assert lost_cells(before, done) == {}, f"back from {name}"
     assert tables.isdisjoint(connection.introspection.table_names())
 
 

@@ -1,4 +1,4 @@
-"""Two nodes behind each of the proxies that configurations are shipped for, and three nodes without one."""
+"""Two nodes behind each proxy that has a shipped configuration, and three nodes without a proxy."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -12,7 +12,7 @@ from tests.nodes.spread import Pair, one_on_each
 from tests.proxies import Balanced, behind_nginx
 from tests.servers import LiveServer
 
-# Opens an HTTP client of the proxy, from an address of this machine.
+# Opens an HTTP client of the proxy that connects from a given loopback address.
 Http = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
@@ -33,13 +33,13 @@ def server(request: pytest.FixtureRequest) -> Balanced:
 
 @pytest.fixture
 async def pair(server: Balanced, connect: Connect, channel: str) -> Pair:
-    """A client of a channel on each node."""
+    """Two clients in the same channel, one on each node."""
     return await one_on_each(server.nodes, lambda: connect(channel, host="demo.ws.test"))
 
 
 @pytest.fixture
 async def http(server: Balanced) -> AsyncIterator[Http]:
-    """Open an HTTP client of the admin's host: `http()`, or `http("127.0.0.2")` from that address."""
+    """Open an HTTP client of the admin's host: `http()`, or `http("127.0.0.2")` to connect from that address."""
     async with AsyncExitStack() as stack:
 
         async def open_http(address: str = "127.0.0.1") -> httpx.AsyncClient:

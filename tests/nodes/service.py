@@ -1,4 +1,4 @@
-"""A service of three nodes on a Redis and a PostgreSQL of its own, whose networks can be cut."""
+"""A service of three nodes with its own Redis and PostgreSQL, whose network links a test can cut."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,12 +10,12 @@ NODES = (0, 1, 2)
 
 
 class Service:
-    """Three nodes, and the network that each has of its own to Redis and to PostgreSQL."""
+    """Three nodes, each with its own network links to Redis and to PostgreSQL."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.redis = stack.enter_context(Redis(directory))
         self.postgres = stack.enter_context(Postgres())
-        # Of commands, which come by other ways than the nodes.
+        # Management commands bypass the links of the nodes.
         self.env = environment(directory, DATABASE_URL=self.postgres.url(), REDIS_URL=self.redis.url)
         manage(self.env, "migrate", "-v", "0")
         self.to_redis = [stack.enter_context(Link(self.redis.port)) for _ in NODES]
@@ -29,14 +29,14 @@ class Service:
             "DATA_DIR": str(directory),
             "DATABASE_URL": self.postgres.url(self.to_postgres[number].port),
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis[number].port}/0",
-            "KEY_CACHE_SECONDS": "1",  # so that keys are asked for again while the database is away
+            "KEY_CACHE_SECONDS": "1",  # so that cached keys expire while the database is down
         }
         node = LiveServer(own, server_command("serve", port, own), port, **env)
         node.start()
         return node
 
     def issue_key(self, cluster_id: str) -> tuple[str, str]:
-        """A new key and its secret, in a cluster that is made if there is none, as is its account."""
+        """Issue a key and return it with its secret; create the cluster and its account if they do not exist."""
         key, secret = self.shell(ISSUE.format(cluster_id=cluster_id)).split()
         return key, secret
 
@@ -44,7 +44,7 @@ class Service:
         self.shell(REVOKE.format(key=key))
 
     def recorded(self, cluster_id: str) -> int:
-        """How many messages of the cluster's account are written down."""
+        """Return how many messages the database has recorded for the account of a cluster."""
         return int(self.shell(RECORDED.format(cluster_id=cluster_id)))
 
     def shell(self, program: str) -> str:

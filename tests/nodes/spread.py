@@ -1,4 +1,4 @@
-"""Which node a client behind a proxy is connected to."""
+"""Find out which node a client behind a proxy is connected to."""
 
 import asyncio
 import signal
@@ -8,12 +8,12 @@ from tests.clients import Client
 from tests.servers import LiveServer
 
 Pair = tuple[Client, Client]
-# How long a client may wait for its pong whose node does run, in seconds; shorter than what fails a health check.
+# How long a client of a running node may wait for its pong, in seconds. Short enough to fail no health check.
 PONG_SECONDS = 0.5
 
 
 async def clients_of(node: LiveServer, clients: list[Client]) -> list[Client]:
-    """Those of the clients that hear nothing while a node stands still."""
+    """Return the clients that get no answer while a node is frozen."""
     node.process.send_signal(signal.SIGSTOP)
     try:
         pongs = [asyncio.create_task(client.settle()) for client in clients]

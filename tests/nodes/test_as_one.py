@@ -1,4 +1,4 @@
-"""Three nodes are one service: counts, control, and publishing from processes that serve no sockets."""
+"""Three nodes act as one service: counts, access changes, quotas, and publishing from other processes."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ MESSAGES = 100_000
 
 @pytest.fixture
 def credentials(service: Service, channel: str) -> tuple[str, str]:
-    """Key and secret of a cluster that bears the channel's name."""
+    """The key and the secret of a cluster that is named after the channel."""
     return service.issue_key(channel)
 
 
@@ -42,24 +42,24 @@ async def connect(service: Service, credentials: tuple[str, str]) -> AsyncIterat
 
 
 async def visit(node: LiveServer, path: str) -> None:
-    """Connect, and vanish as soon as the server has opened the connection, or before."""
+    """Connect, and abort the connection soon after the server has opened it, or before."""
     listener = Listener(path)
     try:
         await asyncio.get_running_loop().create_connection(lambda: listener, "127.0.0.1", node.port)
     except OSError:
-        return  # the node is not there
+        return  # the node is down
     await asyncio.sleep(0.05)
     listener.transport.abort()
 
 
-async def test_counts_are_exact_after_thousands_have_come_and_vanished_and_a_node_with_them(
+async def test_counts_are_exact_after_thousands_of_visits_and_the_crash_of_a_node(
     service: Service, connect: Connect, credentials: tuple[str, str]
 ) -> None:
     path = channel_path("busy", credentials[0])
-    stays = [await connect(number, "busy") for number in NODES[:2]]
+    residents = [await connect(number, "busy") for number in NODES[:2]]
     killed = service.nodes[2]
     guests = [await connect(2, "busy") for _ in range(3)]
-    assert await stays[0].count() == 5
+    assert await residents[0].count() == 5
     for number in range(ROUNDS):
         await asyncio.gather(*(visit(service.nodes[visitor % 3], path) for visitor in range(CONNECTS)))
         if number == ROUNDS // 2:
@@ -67,14 +67,14 @@ async def test_counts_are_exact_after_thousands_have_come_and_vanished_and_a_nod
             killed.start()
     assert [(await guest.ending())[1] for guest in guests] == [1006] * 3
     deadline = time.monotonic() + LEASE_SECONDS + 5
-    while (counts := [await stay.count() for stay in stays]) != [2, 2]:
+    while (counts := [await resident.count() for resident in residents]) != [2, 2]:
         assert time.monotonic() < deadline, counts
         await asyncio.sleep(0.1)
     returned = await connect(2, "busy")
-    assert [await client.count() for client in (*stays, returned)] == [3, 3, 3]
+    assert [await client.count() for client in (*residents, returned)] == [3, 3, 3]
 
 
-async def test_a_process_that_serves_no_sockets_publishes_to_the_clients_of_every_node(
+async def test_a_process_without_connections_publishes_to_the_clients_of_every_node(
     service: Service, connect: Connect, channel: str
 ) -> None:
     clients = [await connect(number, "news") for number in NODES]
@@ -101,27 +101,31 @@ for data in ("text", bytes([0, 255]), ""):
         pytest.param(
             "services.suspend_account(key.cluster.account)", closes.ACCOUNT_SUSPENDED, id="an account is suspended"
         ),
-        pytest.param("services.update_cluster(key.cluster, enabled=False)", closes.CLUSTER_OFF, id="a cluster is off"),
         pytest.param(
-            "services.update_key(key, allowed_origins=['other.example'])", closes.BAD_ORIGIN, id="an origin is out"
+            "services.update_cluster(key.cluster, enabled=False)", closes.CLUSTER_OFF, id="a cluster is disabled"
+        ),
+        pytest.param(
+            "services.update_key(key, allowed_origins=['other.example'])",
+            closes.BAD_ORIGIN,
+            id="an origin is no longer allowed",
         ),
     ],
 )
-async def test_what_is_withdrawn_anywhere_closes_connections_on_every_node_within_a_second(
+async def test_lost_access_closes_connections_on_every_node_within_a_second(
     service: Service, connect: Connect, credentials: tuple[str, str], change: str, close: closes.Close
 ) -> None:
     clients = [await connect(number, "room", origin="https://example.com") for number in NODES]
     for client in clients:
         await client.settle()
     changed_at = float(service.shell(CHANGE.format(key=credentials[0], change=change)))
-    endings = await asyncio.gather(*(ending(client) for client in clients))
+    endings = await asyncio.gather(*(timed_ending(client) for client in clients))
     assert [(frames, code) for frames, code, _ in endings] == [([error(close)], close.code)] * 3
     assert max(moment for *_, moment in endings) - changed_at < 1
-    refused = [await connect(number, "room", origin="https://example.com") for number in NODES]
-    assert [(await client.ending())[1] for client in refused] == [close.code] * 3
+    rejected = [await connect(number, "room", origin="https://example.com") for number in NODES]
+    assert [(await client.ending())[1] for client in rejected] == [close.code] * 3
 
 
-async def ending(client: Client) -> tuple[list[str | bytes], int, float]:
+async def timed_ending(client: Client) -> tuple[list[str | bytes], int, float]:
     frames, code = await client.ending()
     return frames, code, time.time()
 
@@ -136,7 +140,7 @@ print(time.time())
 """
 
 
-async def test_a_changed_quota_is_in_force_on_every_node_within_a_second(
+async def test_a_changed_quota_takes_effect_on_every_node_within_a_second(
     service: Service, connect: Connect, credentials: tuple[str, str]
 ) -> None:
     clients = [await connect(number, f"room{number}") for number in NODES]
@@ -149,30 +153,28 @@ async def test_a_changed_quota_is_in_force_on_every_node_within_a_second(
         assert (await client.ending())[1] == closes.TOO_BIG.code
 
 
-async def test_of_those_who_come_at_once_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
+async def test_all_nodes_together_accept_exactly_as_many_concurrent_clients_as_the_quota_allows(
     service: Service, credentials: tuple[str, str], connect: Connect
 ) -> None:
     service.shell(CHANGE.format(key=credentials[0], change="services.update_key(key, max_connections=40)"))
     await asyncio.sleep(1)
     clients = await asyncio.gather(*(connect(number % 3, "crowd") for number in range(120)))
-    refused = [client for client in clients if await is_refused(client)]
-    assert len(refused) == 80
-    stays = [client for client in clients if client not in refused]
-    assert [await client.count() for client in stays[:3]] == [40] * 3
+    rejected = [client for client in clients if await is_rejected(client)]
+    assert len(rejected) == 80
+    residents = [client for client in clients if client not in rejected]
+    assert [await client.count() for client in residents[:3]] == [40] * 3
 
 
-async def is_refused(client: Client) -> bool:
+async def is_rejected(client: Client) -> bool:
     try:
         await client.settle()
-    except (AssertionError, ConnectionClosed):  # the frame that tells why, or the end behind it
+    except (AssertionError, ConnectionClosed):  # the error frame, or the close after it
         assert (await client.ending())[1] == closes.QUOTA_USED_UP.code
         return True
     return False
 
 
-async def test_a_channel_that_nobody_here_listens_to_costs_this_node_nothing(
-    service: Service, connect: Connect
-) -> None:
+async def test_a_channel_costs_nothing_on_a_node_without_a_subscriber(service: Service, connect: Connect) -> None:
     sender, listener = await connect(0, "busy"), await connect(1, "busy")
     idle = service.nodes[2]
     before = idle.cpu_seconds()
@@ -187,16 +189,17 @@ async def test_a_channel_that_nobody_here_listens_to_costs_this_node_nothing(
     seconds = time.monotonic() - begun
     busy = (idle.cpu_seconds() - before) / seconds
     print(
-        f"{quiet:.1%} of a core when all is quiet, {busy:.1%} while {MESSAGES / seconds:.0f} messages a second pass by"
+        f"{quiet:.1%} of a core when all nodes are idle, "
+        f"{busy:.1%} while the others carry {MESSAGES / seconds:.0f} messages per second"
     )
     assert busy < quiet + 0.05
 
 
-async def test_several_redis_carry_the_channels_of_one_service(
+async def test_the_channels_of_one_service_are_spread_over_several_redis_servers(
     start: Callable[..., LiveServer], keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with Redis(tmp_path_factory.mktemp("redis")) as one, Redis(tmp_path_factory.mktemp("redis")) as two:
-        nodes = [start("serve", REDIS_URL=f"{one.url},{two.url}") for _ in range(2)]
+    with Redis(tmp_path_factory.mktemp("redis")) as first, Redis(tmp_path_factory.mktemp("redis")) as second:
+        nodes = [start("serve", REDIS_URL=f"{first.url},{second.url}") for _ in range(2)]
         async with AsyncExitStack() as stack:
             for number in range(30):
                 path = channel_path(f"sharded-{number}", keys["demo"])
@@ -204,7 +207,7 @@ async def test_several_redis_carry_the_channels_of_one_service(
                 await pair[0].send(f"to {number}")
                 assert await pair[1].receive() == f"to {number}"
                 assert await pair[0].count() == 2
-            used = [redis.Redis.from_url(server.url).info("commandstats") for server in (one, two)]
+            used = [redis.Redis.from_url(server.url).info("commandstats") for server in (first, second)]
             assert all("cmdstat_publish" in stats and "cmdstat_subscribe" in stats for stats in used)
         for node in nodes:
             node.stop()

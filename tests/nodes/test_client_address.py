@@ -1,4 +1,4 @@
-"""Whose address counts: that of who comes to the proxy, whatever a client says, and nobody's word without a proxy."""
+"""The address of a client is the one that the proxy saw, whatever the client claims; without a proxy, the peer's."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from tests.nodes.conftest import Http
 from tests.proxies import Balanced
 from tests.servers import LiveServer
 
-# Every node counts for itself.
+# Every node counts separately.
 GUESSES_AT_ALL_NODES = 2 * MAX_GUESSES_AT_KEY
 LOGINS_A_MINUTE = 10
 
 
 def spoofed(number: int) -> dict[str, str]:
-    """Headers by which a client pretends to be another one each time."""
+    """Return headers that claim a different client address for each number."""
     address = f"198.51.100.{number}"
     return {"X-Forwarded-For": address, "X_Forwarded_For": address, "X-Real-IP": address, "Forwarded": f"for={address}"}
 
@@ -26,7 +26,7 @@ async def guess(client: httpx.AsyncClient, key: str, headers: dict[str, str] | l
     return (await client.post("/api/publish", json=body, headers=headers)).status_code
 
 
-async def test_who_guesses_secrets_is_slowed_down_whatever_address_they_give(
+async def test_guesses_at_secrets_are_throttled_whatever_address_the_client_claims(
     server: Balanced, http: Http, keys: dict[str, str]
 ) -> None:
     key = keys["second" if server.kind == "haproxy" else "silent"]
@@ -37,12 +37,14 @@ async def test_who_guesses_secrets_is_slowed_down_whatever_address_they_give(
     assert await guess(await http("127.0.0.2"), key, {}) == 401
 
 
-async def test_who_tries_passwords_is_slowed_down_whatever_address_they_give(server: Balanced, http: Http) -> None:
+async def test_guesses_at_passwords_are_throttled_whatever_address_the_client_claims(
+    server: Balanced, http: Http
+) -> None:
     async def log_in(client: httpx.AsyncClient, number: int) -> int:
-        person = {"email": f"{server.kind}-{number}@example.com", "password": "wrong"}
-        return (await client.post("/api/v1/token/", json=person, headers=spoofed(number))).status_code
+        credentials = {"email": f"{server.kind}-{number}@example.com", "password": "wrong"}
+        return (await client.post("/api/v1/token/", json=credentials, headers=spoofed(number))).status_code
 
-    # Each proxy is asked from an address of its own, since both nodes count together.
+    # Each proxy gets its own client address, since the nodes count together.
     client = await http("127.0.0.3" if server.kind == "haproxy" else "127.0.0.4")
     answers = [await log_in(client, number) for number in range(LOGINS_A_MINUTE + 1)]
     assert answers == [400] * LOGINS_A_MINUTE + [429]
@@ -51,28 +53,28 @@ async def test_who_tries_passwords_is_slowed_down_whatever_address_they_give(ser
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def service(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> tuple[int, LiveServer]:
-    """A server that is told how many proxies are before it; tests say what those would."""
+    """A number of proxies, and a server that expects so many; the tests send the headers that these would add."""
     return request.param, start("serve", NUM_PROXIES=str(request.param))
 
 
 ONE_LINE = [["198.51.100.1, 203.0.113.1, 192.0.2.1"], ["198.51.100.2, 203.0.113.1, 192.0.2.1"]]
-A_LINE_A_PROXY = [["198.51.100.1", "203.0.113.2", "192.0.2.2"], ["198.51.100.2", "203.0.113.2", "192.0.2.2"]]
+ONE_LINE_PER_PROXY = [["198.51.100.1", "203.0.113.2", "192.0.2.2"], ["198.51.100.2", "203.0.113.2", "192.0.2.2"]]
 OTHER_CLIENTS = [["203.0.113.3, 192.0.2.3"], ["203.0.113.4, 192.0.2.3"]]
-OTHER_CLIENTS_BY_LINES = [["203.0.113.6", "192.0.2.6"], ["203.0.113.7", "192.0.2.6"]]
+OTHER_CLIENTS_ONE_LINE_PER_PROXY = [["203.0.113.6", "192.0.2.6"], ["203.0.113.7", "192.0.2.6"]]
 OTHER_PROXIES = [["203.0.113.5, 192.0.2.4"], ["203.0.113.5, 192.0.2.5"]]
 
 
 @pytest.mark.parametrize(
     ("forwarded", "is_same_for"),
     [
-        pytest.param(ONE_LINE, {0, 1, 2}, id="what a client says before it"),
-        pytest.param(A_LINE_A_PROXY, {0, 1, 2}, id="what a client says in lines of its own"),
-        pytest.param(OTHER_CLIENTS, {0, 1}, id="other clients of one proxy"),
-        pytest.param(OTHER_CLIENTS_BY_LINES, {0, 1}, id="the same from proxies that write a line each"),
-        pytest.param(OTHER_PROXIES, {0, 2}, id="one client by other proxies"),
+        pytest.param(ONE_LINE, {0, 1, 2}, id="addresses that a client claims"),
+        pytest.param(ONE_LINE_PER_PROXY, {0, 1, 2}, id="addresses that a client claims in separate lines"),
+        pytest.param(OTHER_CLIENTS, {0, 1}, id="different clients of one proxy"),
+        pytest.param(OTHER_CLIENTS_ONE_LINE_PER_PROXY, {0, 1}, id="different clients, and one line per proxy"),
+        pytest.param(OTHER_PROXIES, {0, 2}, id="one client through different proxies"),
     ],
 )
-async def test_the_last_but_so_many_addresses_count(
+async def test_the_number_of_proxies_determines_which_address_counts(
     service: tuple[int, LiveServer], forwarded: list[list[str]], is_same_for: set[int], channel: str
 ) -> None:
     proxies, server = service

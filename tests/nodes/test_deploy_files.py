@@ -28,7 +28,7 @@ def compose() -> dict[str, Any]:
 
 
 def settings_variables() -> set[str]:
-    """The environment variables that the settings read, and those that name a file in their place."""
+    """Return the environment variables that the settings read, and their variants that name a file."""
     names = re.findall(r'env\.\w+\("(\w+)"', (PROJECT / "piesite" / "settings.py").read_text())
     return {*names, *(f"{name}_FILE" for name in names)}
 
@@ -38,7 +38,7 @@ def variables(assignments: str) -> dict[str, str]:
 
 
 def check_command(words: list[str]) -> None:
-    """Have manage.py's own parser read a command; it exits at what it does not know."""
+    """Parse a command with manage.py's own parser, which exits if it does not know an argument."""
     name, *arguments = words
     application = get_commands()[name]
     command = load_command_class(application, name) if isinstance(application, str) else application
@@ -49,7 +49,7 @@ def unit(name: str) -> dict[str, str]:
     return variables((DEPLOY / name).read_text())
 
 
-def test_every_variable_is_one_of_the_settings(compose: dict[str, Any]) -> None:
+def test_every_variable_is_read_by_the_settings(compose: dict[str, Any]) -> None:
     given = set(variables((DEPLOY / "ws.env").read_text()))
     for service in ("node1", "node2", "migrate"):
         given |= set(compose["services"][service]["environment"])
@@ -57,7 +57,7 @@ def test_every_variable_is_one_of_the_settings(compose: dict[str, Any]) -> None:
     assert given <= settings_variables()
 
 
-def test_every_command_is_one_of_manage_py(compose: dict[str, Any]) -> None:
+def test_every_command_exists_in_manage_py(compose: dict[str, Any]) -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["python", "manage.py"]' in dockerfile
     check_command(yaml.safe_load(re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)[0]))
@@ -69,7 +69,7 @@ def test_every_command_is_one_of_manage_py(compose: dict[str, Any]) -> None:
         check_command([re.sub(r"\$\{(\w+)\}", lambda match: environment[match[1]], word) for word in words])
 
 
-def test_secrets_are_where_the_settings_look_for_them(compose: dict[str, Any]) -> None:
+def test_secrets_are_mounted_where_the_settings_read_them(compose: dict[str, Any]) -> None:
     paths = {value for name, value in variables((DEPLOY / "ws.env").read_text()).items() if name.endswith("_FILE")}
     for service in ("node1", "node2", "migrate"):
         secrets = compose["services"][service]["secrets"]
@@ -77,12 +77,12 @@ def test_secrets_are_where_the_settings_look_for_them(compose: dict[str, Any]) -
         assert mounted == {path: {"file": path} for path in paths}
 
 
-def test_who_is_stopped_has_time_to_drain(compose: dict[str, Any]) -> None:
+def test_stopped_nodes_have_time_to_drain(compose: dict[str, Any]) -> None:
     graces = [unit("ws.service")["TimeoutStopSec"], compose["services"]["node1"]["stop_grace_period"]]
     assert min(int(grace.removesuffix("s")) for grace in graces) > 2 * (Conf().drain_seconds + GOODBYE_SECONDS)
 
 
-def test_the_image_has_what_it_copies_and_exactly_the_packages_of_the_lock() -> None:
+def test_the_image_copies_existing_files_and_installs_exactly_the_locked_packages() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     allowed = set(re.findall(r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
     lock, *copied = re.findall(r"^COPY (\S+) ", dockerfile, re.MULTILINE)
@@ -94,7 +94,7 @@ def test_the_image_has_what_it_copies_and_exactly_the_packages_of_the_lock() -> 
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_understands_the_units(name: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(name: str, tmp_path: Path) -> None:
     need("systemd-analyze")
     text = (DEPLOY / name).read_text().replace("/opt/ws/.venv/bin/python", sys.executable)
     (tmp_path / name).write_text(text)
@@ -103,7 +103,7 @@ def test_systemd_understands_the_units(name: str, tmp_path: Path) -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if name in line]) == (0, [])
 
 
-def test_the_files_that_the_readme_makes_are_what_a_node_needs(tmp_path: Path) -> None:
+def test_the_files_that_the_readme_creates_are_sufficient_for_a_node(tmp_path: Path) -> None:
     key, certificate = make_certificate(tmp_path)
     key.rename(tmp_path / "privkey.pem")
     certificate.rename(tmp_path / "fullchain.pem")

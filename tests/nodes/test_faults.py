@@ -1,4 +1,4 @@
-"""What three nodes go through when something that they need is away, or one of them is, and what is true afterwards."""
+"""Three nodes during and after failures of Redis, of PostgreSQL, of the network and of a node."""
 
 import asyncio
 import contextlib
@@ -19,30 +19,30 @@ from tests.faults import Link
 from tests.nodes.service import NODES, Service
 from tests.sockets.test_refusals import error
 
-# How long it takes at most until everything is exact again, in seconds.
+# How long it may take until everything is exact again, in seconds.
 RECOVERY_SECONDS = 10
-# How long it may take until a node has noticed that something is away and makes nobody wait for it, in seconds.
+# How long a node may take to notice a failure and to stop making clients wait for it, in seconds.
 NOTICE_SECONDS = 5.0
 CUT_SECONDS = 60
-# How long two clients of one node may hear nothing of each other, in seconds.
+# How long two clients of one node may receive nothing from each other, in seconds.
 GAP_SECONDS = 2.0
 LARGE_MESSAGE = "x" * 1024 * 1000
 
 Fault = Callable[[Service], Awaitable[None]]
 
 
-class Talk:
-    """Two clients of one node: one sends all the time, and the other must hear all of it, in order."""
+class Conversation:
+    """Two clients of one node: one sends continuously, and the other must receive everything in order."""
 
     def __init__(self, sender: Client, receiver: Client) -> None:
         self._sender, self._receiver = sender, receiver
         self._sent = 0
-        self._heard: list[str | bytes] = []
+        self._received: list[str | bytes] = []
         self._last = time.monotonic()
         self.longest_gap = 0.0
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen())]
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
 
-    def forget(self) -> None:
+    def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
 
@@ -52,35 +52,35 @@ class Talk:
             self._sent += 1
             await asyncio.sleep(0.02)
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         while True:
-            self._heard.append(await self._receiver.socket.recv())
+            self._received.append(await self._receiver.socket.recv())
             now = time.monotonic()
             self.longest_gap, self._last = max(self.longest_gap, now - self._last), now
 
     async def end(self) -> int:
-        """Send no more, and return how many messages were sent, which all have arrived."""
+        """Stop sending, check that all messages arrive, and return how many were sent."""
         self._tasks[0].cancel()
-        await until(lambda: len(self._heard) >= self._sent)
-        assert self._heard == [str(number) for number in range(self._sent)]
+        await until(lambda: len(self._received) >= self._sent)
+        assert self._received == [str(number) for number in range(self._sent)]
         return self._sent
 
 
-class Life:
-    """Clients of each node: two that talk, one that asks for counts, one of a channel for all, one in presence."""
+class Traffic:
+    """Clients on each node: a conversation, one that asks for counts, one in a shared channel, and one in presence."""
 
     EACH = 5
 
     def __init__(self, service: Service, channel: str, stack: AsyncExitStack) -> None:
         self._service, self.cluster_id, self._stack = service, channel, stack
         self.key, self.secret = service.issue_key(self.cluster_id)
-        self.talks: list[Talk] = []
-        self.askers: list[Client] = []
-        self.speakers: list[Client] = []
-        self.heard: list[list[str | bytes]] = []
+        self.conversations: list[Conversation] = []
+        self.observers: list[Client] = []
+        self.broadcasters: list[Client] = []
+        self.received: list[list[str | bytes]] = []
         self.members: list[Member] = []
-        self._listening: list[asyncio.Task[None]] = []
-        self.sent = self._calls = 0
+        self._receiving: list[asyncio.Task[None]] = []
+        self.sent = self._rounds = 0
 
     async def connect(self, number: int, channel: str, *flags: str, key: str = "") -> Client:
         """Connect to a channel of this test's cluster on a node."""
@@ -90,84 +90,86 @@ class Life:
     async def join(self, number: int, channel: str, uuid: str) -> Member:
         return Member(await self.connect(number, channel, "presence", f"uuid={uuid}"), uuid)
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         for number in NODES:
-            self.talks.append(Talk(*[await self.connect(number, f"talk{number}") for _ in range(2)]))
-            self.askers.append(await self.connect(number, "count"))
-            self.speakers.append(await self.connect(number, "all"))
-            self.heard.append([])
-            self._listening.append(asyncio.create_task(self._listen(self.speakers[-1], self.heard[-1])))
+            self.conversations.append(
+                Conversation(*[await self.connect(number, f"conversation{number}") for _ in range(2)])
+            )
+            self.observers.append(await self.connect(number, "count"))
+            self.broadcasters.append(await self.connect(number, "all"))
+            self.received.append([])
+            self._receiving.append(asyncio.create_task(self._receive(self.broadcasters[-1], self.received[-1])))
             self.members.append(member := await self.join(number, "people", f"m{number}"))
             await until(lambda member=member: bool(member.events))  # type: ignore[misc]
-        await self.is_exact()
+        await self.wait_until_exact()
 
-    async def _listen(self, client: Client, heard: list[str | bytes]) -> None:
+    async def _receive(self, client: Client, received: list[str | bytes]) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                heard.append(await client.socket.recv())
+                received.append(await client.socket.recv())
 
-    async def goes_on(self, numbers: Sequence[int]) -> None:
-        """On each of these nodes new clients with keys that are known are admitted, and hear each other."""
+    async def check_new_clients(self, numbers: Sequence[int]) -> None:
+        """Check that each node accepts new clients with cached keys, and that these receive each other's messages."""
         for number in numbers:
             async with asyncio.timeout(GAP_SECONDS):
-                one, two = [await self.connect(number, f"new{number}") for _ in range(2)]
-                await one.send("hello")
+                first, second = [await self.connect(number, f"new{number}") for _ in range(2)]
+                await first.send("hello")
                 self.sent += 1
-                assert await two.receive() == "hello"
-                await one.settle()
-            guest = await self.join(number, f"guests{number}", "guest")
-            await until(lambda guest=guest: guest.members == ["guest"])  # type: ignore[misc]
-            for client in (one, two, guest.client):
+                assert await second.receive() == "hello"
+                await first.settle()
+            visitor = await self.join(number, f"guests{number}", "visitor")
+            await until(lambda visitor=visitor: visitor.members == ["visitor"])  # type: ignore[misc]
+            for client in (first, second, visitor.client):
                 await client.socket.close()
 
-    async def is_exact(self, numbers: Sequence[int] = NODES, within: float = RECOVERY_SECONDS) -> float:
-        """Soon all of these nodes count the same, list the same people, and hear each other; return how soon."""
+    async def wait_until_exact(self, numbers: Sequence[int] = NODES, within: float = RECOVERY_SECONDS) -> float:
+        """Wait until the nodes agree and receive each other's messages, and return how many seconds that took."""
         begun = time.monotonic()
-        expected = (len(numbers), Life.EACH * len(numbers), [f"m{number}" for number in numbers])
-        while (seen := [await self._seen_by(number) for number in numbers]) != [expected] * len(numbers):
-            assert time.monotonic() < begun + within, (seen, expected)
+        expected = (len(numbers), Traffic.EACH * len(numbers), [f"m{number}" for number in numbers])
+        while (states := [await self._state_of(number) for number in numbers]) != [expected] * len(numbers):
+            assert time.monotonic() < begun + within, (states, expected)
             await asyncio.sleep(0.05)
-        await self._all_are_heard(numbers, begun + within)
+        await self._wait_until_all_receive(numbers, begun + within)
         return time.monotonic() - begun
 
-    async def _all_are_heard(self, numbers: Sequence[int], deadline: float) -> None:
-        self._calls += 1
+    async def _wait_until_all_receive(self, numbers: Sequence[int], deadline: float) -> None:
+        self._rounds += 1
         while True:
-            calls = {number: f"call {self._calls} from {number}" for number in numbers}
+            messages = {number: f"round {self._rounds} from {number}" for number in numbers}
             for number in numbers:
-                await self.speakers[number].send(calls[number])
+                await self.broadcasters[number].send(messages[number])
                 self.sent += 1
             await asyncio.sleep(0.2)
-            if all({*calls.values()} <= {*self.heard[number], calls[number]} for number in numbers):
+            if all({*messages.values()} <= {*self.received[number], messages[number]} for number in numbers):
                 return
-            assert time.monotonic() < deadline, "Not everybody hears everybody."
+            assert time.monotonic() < deadline, "Some nodes do not receive messages of the others."
 
-    async def _seen_by(self, number: int) -> tuple[int, int, list[str]]:
-        """What a node says of connections to a channel and to the cluster, and who it says is present."""
+    async def _state_of(self, number: int) -> tuple[int, int, list[str]]:
+        """Return the connections to a channel and to the cluster that a node counts, and the members that it lists."""
         headers = {"key": self.key, "secret": self.secret}
         async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
             answer = await http.get(self._service.nodes[number].url("/api/connections/sum", scheme="http"))
-        return await self.askers[number].count(), answer.json()["connections"], self.members[number].members
+        return await self.observers[number].count(), answer.json()["connections"], self.members[number].members
 
-    def forget(self) -> None:
-        for talk in self.talks:
-            talk.forget()
-        for task in self._listening:
+    def cancel(self) -> None:
+        for conversation in self.conversations:
+            conversation.cancel()
+        for task in self._receiving:
             task.cancel()
 
     async def end(self) -> None:
-        """Send no more, and add up what was sent."""
-        for talk in self.talks:
-            self.sent += await talk.end()
+        """Stop sending, and add up the messages that were sent."""
+        for conversation in self.conversations:
+            self.sent += await conversation.end()
 
 
 @pytest.fixture
-async def life(service: Service, channel: str) -> AsyncIterator[Life]:
+async def traffic(service: Service, channel: str) -> AsyncIterator[Traffic]:
     async with AsyncExitStack() as stack:
-        life = Life(service, channel, stack)
-        await life.begin()
-        yield life
-        life.forget()
+        traffic = Traffic(service, channel, stack)
+        await traffic.start()
+        yield traffic
+        traffic.cancel()
 
 
 async def redis_is_stopped(service: Service) -> None:
@@ -179,14 +181,14 @@ async def redis_is_stopped(service: Service) -> None:
 
 
 async def redis_is_cut_off(service: Service) -> None:
-    await _cut(service.to_redis, CUT_SECONDS)
+    await _cut_for(service.to_redis, CUT_SECONDS)
 
 
 async def one_node_is_cut_off_from_redis(service: Service) -> None:
-    await _cut(service.to_redis[:1], LEASE_SECONDS + 5)
+    await _cut_for(service.to_redis[:1], LEASE_SECONDS + 5)
 
 
-async def redis_connections_die_without_a_sign(service: Service) -> None:
+async def redis_connections_die_silently(service: Service) -> None:
     for link in service.to_redis:
         link.mute()
     await asyncio.sleep(8)
@@ -201,109 +203,111 @@ async def postgresql_is_stopped(service: Service) -> None:
 
 
 async def postgresql_is_cut_off(service: Service) -> None:
-    await _cut(service.to_postgres, CUT_SECONDS)
+    await _cut_for(service.to_postgres, CUT_SECONDS)
 
 
-async def _cut(links: list[Link], seconds: float) -> None:
+async def _cut_for(links: list[Link], seconds: float) -> None:
     for link in links:
         link.cut()
     try:
         await asyncio.sleep(seconds)
     finally:
         for link in links:
-            link.mend()
+            link.restore()
 
 
 REDIS_FAULTS = [
     redis_is_stopped,
     redis_is_cut_off,
     one_node_is_cut_off_from_redis,
-    redis_connections_die_without_a_sign,
+    redis_connections_die_silently,
 ]
 
 
 @pytest.mark.parametrize("fault", [*REDIS_FAULTS, postgresql_is_stopped, postgresql_is_cut_off])
-async def test_clients_of_one_node_notice_nothing_and_afterwards_everything_is_exact(
-    service: Service, life: Life, fault: Fault
+async def test_clients_of_one_node_are_not_affected_and_everything_is_exact_afterwards(
+    service: Service, traffic: Traffic, fault: Fault
 ) -> None:
     logged = [len(node.log) for node in service.nodes]
-    happening = asyncio.create_task(fault(service))
+    failure = asyncio.create_task(fault(service))
     await asyncio.sleep(NOTICE_SECONDS)
-    await life.goes_on(NODES)
+    await traffic.check_new_clients(NODES)
     await asyncio.sleep(1)
-    await life.goes_on(NODES)
-    await happening
-    print(f"exact again after {await life.is_exact():.1f} s")
-    await life.end()
-    assert max(talk.longest_gap for talk in life.talks) < GAP_SECONDS
+    await traffic.check_new_clients(NODES)
+    await failure
+    print(f"exact again after {await traffic.wait_until_exact():.1f} s")
+    await traffic.end()
+    assert max(conversation.longest_gap for conversation in traffic.conversations) < GAP_SECONDS
     for node, start in zip(service.nodes, logged, strict=True):
         lines = node.log[start:].splitlines()
         assert len(lines) <= 6, lines
         assert len(lines) == len({line.partition(" realtime")[2] for line in lines}), lines
     deadline = time.monotonic() + RECOVERY_SECONDS
-    while (found := service.recorded(life.cluster_id)) != life.sent:
-        assert time.monotonic() < deadline, (found, life.sent)
+    while (found := service.recorded(traffic.cluster_id)) != traffic.sent:
+        assert time.monotonic() < deadline, (found, traffic.sent)
 
 
 @pytest.mark.parametrize("fault", [redis_is_stopped, one_node_is_cut_off_from_redis])
-async def test_a_key_that_was_revoked_meanwhile_is_refused_afterwards(
-    service: Service, life: Life, fault: Fault
+async def test_a_key_that_is_revoked_during_a_failure_is_rejected_afterwards(
+    service: Service, traffic: Traffic, fault: Fault
 ) -> None:
-    key, _ = service.issue_key(life.cluster_id)
-    client = await life.connect(0, "revoked", key=key)
+    key, _ = service.issue_key(traffic.cluster_id)
+    client = await traffic.connect(0, "revoked", key=key)
     await client.settle()
-    happening = asyncio.create_task(fault(service))
+    failure = asyncio.create_task(fault(service))
     await asyncio.sleep(2)
     await asyncio.to_thread(service.revoke, key)
-    await happening
+    await failure
     assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
-    refused = await life.connect(0, "revoked", key=key)
-    assert (await refused.ending())[1] == 4001
+    rejected = await traffic.connect(0, "revoked", key=key)
+    assert (await rejected.ending())[1] == 4001
 
 
-async def test_what_was_sent_while_redis_was_away_arrives_when_it_is_back(service: Service, life: Life) -> None:
-    happening = asyncio.create_task(redis_is_stopped(service))
+async def test_messages_that_are_sent_while_redis_is_down_arrive_when_it_is_back(
+    service: Service, traffic: Traffic
+) -> None:
+    failure = asyncio.create_task(redis_is_stopped(service))
     await asyncio.sleep(1)
     messages = [f"meanwhile {number}" for number in range(500)]
     for message in messages:
-        await life.speakers[0].send(message)
-    await happening
+        await traffic.broadcasters[0].send(message)
+    await failure
     for number in NODES[1:]:
-        await until(lambda heard=life.heard[number]: heard[-500:] == messages)  # type: ignore[misc]
+        await until(lambda received=traffic.received[number]: received[-500:] == messages)  # type: ignore[misc]
 
 
-async def test_memory_stays_bounded_while_much_is_sent_that_cannot_cross(service: Service, life: Life) -> None:
-    node, sender = service.nodes[0], await life.connect(0, "large")
+async def test_memory_stays_bounded_while_messages_cannot_reach_other_nodes(service: Service, traffic: Traffic) -> None:
+    node, sender = service.nodes[0], await traffic.connect(0, "large")
     before = node.memory_kib()
-    happening = asyncio.create_task(redis_is_stopped(service))
+    failure = asyncio.create_task(redis_is_stopped(service))
     await asyncio.sleep(2)
     for _ in range(200):
         await sender.send(LARGE_MESSAGE)
         await sender.settle()
-    grown = (node.memory_kib() - before) * 1024
-    print(f"{200 * len(LARGE_MESSAGE) / 2**20:.0f} MiB were sent, and memory has grown by {grown / 2**20:.0f} MiB")
-    assert grown < 1.5 * MAX_OUTGOING_BYTES
-    await happening
+    growth = (node.memory_kib() - before) * 1024
+    print(f"sent {200 * len(LARGE_MESSAGE) / 2**20:.0f} MiB; memory grew by {growth / 2**20:.0f} MiB")
+    assert growth < 1.5 * MAX_OUTGOING_BYTES
+    await failure
     assert node.log.count("the oldest messages to them are dropped") == 1
     await sender.socket.close()
-    await life.is_exact()
+    await traffic.wait_until_exact()
 
 
-async def test_a_key_that_is_not_known_is_told_to_come_back_while_the_database_is_away(
-    service: Service, life: Life
+async def test_clients_with_an_uncached_key_get_1013_while_the_database_is_down(
+    service: Service, traffic: Traffic
 ) -> None:
-    key, _ = service.issue_key(life.cluster_id)
-    happening = asyncio.create_task(postgresql_is_stopped(service))
+    key, _ = service.issue_key(traffic.cluster_id)
+    failure = asyncio.create_task(postgresql_is_stopped(service))
     await asyncio.sleep(2)
-    stranger = await life.connect(0, "new", key=key)
+    stranger = await traffic.connect(0, "new", key=key)
     assert await stranger.ending() == ([], closes.OVER_CAPACITY.code)
-    await happening
+    await failure
     deadline = time.monotonic() + RECOVERY_SECONDS
-    while await _is_turned_away(await life.connect(0, "new", key=key)):
+    while await _is_rejected(await traffic.connect(0, "new", key=key)):
         assert time.monotonic() < deadline
 
 
-async def _is_turned_away(client: Client) -> bool:
+async def _is_rejected(client: Client) -> bool:
     try:
         await client.settle()
     except ConnectionClosed:
@@ -311,31 +315,31 @@ async def _is_turned_away(client: Client) -> bool:
     return False
 
 
-async def test_a_node_that_is_frozen_goes_on_as_if_nothing_had_been(service: Service, life: Life) -> None:
+async def test_a_frozen_node_recovers_completely(service: Service, traffic: Traffic) -> None:
     frozen, others = service.nodes[2], NODES[:2]
     frozen.process.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     try:
-        await life.is_exact(others, within=LEASE_SECONDS + RECOVERY_SECONDS)
-        await life.speakers[0].send("while you were away")
+        await traffic.wait_until_exact(others, within=LEASE_SECONDS + RECOVERY_SECONDS)
+        await traffic.broadcasters[0].send("while you were away")
         await asyncio.sleep(begun + 20 - time.monotonic())
     finally:
         frozen.process.send_signal(signal.SIGCONT)
-    await until(lambda: "while you were away" in life.heard[2])
-    print(f"exact again after {await life.is_exact():.1f} s")
-    await life.end()
-    assert max(talk.longest_gap for talk in life.talks[:2]) < GAP_SECONDS
+    await until(lambda: "while you were away" in traffic.received[2])
+    print(f"exact again after {await traffic.wait_until_exact():.1f} s")
+    await traffic.end()
+    assert max(conversation.longest_gap for conversation in traffic.conversations[:2]) < GAP_SECONDS
 
 
-async def test_a_node_that_is_killed_takes_its_connections_and_its_people_with_it(service: Service, life: Life) -> None:
+async def test_connections_and_members_of_a_killed_node_disappear(service: Service, traffic: Traffic) -> None:
     killed, others = service.nodes[2], NODES[:2]
     killed.stop(signal.SIGKILL)
     try:
-        seconds = await life.is_exact(others, within=30)
+        seconds = await traffic.wait_until_exact(others, within=30)
         print(f"exact again after {seconds:.1f} s")
         assert seconds < LEASE_SECONDS + RECOVERY_SECONDS
     finally:
         killed.start()
-    for talk in life.talks[:2]:
-        await talk.end()
-        assert talk.longest_gap < GAP_SECONDS
+    for conversation in traffic.conversations[:2]:
+        await conversation.end()
+        assert conversation.longest_gap < GAP_SECONDS

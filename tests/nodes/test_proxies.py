@@ -1,4 +1,4 @@
-"""What clients of two nodes see through the proxies whose configurations are shipped."""
+"""Two nodes, as clients see them through each proxy with its shipped configuration."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from tests.nodes.spread import Pair, one_on_each
 from tests.proxies import Balanced
 from tests.sockets.test_refusals import error
 
-# Longer than any timeout of the proxies but the one for open sockets, which is longer than the service's own pings.
+# Longer than every timeout of the proxies except the one for open WebSockets, which exceeds the ping interval.
 IDLE_SECONDS = 25
 
 
@@ -51,41 +51,43 @@ async def test_a_message_published_through_the_proxy_reaches_the_clients_of_both
         assert [await client.receive() for client in pair] == [message, message]
 
 
-async def test_idle_sockets_stay_open(balanced: Balanced, nginx: Balanced, keys: dict[str, str], channel: str) -> None:
+async def test_idle_connections_stay_open(
+    balanced: Balanced, nginx: Balanced, keys: dict[str, str], channel: str
+) -> None:
     path = channel_path(channel, keys["demo"])
-    async with open_client(balanced, path) as one, open_client(nginx, path) as two:
+    async with open_client(balanced, path) as first, open_client(nginx, path) as second:
         await asyncio.sleep(IDLE_SECONDS)
-        await one.send("still here")
-        assert await two.receive() == "still here"
-        await two.send("so am I")
-        assert await one.receive() == "so am I"
+        await first.send("still here")
+        assert await second.receive() == "still here"
+        await second.send("so am I")
+        assert await first.receive() == "so am I"
 
 
-async def test_a_client_that_is_slow_to_ask_is_not_waited_for(balanced: Balanced, nginx: Balanced) -> None:
+async def test_a_client_that_never_completes_its_request_is_disconnected(balanced: Balanced, nginx: Balanced) -> None:
     async def seconds_to_the_end(server: Balanced) -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=server.tls_context())
-        begun = time.monotonic()
+        started = time.monotonic()
         writer.write(b"GET /v3/1 HTTP/1.1\r\nHost: ")
         await reader.read()
         writer.close()
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     assert max(await asyncio.gather(*map(seconds_to_the_end, (balanced, nginx)))) < 15
 
 
-async def test_plain_http_is_sent_to_https(server: Balanced) -> None:
+async def test_plain_http_is_redirected_to_https(server: Balanced) -> None:
     async with httpx.AsyncClient(trust_env=False, headers={"host": "demo.ws.test"}) as client:
         answer = await client.post(f"http://127.0.0.1:{server.http_port}/api/publish?a=b")
     assert (answer.status_code, answer.headers["location"]) == (308, "https://demo.ws.test/api/publish?a=b")
 
 
-async def test_pages_know_that_they_are_reached_by_https(http: Http, server: Balanced) -> None:
+async def test_pages_know_that_they_are_served_over_https(http: Http, server: Balanced) -> None:
     page = await (await http()).get("/", headers={"X-Forwarded-Proto": "http"})
     assert f"wss://CLUSTER_ID.localhost:{server.port}/v3/" in page.text
     assert page.headers["strict-transport-security"] == "max-age=31536000"
 
 
-async def test_people_log_into_the_admin(http: Http, server: Balanced) -> None:
+async def test_users_can_log_in_to_the_admin(http: Http, server: Balanced) -> None:
     server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
     client = await http()
     form = await client.get("/admin/login/")
@@ -108,19 +110,19 @@ users.filter(email=email).exists() or users.create_superuser(email, password="op
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/healthz", "/metrics", "/%72eadyz", "/metrics/"])
-async def test_what_nodes_tell_of_their_health_is_not_for_the_public(http: Http, path: str) -> None:
+async def test_health_checks_and_metrics_are_not_public(http: Http, path: str) -> None:
     answer = await (await http()).get(path)
-    # The page is the proxy's own, and not Django's.
+    # The page comes from the proxy and not from Django.
     assert (answer.status_code, "x-content-type-options" in answer.headers) == (404, False)
 
 
-async def test_a_long_jwt_fits_and_endless_headers_do_not(http: Http) -> None:
+async def test_a_long_jwt_is_accepted_and_oversized_headers_are_rejected(http: Http) -> None:
     client = await http()
     assert (await client.get("/v3/1", headers={"jwt": "x" * 7_000})).status_code == 426
     assert (await client.get("/v3/1", headers={"jwt": "x" * 20_000})).status_code == 400
 
 
-async def test_credentials_of_a_url_are_in_no_log(
+async def test_no_log_contains_the_credentials_of_a_url(
     connect: Connect, http: Http, server: Balanced, keys: dict[str, str], channel: str
 ) -> None:
     client = await connect(channel, "jwt=the.jwt.itself")
@@ -135,7 +137,7 @@ async def test_credentials_of_a_url_are_in_no_log(
         assert "the.jwt.itself" not in log
 
 
-async def test_clients_of_a_node_that_is_killed_find_the_other_one(
+async def test_clients_of_a_killed_node_reconnect_to_the_other_one(
     pair: Pair, connect: Connect, server: Balanced, channel: str
 ) -> None:
     doomed = server.nodes[0]
@@ -152,24 +154,24 @@ async def test_clients_of_a_node_that_is_killed_find_the_other_one(
     await one_on_each(server.nodes, lambda: connect(channel, host="demo.ws.test"))
 
 
-async def test_clients_of_a_node_that_is_stopped_are_told_to_come_back(
+async def test_clients_of_a_stopped_node_are_closed_with_1012_and_reconnect(
     pair: Pair, connect: Connect, server: Balanced, channel: str
 ) -> None:
     doomed = server.nodes[1]
     doomed.process.send_signal(signal.SIGTERM)
     try:
         assert await pair[1].ending() == ([], 1012)
-        again = await until_admitted(connect, channel)
+        again = await connect_until_accepted(connect, channel)
         await again.send("back")
         assert await pair[0].receive() == "back"
         assert doomed.process.wait(20) == 0
     finally:
         doomed.start()
-    await one_on_each(server.nodes, lambda: until_admitted(connect, channel))
+    await one_on_each(server.nodes, lambda: connect_until_accepted(connect, channel))
 
 
-async def until_admitted(connect: Connect, channel: str) -> Client:
-    """Connect as a client that comes back whenever it is told to."""
+async def connect_until_accepted(connect: Connect, channel: str) -> Client:
+    """Connect as a client that reconnects after every 1012."""
     while True:
         client = await connect(channel, host="demo.ws.test")
         try:
