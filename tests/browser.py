@@ -1,4 +1,4 @@
-"""A real browser, told what to do by the Chrome DevTools Protocol."""
+"""A real browser, controlled through the Chrome DevTools Protocol."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.servers import need
 
 LOAD_SECONDS = 15
-# Every violation of a Content-Security-Policy that a page notices, from its very beginning.
-COLLECT = """
+# Collects all violations of the Content-Security-Policy from the start of each page.
+COLLECT_VIOLATIONS = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation',
   ({effectiveDirective, blockedURI, sourceFile}) => violations.push([effectiveDirective, blockedURI, sourceFile]));
@@ -28,13 +28,13 @@ document.addEventListener('securitypolicyviolation',
 
 
 class Page:
-    """One tab."""
+    """A tab of the browser."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._numbers = itertools.count()
         self.errors: list[str] = []
-        """What the browser complained about, on all pages that were opened."""
+        """The errors that the browser reported, on all pages that were opened."""
 
     async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
@@ -43,32 +43,32 @@ class Page:
         async with asyncio.timeout(LOAD_SECONDS):
             while True:
                 message = json.loads(await self._connection.recv())
-                self._note(message)
+                self._record_errors(message)
                 if message.get("id") == number:
                     assert "error" not in message, message
                     return dict(message["result"])
 
-    def _note(self, message: dict[str, Any]) -> None:
+    def _record_errors(self, message: dict[str, Any]) -> None:
         entry = message.get("params", {})
         match message.get("method"):
             case "Log.entryAdded" if entry["entry"]["level"] == "error":
                 url = entry["entry"].get("url", "")
-                if not url.endswith("/favicon.ico"):  # asked for where a page names no icon
+                if not url.endswith("/favicon.ico"):  # requested if a page names no icon
                     self.errors.append(f"{entry['entry']['text']} {url}")
             case "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(entry["exceptionDetails"]))
 
     async def evaluate(self, expression: str) -> Any:
-        """What a JavaScript expression is on this page; it may be a promise."""
+        """Return the value of a JavaScript expression on this page, awaited if it is a promise."""
         result = await self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     async def wait_for(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true, on this page or on the one that it leads to."""
+        """Wait until a JavaScript expression is true, on this page or on the next one if the page is navigating."""
         async with asyncio.timeout(LOAD_SECONDS):
             while True:
-                with contextlib.suppress(AssertionError):  # the page is just being left
+                with contextlib.suppress(AssertionError):  # the page is navigating
                     if await self.evaluate(f"Boolean({condition})"):
                         return
                 await asyncio.sleep(0.05)
@@ -84,7 +84,7 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
     """Run a browser with one tab.
 
     Args:
-        directory: where its profile goes.
+        directory: the folder of the browser's profile.
     """
     need("chromium")
     process = subprocess.Popen(  # noqa: ASYNC220
@@ -98,11 +98,11 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
         start_new_session=True,
     )
     try:
-        async with connect(await _debugger(directory), max_size=None, proxy=None) as connection:
+        async with connect(await _debugger_url(directory), max_size=None, proxy=None) as connection:
             page = Page(connection)
             for domain in ("Page", "Log", "Runtime"):
                 await page.send(f"{domain}.enable")
-            await page.send("Page.addScriptToEvaluateOnNewDocument", source=COLLECT)
+            await page.send("Page.addScriptToEvaluateOnNewDocument", source=COLLECT_VIOLATIONS)
             yield page
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -110,8 +110,8 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _debugger(directory: Path) -> str:
-    """The URL of the tab."""
+async def _debugger_url(directory: Path) -> str:
+    """Return the URL at which the tab accepts commands."""
     file = directory / "DevToolsActivePort"
     async with asyncio.timeout(LOAD_SECONDS):
         while not (file.exists() and "\n" in file.read_text()):  # noqa: ASYNC110

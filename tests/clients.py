@@ -17,7 +17,7 @@ ANSWER_SECONDS = 10
 
 
 class Client:
-    """One connection to a channel, with what a test asks of it."""
+    """A connection to a channel, with the operations that tests need."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -34,9 +34,9 @@ class Client:
         return await self.receive()
 
     async def settle(self) -> None:
-        """Return when the server has handled all that this client sent, and nothing else has come back.
+        """Return when the server has handled everything that this client sent, and check that nothing else came back.
 
-        The server answers a command after all that it has delivered before, so a pong that comes first proves silence.
+        The server sends the answer to a command after all earlier deliveries, so nothing else can be on its way.
         """
         assert await self.ask("cmd_ping") == '{"system":"pong"}'
 
@@ -45,7 +45,7 @@ class Client:
         return int(status["system"]["connection_count"])
 
     async def ending(self, seconds: float = ANSWER_SECONDS) -> tuple[list[str | bytes], int]:
-        """What still arrives until the server closes the connection, and the close code."""
+        """Return the frames that arrive until the server closes the connection, and the close code."""
         frames: list[str | bytes] = []
         async with asyncio.timeout(seconds):
             while True:
@@ -59,7 +59,7 @@ class Client:
 async def open_client(
     server: LiveServer, path: str, *, host: str | None = None, **options: Any
 ) -> AsyncIterator[Client]:
-    """Connect to a path of the server, as a client that was told to find `host` there."""
+    """Connect to a path of the server, with `host` as the host name if it is given."""
     async with connect(
         server.url(path, host=host or "127.0.0.1"),
         host="127.0.0.1",
@@ -75,13 +75,13 @@ async def open_client(
 
 
 def channel_path(channel: str, key: str, *flags: str, **options: str) -> str:
-    """The path and query that connect to a channel."""
+    """Return the path and the query for a connection to a channel."""
     pairs = [f"{name}={quote(value)}" for name, value in options.items()]
     return f"/v3/{channel}?" + "&".join([f"api_key={key}", *flags, *pairs])
 
 
 class Member:
-    """A client in presence, and what it has heard."""
+    """A client in a presence channel, and the events that it has received."""
 
     def __init__(self, client: Client, uuid: str) -> None:
         self.client = client
@@ -96,15 +96,20 @@ class Member:
 
     @property
     def members(self) -> list[str]:
-        """The uuids of the last list."""
+        """The UUIDs in the last member list."""
         return [member["uuid"] for member in self.events[-1]["data"]["members"]] if self.events else []
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.02) -> None:
-    """Return when a condition holds; it is looked at after each pause, and after each turn of the loop if that is 0.
+    """Return when a condition holds.
+
+    Args:
+        condition: returns whether it holds.
+        seconds: the time limit.
+        pause: seconds between two checks; 0 checks after each turn of the event loop.
 
     Raises:
-        TimeoutError: it does not within so many seconds.
+        TimeoutError: the condition did not hold within the time limit.
     """
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

@@ -1,4 +1,4 @@
-"""A running server for each way of serving, and clients for it."""
+"""A running server for each way to serve the service, and clients for it."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ from tests.servers import (
 
 Connect = Callable[..., Awaitable[Client]]
 
-# SERVERS=balanced runs the tests of sockets with their clients spread over two nodes.
+# SERVERS=balanced runs the tests in sockets/ with their clients spread over two nodes.
 SERVERS = os.environ.get("SERVERS", "serve,daphne,tls,uvicorn").split(",")
 
 
@@ -37,7 +37,7 @@ class Tenants(NamedTuple):
 
 @pytest.fixture(scope="session")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Tenants:
-    """A directory with a database that has tenants, to be copied."""
+    """A directory with a database of tenants, which servers get a copy of."""
     directory = tmp_path_factory.mktemp("tenants")
     return Tenants(directory, *make_tenants(environment(directory)))
 
@@ -50,16 +50,18 @@ def keys(tenants: Tenants) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def secrets(tenants: Tenants) -> dict[str, str]:
-    """Their secrets."""
+    """The secrets of these keys, by name."""
     return tenants.secrets
 
 
 @pytest.fixture(scope="session")
 def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
-    """Start servers; each has the same tenants in a database of its own. None may have logged a traceback."""
+    """Start servers, each with the same tenants in its own database; at the end, check that no log has a traceback."""
     servers: list[LiveServer] = []
 
-    def start_one(kind: str, *arguments: str, application: str = "piesite.asgi:application", **env: str) -> LiveServer:
+    def start_server(
+        kind: str, *arguments: str, application: str = "piesite.asgi:application", **env: str
+    ) -> LiveServer:
         directory = tmp_path_factory.mktemp(kind)
         shutil.copytree(tenants.directory, directory, dirs_exist_ok=True)
         port = free_port()
@@ -69,17 +71,17 @@ def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         servers.append(server)
         return server
 
-    yield start_one
+    yield start_server
     for server in servers:
         server.stop()
     for server in servers:
-        # Uvicorn logs one of its own for text that is not UTF-8.
+        # Uvicorn itself logs a traceback for text that is not UTF-8.
         assert server.kind == "uvicorn" or "Traceback" not in server.log, server.log
 
 
 @pytest.fixture(scope="session")
 def serve(start: Callable[..., LiveServer]) -> LiveServer:
-    """The service as its own command runs it."""
+    """The service, run by `manage.py serve`."""
     return start("serve")
 
 
@@ -87,7 +89,7 @@ def serve(start: Callable[..., LiveServer]) -> LiveServer:
 def nodes(
     start: Callable[..., LiveServer], tenants: Tenants, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[LiveServer]]:
-    """Two nodes on a Redis and a PostgreSQL, which expect a proxy before them. Who stops one starts it again."""
+    """Two nodes that share Redis and PostgreSQL and expect a proxy. A test that stops a node starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis, Postgres() as postgres:
         env = {"DATA_DIR": str(tenants.directory), "DATABASE_URL": postgres.url(), "REDIS_URL": redis.url}
         copy_tenants(environment(tenants.directory), environment(tenants.directory, **env))
@@ -99,7 +101,7 @@ def nodes(
 
 @pytest.fixture(scope="session")
 def balanced(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
-    """These nodes behind HAProxy, as one server."""
+    """The two nodes behind HAProxy, as one server."""
     proxy = behind_haproxy(tmp_path_factory.mktemp("haproxy"), nodes)
     proxy.start()
     yield proxy
@@ -108,7 +110,7 @@ def balanced(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
-    """The service, in each way of serving it."""
+    """The service, once for each way to serve it."""
     if request.param in ("serve", "balanced"):
         return request.getfixturevalue(request.param)
     return start(request.param)
@@ -119,11 +121,11 @@ async def connect(server: LiveServer, keys: dict[str, str]) -> AsyncIterator[Con
     """Connect to a channel of the server: `await connect("room", "notify_self", key="other")`."""
     async with AsyncExitStack() as stack:
 
-        async def connect_one(channel: str, *flags: str, key: str = "demo", **options: Any) -> Client:
+        async def connect_client(channel: str, *flags: str, key: str = "demo", **options: Any) -> Client:
             path = channel_path(channel, keys.get(key, key), *flags)
             return await stack.enter_async_context(open_client(server, path, **options))
 
-        yield connect_one
+        yield connect_client
 
 
 _numbers = itertools.count()

@@ -1,4 +1,4 @@
-"""A network between a server and what it needs, which a test can cut."""
+"""A network link between a server and a service that it depends on, which a test can cut."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from tests.servers import free_port
 
 
 class Link:
-    """Passes TCP on to a port of this machine, in a thread of its own."""
+    """Forwards TCP connections to a port of this machine, in its own thread."""
 
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
@@ -18,21 +18,21 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._is_cut = False
-        self._gates: set[asyncio.Event] = set()  # one a connection, open while it lets through
+        self._gates: set[asyncio.Event] = set()  # one per connection, set while data may pass
         self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
-        """Let nothing through any more, as a cable that is pulled: nobody hears that the other side is gone."""
+        """Stop all data, as when a cable is pulled: neither side notices that the other one is gone."""
         self._is_cut = True
-        self._on_all(asyncio.Event.clear)
+        self._change_gates(asyncio.Event.clear)
 
     def restore(self) -> None:
-        """Let through again, first what has waited."""
+        """Let data through again, starting with the data that has waited."""
         self._is_cut = False
-        self._on_all(asyncio.Event.set)
+        self._change_gates(asyncio.Event.set)
 
     def mute(self) -> None:
-        """Let nothing through ever again by the connections that are open, and everything by new ones."""
+        """Stop the data of the open connections for ever, but let new connections work."""
         self.cut()
         self._gates.clear()
         self._is_cut = False
@@ -51,12 +51,12 @@ class Link:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    def _on_all(self, change: Callable[[asyncio.Event], None]) -> None:
-        async def on_all() -> None:
+    def _change_gates(self, change: Callable[[asyncio.Event], None]) -> None:
+        async def change_gates() -> None:
             for gate in self._gates:
                 change(gate)
 
-        self._run(on_all())
+        self._run(change_gates())
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -66,7 +66,7 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # in which what was aborted is closed
+        await asyncio.sleep(0.01)  # let the aborted connections close
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gate = asyncio.Event()
@@ -79,23 +79,23 @@ class Link:
             self._gates.discard(gate)
             writer.transport.abort()
 
-        task = self._loop.create_task(self._pass_on(reader, writer, gate))
+        task = self._loop.create_task(self._forward(reader, writer, gate))
         self._tasks.add(task)
         task.add_done_callback(end)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             await gate.wait()
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             try:
-                await asyncio.gather(_pass(reader, there_writer, gate), _pass(there_reader, writer, gate))
+                await asyncio.gather(_copy(reader, target_writer, gate), _copy(target_reader, writer, gate))
             finally:
-                there_writer.transport.abort()
+                target_writer.transport.abort()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
     while data := await reader.read(65536):
         await gate.wait()
         writer.write(data)
         await writer.drain()
-    raise ConnectionResetError  # one side has closed, so both end
+    raise ConnectionResetError  # one side has closed, so close the other one too

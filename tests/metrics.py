@@ -1,4 +1,4 @@
-"""What a server tells Prometheus, as Prometheus reads it."""
+"""A server's metrics, parsed as Prometheus parses them."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.servers import LiveServer
 
 
 class Scrape:
-    """The numbers of one look at `/metrics`."""
+    """The values of one request for `/metrics`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -22,7 +22,7 @@ class Scrape:
         }
 
     def __getitem__(self, name: str | tuple[str, ...]) -> float:
-        """A number by the metric's name without its prefix, and by the value of the label if it has one."""
+        """Return a value by the name of its metric without the prefix, and by the value of the label if it has one."""
         name, *labels = (name,) if isinstance(name, str) else name
         return self._values[f"piesocket_{name}", *labels]
 
@@ -30,17 +30,17 @@ class Scrape:
         return (f"piesocket_{name}",) in self._values
 
     def counters(self) -> dict[tuple[str, ...], float]:
-        """What may only grow."""
+        """Return the values that may only grow."""
         endings = ("_total", "_bucket", "_count", "_sum")
         return {name: value for name, value in self._values.items() if name[0].endswith(endings)}
 
     def some(self, name: str) -> dict[str, float]:
-        """The numbers of a metric that are not 0, by label."""
+        """Return the values of a metric that are not 0, by label."""
         return {key[1]: value for key, value in self._values.items() if key[0] == f"piesocket_{name}" and value}
 
 
 def get(server: LiveServer, path: str, headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
-    """Ask a server by a connection of its own, from an address of this machine perhaps."""
+    """Send a GET request over a new connection; `options` are those of httpx.HTTPTransport."""
     transport = httpx.HTTPTransport(verify=server.tls_context() or False, **options)
     with httpx.Client(transport=transport, trust_env=False, timeout=15) as http:
         return http.get(server.url(path, scheme="http"), headers=headers)
@@ -53,8 +53,8 @@ def scrape(server: LiveServer) -> Scrape:
 
 
 async def until(condition: Callable[[Scrape], bool], server: LiveServer) -> Scrape:
-    """Scrape until the numbers are as they should be, and return them."""
+    """Scrape until a condition holds, and return that scrape."""
     async with asyncio.timeout(10):
-        while not condition(numbers := scrape(server)):  # noqa: ASYNC110
+        while not condition(values := scrape(server)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    return numbers
+    return values

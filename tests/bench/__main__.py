@@ -1,7 +1,8 @@
-"""Measure this project beside others on this machine: `.venv/bin/python -m tests.bench`.
+"""Compare this project with other servers on this machine: `.venv/bin/python -m tests.bench`.
 
-Each server runs alone on one core and the load client on another, the same work against each in turn, several rounds
-interleaved; medians count. The load client is no bottleneck where the server's core is busy: the table shows it.
+Each server runs alone on one core, and the load generator on another. Every server gets the same work, the rounds of
+all servers are interleaved, and medians count. As long as the server keeps its core busy, which the table shows, the
+load generator is not the bottleneck.
 """
 
 import argparse
@@ -32,17 +33,17 @@ DELIVERED = re.compile(
 
 @dataclass(frozen=True)
 class Work:
-    """One thing to measure, by the load client's options."""
+    """A workload, with the options of the load generator."""
 
     name: str
     label: str
     receivers: int
     channels: int = 1
     per_second: int = 0
-    """Messages a second; 0 for as many as the server takes."""
+    """Messages per second; 0 for as many as the server handles."""
     only_opens: bool = False
     too_much: bool = False
-    """Whether it is too much for the slowest of them."""
+    """Whether the work is too much for the slowest server."""
 
     def options(self, seconds: float) -> list[str]:
         options = ["-n", str(self.receivers), "-c", str(self.channels)]
@@ -56,13 +57,13 @@ WORK = [
     Work("broadcast-1000", "1 → 1,000", 1000),
     Work("channels", "100 × (1 → 10)", 1000, 100),
     Work("pairs", "100 × (1 → 1)", 100, 100),
-    Work("latency", "1 → 1,000, 20 messages a second", 1000, per_second=20),
-    Work("connecting", "connecting 5,000 clients", 5000, only_opens=True),
+    Work("latency", "1 → 1,000, 20 messages per second", 1000, per_second=20),
+    Work("connecting", "5,000 clients that connect", 5000, only_opens=True),
     Work("idle", "10,000 idle connections", 10_000, only_opens=True, too_much=True),
-    Work("growth-10", "1 → 10, 20 a second", 10, per_second=20),
-    Work("growth-100", "1 → 100, 20 a second", 100, per_second=20),
-    Work("growth-1000", "1 → 1,000, 20 a second", 1000, per_second=20),
-    Work("growth-10000", "1 → 10,000, 20 a second", 10_000, per_second=20),
+    Work("growth-10", "1 → 10, 20 messages per second", 10, per_second=20),
+    Work("growth-100", "1 → 100, 20 messages per second", 100, per_second=20),
+    Work("growth-1000", "1 → 1,000, 20 messages per second", 1000, per_second=20),
+    Work("growth-10000", "1 → 10,000, 20 messages per second", 10_000, per_second=20),
 ]
 
 
@@ -70,11 +71,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4, help="how long each takes (default: %(default)s)")
-    parser.add_argument("--work", nargs="+", choices=[work.name for work in WORK], help="only these")
-    parser.add_argument("--servers", nargs="+", help="only these: service uwebsockets nchan tutorial empty")
-    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for JSON and chart")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
+    parser.add_argument("--work", nargs="+", choices=[work.name for work in WORK], help="run only this work")
+    parser.add_argument(
+        "--servers", nargs="+", help="run only these of service, uwebsockets, nchan, tutorial and empty"
+    )
+    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the results and the chart")
     options = parser.parse_args()
     if (os.cpu_count() or 1) < 2 or not shutil.which("taskset") or not shutil.which("gcc"):
         sys.exit("This needs Linux, two cores, taskset (util-linux) and gcc.")
@@ -84,10 +87,12 @@ def main() -> int:
         directory = Path(name)
         load = directory / "wsload"
         subprocess.run(["gcc", "-O2", "-o", str(load), str(HERE / "wsload.c")], check=True, stderr=subprocess.DEVNULL)
-        servers = [one for one in contestants(directory) if options.servers is None or one.name in options.servers]
+        servers = [
+            server for server in contestants(directory) if options.servers is None or server.name in options.servers
+        ]
         for server in servers:
             if server.missing:
-                print(f"Without {server.label}: this machine lacks {server.missing}.")
+                print(f"Skipping {server.label}: this machine has no {server.missing}.")
         pairs = [(work, server) for work in works for server in servers if takes_part(server, work)]
         total = options.rounds * len(pairs)
         for number in range(total):
@@ -102,7 +107,7 @@ def main() -> int:
 
 
 def takes_part(server: Contestant, work: Work) -> bool:
-    """Whether a server is there, does such work at all, and can do so much of it."""
+    """Return whether a server is installed, supports such work, and can handle that much of it."""
     if server.missing or not (server.delivers or work.only_opens):
         return False
     if work.name.startswith("growth"):
@@ -111,7 +116,7 @@ def takes_part(server: Contestant, work: Work) -> bool:
 
 
 def measure(server: Contestant, work: Work, load: Path, directory: Path, seconds: float) -> Measurement | None:
-    """Run one server and the load client once; None if the work was too much for it."""
+    """Run one server and the load generator once; return None if the work was too much for the server."""
     with server.running(directory, SERVER_CORE) as (port, pid):
         command = ["taskset", "-c", str(LOAD_CORE), str(load), "-p", str(port), "-pids", str(pid), "-host", "localhost"]
         command += ["-path", server.path, *work.options(seconds)]

@@ -1,4 +1,4 @@
-"""What this project is measured against on the same daphne: Channels as in its tutorial, and as good as nothing."""
+"""Baselines on the same daphne as this project: the consumer of the Channels tutorial, and an empty consumer."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ http_application = get_asgi_application()
 
 
 class TutorialConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """The chat consumer of Channels' tutorial: each connection a mailbox, each message a group_send."""
+    """The chat consumer of the Channels tutorial: every connection has a channel, every message is a group_send."""
 
     async def connect(self) -> None:
         self.group = "chat_" + self.scope["path"].rpartition("/")[2]
@@ -31,7 +31,7 @@ class TutorialConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 class EmptyConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """Accepts, and does nothing else: not even a mailbox on the channel layer."""
+    """Accepts connections and does nothing else; it does not even have a channel on the channel layer."""
 
     channel_layer_alias = "none"
 

@@ -1,4 +1,4 @@
-"""What is measured: this project, and what it is compared with. Each runs as one process on one core."""
+"""The servers to measure: this project and those that it is compared with. Each runs as one process on one core."""
 
 import importlib.util
 import shutil
@@ -33,8 +33,8 @@ http {{
 class Contestant:
     """A server to measure.
 
-    `path` and `publisher_path` are where a receiver and a publisher of channel %d connect. Some servers bring a
-    publisher its own messages unless it connects elsewhere.
+    `path` and `publisher_path` are the paths for a receiver and a publisher of channel %d. On some servers, a publisher
+    that uses `path` would receive its own messages.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Contestant:
     missing: str = ""
 
     def command(self, port: int, directory: Path) -> list[str]:
-        """How to start it."""
+        """Return the command that starts the server."""
         daphne = [sys.executable, "-m", "daphne", "-v", "0", "-e", f"tcp:{port}:interface=127.0.0.1:backlog=4096"]
         match self.name:
             case "service":
@@ -61,7 +61,7 @@ class Contestant:
 
     @contextmanager
     def running(self, directory: Path, core: int) -> Iterator[tuple[int, int]]:
-        """Run it on one core; port, and process whose CPU and memory count."""
+        """Run the server on one core; yield its port and the ID of the process whose CPU and memory count."""
         port = free_port()
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *self.command(port, directory)],
@@ -81,10 +81,10 @@ class Contestant:
 
 
 def contestants(directory: Path) -> list[Contestant]:
-    """All of them, with what is missing of those that cannot run here.
+    """Return all servers; those that cannot run here name what is missing.
 
     Args:
-        directory: for databases and configurations; the demo tenant is made in it.
+        directory: the folder for databases and configurations, in which the demo tenant is created.
     """
     key = make_tenants(environment(directory))[0]["demo"]
     nginx = "" if shutil.which("nginx") and NCHAN.exists() else "nginx with nchan (Debian: libnginx-mod-nchan)"

@@ -1,6 +1,6 @@
-"""What `POST /api/publish` is measured against: the same as a view of Django REST framework, as one writes it."""
+"""The comparison for `POST /api/publish`: a typical view of Django REST framework that does the same."""
 
-# ruff: noqa: E402  (Django is set up before what needs it)
+# ruff: noqa: E402  (Django must be set up before some imports)
 
 import os
 from typing import Any

@@ -1,8 +1,8 @@
-"""Measure publishing by REST beside a view of Django REST framework: `.venv/bin/python -m tests.bench.publish`.
+"""Compare publishing through HTTP with a view of Django REST framework: `.venv/bin/python -m tests.bench.publish`.
 
-Each server runs alone on one core. Clients on another core publish on keep-alive connections to 100 channels with 10
-receivers each, every connection one request at a time. Every message must arrive at every receiver of its channel, and
-those of one connection in the order in which it published them.
+Each server runs alone on one core. Clients on another core publish over keep-alive connections to 100 channels with 10
+receivers each; each connection sends one request at a time. Every message must arrive at every receiver of its channel,
+and the messages of one connection in the order in which they were published.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PADDING = "x" * 100
 
 @dataclass
 class Publisher:
-    """A keep-alive connection that publishes, to one channel after the other."""
+    """A keep-alive connection that publishes to one channel after another."""
 
     number: int
     socket: socket.socket
@@ -55,8 +55,8 @@ class Publisher:
         self.sent += 1
         self.sent_at = time.perf_counter()
 
-    def take_answer(self) -> bool:
-        """Read; return whether an answer is complete."""
+    def read_answer(self) -> bool:
+        """Read from the connection and return whether the answer is complete."""
         self.answer += self.socket.recv(65536)
         if not self.answer.endswith(b"}") or b"\r\n\r\n" not in self.answer:
             return False
@@ -68,32 +68,34 @@ class Publisher:
 
 @dataclass
 class Receiver:
-    """A connection to a channel, and the last message of each publisher that it heard."""
+    """A connection to a channel, and the number of the last message that it received from each publisher."""
 
     channel: int
     socket: socket.socket
     buffer: bytes = b""
-    heard: int = 0
+    received: int = 0
     last: dict[int, int] = field(default_factory=dict)
 
     def read(self) -> None:
         data = self.buffer + self.socket.recv(1 << 18)
         position = 0
         while len(data) - position >= 2:
-            end = position + 2 + data[position + 1]  # all of them are shorter than 126 bytes
+            end = position + 2 + data[position + 1]  # all messages are shorter than 126 bytes
             if end > len(data):
                 break
             publisher, number, _ = data[position + 2 : end].split(b":")
-            self._note(int(publisher), int(number))
+            self._check_order(int(publisher), int(number))
             position = end
         self.buffer = data[position:]
 
-    def _note(self, publisher: int, number: int) -> None:
+    def _check_order(self, publisher: int, number: int) -> None:
         expected = self.last.get(publisher, (self.channel - publisher) % CHANNELS - CHANNELS) + CHANNELS
         if number != expected:
-            raise AssertionError(f"channel {self.channel} heard {number} of {publisher} and not {expected}")
+            raise AssertionError(
+                f"channel {self.channel}: message {number} of publisher {publisher} arrived instead of {expected}"
+            )
         self.last[publisher] = number
-        self.heard += 1
+        self.received += 1
 
 
 def connect(port: int) -> socket.socket:
@@ -102,7 +104,7 @@ def connect(port: int) -> socket.socket:
     return connection
 
 
-def listen(port: int, key: str) -> list[Receiver]:
+def connect_receivers(port: int, key: str) -> list[Receiver]:
     receivers = []
     for number in range(CHANNELS * RECEIVERS):
         receiver = Receiver(number % CHANNELS, connect(port))
@@ -115,45 +117,47 @@ def listen(port: int, key: str) -> list[Receiver]:
 
 
 def load(port: int, credentials: dict[str, str], connections: int, seconds: float) -> tuple[float, float, float]:
-    """Publish for some seconds; requests a second, and the median and 99th percentile of their time in ms."""
+    """Publish for some seconds; return requests per second, and the median and 99th percentile of their time in ms."""
     selector = selectors.DefaultSelector()
-    receivers = listen(port, credentials["key"])
+    receivers = connect_receivers(port, credentials["key"])
     publishers = [Publisher(number, connect(port)) for number in range(connections)]
-    for one in (*receivers, *publishers):
-        selector.register(one.socket, selectors.EVENT_READ, one)
-    begun = time.perf_counter()
+    for client in (*receivers, *publishers):
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    started = time.perf_counter()
     for publisher in publishers:
         publisher.publish(credentials)
     times: list[float] = []
-    busy, until, quiet_since = connections, begun + seconds, begun
+    busy, until, quiet_since = connections, started + seconds, started
     while busy or time.perf_counter() - quiet_since < 0.5:
         for ready, _ in selector.select(0.1):
-            one = ready.data
+            client = ready.data
             quiet_since = now = time.perf_counter()
-            if isinstance(one, Receiver):
-                one.read()
-            elif one.take_answer():
-                times.append(now - one.sent_at)
+            if isinstance(client, Receiver):
+                client.read()
+            elif client.read_answer():
+                times.append(now - client.sent_at)
                 if now < until:
-                    one.publish(credentials)
+                    client.publish(credentials)
                 else:
                     busy -= 1
-                    ended = now
+                    finished = now
     expected = RECEIVERS * sum(publisher.sent for publisher in publishers)
-    heard = sum(receiver.heard for receiver in receivers)
-    if heard != expected:
-        raise AssertionError(f"{expected - heard} of {expected} deliveries are missing")
+    received = sum(receiver.received for receiver in receivers)
+    if received != expected:
+        raise AssertionError(f"{expected - received} of {expected} deliveries are missing")
     times.sort()
-    return len(times) / (ended - begun), median(times) * 1000, times[int(len(times) * 0.99)] * 1000
+    return len(times) / (finished - started), median(times) * 1000, times[int(len(times) * 0.99)] * 1000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4, help="how long each takes (default: %(default)s)")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 64], help="keep-alive connections")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=[1, 64], help="numbers of keep-alive connections (default: 1 64)"
+    )
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
     results: dict[tuple[int, str], list[tuple[float, float, float]]] = defaultdict(list)
@@ -176,13 +180,13 @@ def main() -> None:
                         server.wait(20)
                     results[connections, label].append(result)
                     rate, p50, p99 = result
-                    print(f"{connections:>3} connections, {label}: {rate:,.0f} requests a second", flush=True)
-    print(f"\n{'':<32}{'requests a second':>18}{'p50 ms':>10}{'p99 ms':>10}{'ratio':>8}")
+                    print(f"{connections:>3} connections, {label}: {rate:,.0f} requests per second", flush=True)
+    print(f"\n{'':<32}{'requests per second':>20}{'p50 ms':>10}{'p99 ms':>10}{'ratio':>8}")
     for (connections, label), runs in results.items():
         rate, p50, p99 = (median(values) for values in zip(*runs, strict=True))
         baseline = median(run[0] for run in results[connections, "DRF view"])
         name = f"{connections} connections, {label}"
-        print(f"{name:<32}{rate:>18,.0f}{p50:>10.2f}{p99:>10.2f}{rate / baseline:>8.2f}")
+        print(f"{name:<32}{rate:>20,.0f}{p50:>10.2f}{p99:>10.2f}{rate / baseline:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measurements as tables, JSON and a chart."""
+"""Print measurements as tables and write them as JSON and as a chart."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from statistics import median
 from xml.sax.saxutils import escape
 
 UNITS = {
-    "rate": "a second",
+    "rate": "per second",
     "cpu": "µs CPU each",
     "memory": "KiB each",
     "p50": "ms p50",
@@ -24,7 +24,7 @@ Named = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the load client said of one run."""
+    """The values that the load generator printed for one run."""
 
     values: dict[str, float]
 
@@ -37,7 +37,7 @@ def number(value: float) -> str:
 
 
 def write(folder: Path, works: Named, servers: Named, measured: Mapping[tuple[str, str], list[Measurement]]) -> None:
-    """Print a table of medians and ratios for each work; write them as JSON, and the deliveries a second as a chart."""
+    """Print medians and ratios of each work; write them as JSON, and the deliveries per second as a chart."""
     medians = {
         key: {name: median(run.values[name] for run in runs) for name in runs[0].values}
         for key, runs in measured.items()
@@ -66,7 +66,7 @@ def write(folder: Path, works: Named, servers: Named, measured: Mapping[tuple[st
 
 
 def chart(works: Named, servers: Named, medians: Mapping[tuple[str, str], Mapping[str, float]]) -> str:
-    """Deliveries a second as horizontal bars, a group for each work, as SVG."""
+    """Return an SVG with the deliveries per second as horizontal bars, one group for each work."""
     width, bar, label_width, bar_width = 760, 18, 170, 480
     most = max((values["rate"] for (work, _), values in medians.items() if work in dict(works)), default=1)
     lines: list[str] = []
@@ -88,7 +88,7 @@ def chart(works: Named, servers: Named, medians: Mapping[tuple[str, str], Mappin
             lines.append(f'<text x="{label_width + length + 6}" y="{middle}">{rate:,.0f}</text>')
             y += bar
         y += 26
-    title = "Deliveries a second on one core, 128-byte text"
+    title = "Deliveries per second on one core, 128-byte text"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" font-family="system-ui, sans-serif" '
         f'font-size="12" fill="#334155" role="img" aria-label="{title}">\n'

@@ -1,8 +1,7 @@
 // wsload: a WebSocket fan-out load generator (epoll, one thread).
-// N subscribers over C channels on one server; one publisher per channel sends text frames of S bytes,
-// at most W messages outstanding per channel (a message is done once every subscriber has it).
-// Prints connect time, deliveries/s, latency percentiles and the CPU seconds that the server's processes
-// used.
+// N subscribers are spread over C channels of one server. One publisher per channel sends text frames of S bytes,
+// with at most W messages outstanding per channel; a message is done when every subscriber has received it.
+// Prints the connect rate, deliveries per second, latency percentiles, and the CPU time of the server's processes.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -99,7 +98,7 @@ static int dial(int i) {
     die("socket");
   int one = 1;
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, 4);
-  // spread the source addresses over 127.0.0.0/8 to go past 28k ports
+  // spread the source addresses over 127.0.0.0/8, since one address has only 28,000 ports
   struct sockaddr_in s = {.sin_family = AF_INET};
   char ip[32];
   snprintf(ip, 32, "127.0.%d.%d", 1 + (i / 20000), 1 + ((i / 100) % 200));
@@ -224,7 +223,7 @@ int main(int argc, char** argv) {
   const char* pids = opt(argc, argv, "-pids", "");
   int idle = atoi(opt(argc, argv, "-idle", "0"));
   int pubself = atoi(opt(argc, argv, "-self", "0"));
-  double rate = atof(opt(argc, argv, "-rate", "0"));  // messages a second a channel, open loop; 0 = windowed
+  double rate = atof(opt(argc, argv, "-rate", "0"));  // messages per second and channel, open loop; 0 uses the window
   if (!pubfmt)
     pubfmt = pathfmt;
   hist = calloc(HB, 4);

@@ -1,6 +1,7 @@
-// Plays scenarios in Chromium, each in a page of its own with a published bundle of piesocket-js. Its argument is a JSON
-// object with the site of the pages and the port that has the service. It reads one JSON object a line: the bundle, who is
-// logged in to the site, and the scenario; and answers each with a line, of what was seen or how it failed.
+// Plays scenarios in Chromium, each in its own page with a published bundle of piesocket-js. The argument is a JSON object
+// with the path of Chromium, the URL of the site and the port of the service. Each line of the input is a JSON object with
+// the bundle, the user who is logged in to the site, and the scenario. Each line of the output is a JSON object with the
+// observations, or with the error.
 
 import {createInterface} from 'node:readline';
 import {chromium} from 'playwright-core';

@@ -1,4 +1,4 @@
-"""What tests of published clients share: the service with TLS, since they speak nothing else, and what they install."""
+"""Fixtures for the tests of published clients: the service with TLS, which these clients require, and npm packages."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def server(start: Callable[..., LiveServer]) -> LiveServer:
-    """The service, which takes itself for PieSocket's too."""
+    """The service, which also serves clusters of PieSocket's domain."""
     return start("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
 
 

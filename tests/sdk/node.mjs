@@ -1,8 +1,8 @@
-// Plays a scenario with piesocket-js in Node. The settings are its argument, a JSON object; it prints what was seen.
+// Plays a scenario with piesocket-js in Node. The argument is a JSON object with the settings. Prints the observations.
 
 import WebSocket from 'ws';
 
-// Node 20 lacks what every browser has: WebSocket, XMLHttpRequest, and *.localhost as names of this machine.
+// Unlike browsers, Node 20 has no WebSocket and no XMLHttpRequest, and does not resolve *.localhost.
 globalThis.WebSocket = class extends WebSocket {
   constructor(url) {
     super(url, {lookup: (name, options, done) => done(null, options.all ? [{address: '127.0.0.1', family: 4}] : '127.0.0.1', 4)});

@@ -1,15 +1,15 @@
-// Publishes with piesocket-nodejs. Its argument is a JSON object: the port that has the service, the SDK's options, and
-// what to publish. It prints the status of the answer, and its body.
+// Publishes with piesocket-nodejs. The argument is a JSON object with the port of the service, the SDK's options, and the
+// message. Prints the status and the body of the answer.
 
 import tls from 'node:tls';
 import PieSocket from 'piesocket-nodejs';
 
 const {port, options, message} = JSON.parse(process.argv[2]);
 
-// The SDK has no option for where to go: whatever is PieSocket's, is on this machine.
+// The SDK has no option for the host, so connect to this machine in place of PieSocket's host.
 const {connect} = tls;
 tls.connect = (given) => {
-  if (given.host !== 'demo.piesocket.com' || given.port !== 443) throw new Error(`It goes to ${given.host}:${given.port}.`);
+  if (given.host !== 'demo.piesocket.com' || given.port !== 443) throw new Error(`Unexpected connection to ${given.host}:${given.port}.`);
   return connect({...given, host: '127.0.0.1', port});
 };
 

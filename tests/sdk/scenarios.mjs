@@ -1,5 +1,5 @@
-// What a page or a program does with PieSocket's SDK, and what it sees. It is the same in a browser and in Node, and comes
-// before the SDK: it notes what the SDK opens and reads, since a refusal may arrive before anybody can listen for it.
+// Scenarios for PieSocket's SDK, which are the same in a browser and in Node. Load this module before the SDK: it records
+// the connections and frames of the SDK, since a rejection may arrive before a scenario can listen for it.
 
 let opened = 0;
 const frames = [];
@@ -17,11 +17,11 @@ async function until(condition) {
   while (!condition()) await pause(10);
 }
 
-function heard(subscription, event) {
+function nextEvent(subscription, event) {
   return new Promise((done) => subscription.listen(event, (data, meta) => done({data, meta})));
 }
 
-function answered(subscription, command) {
+function answerTo(subscription, command) {
   return new Promise((done) => {
     subscription.on('message', ({data}) => done(data));
     subscription.send(command);
@@ -29,76 +29,76 @@ function answered(subscription, command) {
 }
 
 const scenarios = {
-  // Two of its clients talk to each other.
-  async talk(client, channel, saw) {
-    const [one, two] = await Promise.all([client().subscribe(channel), client().subscribe(channel)]);
-    const answer = heard(two, 'new-message');
-    await one.publish('new-message', {text: 'hé 😀'}, {from: 'one'});
-    saw.answer = await answer;
-    saw.status = await answered(one, 'cmd_status');
+  // Two clients exchange messages.
+  async talk(client, channel, observed) {
+    const [first, second] = await Promise.all([client().subscribe(channel), client().subscribe(channel)]);
+    const answer = nextEvent(second, 'new-message');
+    await first.publish('new-message', {text: 'hé 😀'}, {from: 'one'});
+    observed.answer = await answer;
+    observed.status = await answerTo(first, 'cmd_status');
   },
 
-  // Its own messages come back when it asks for them.
-  async notifySelf(client, channel, saw) {
-    const one = await client({notifySelf: 1}).subscribe(channel);
-    const answer = heard(one, 'echo');
-    await one.publish('echo', 1);
-    saw.answer = await answer;
+  // A client receives its own messages with notifySelf.
+  async notifySelf(client, channel, observed) {
+    const first = await client({notifySelf: 1}).subscribe(channel);
+    const answer = nextEvent(first, 'echo');
+    await first.publish('echo', 1);
+    observed.answer = await answer;
   },
 
-  // One is there, another joins and leaves.
-  async presence(client, channel, saw) {
-    const one = await client({presence: 1, userId: 'ada'}).subscribe(channel);
-    await until(() => one.members.length);
-    saw.alone = one.members;
-    const joined = heard(one, 'system:member_joined');
+  // A second client joins the channel of the first, and leaves it.
+  async presence(client, channel, observed) {
+    const first = await client({presence: 1, userId: 'ada'}).subscribe(channel);
+    await until(() => first.members.length);
+    observed.alone = first.members;
+    const joined = nextEvent(first, 'system:member_joined');
     const visitor = client({presence: 1});
-    const two = await visitor.subscribe(channel);
-    await until(() => two.members.length);
-    saw.uuids = [one.uuid, two.uuid];
-    saw.joined = (await joined).data;
-    saw.members = two.members;
-    saw.current = two.getCurrentMember();
-    saw.found = two.getMemberByUUID(one.uuid);
-    const left = heard(one, 'system:member_left');
+    const second = await visitor.subscribe(channel);
+    await until(() => second.members.length);
+    observed.uuids = [first.uuid, second.uuid];
+    observed.joined = (await joined).data;
+    observed.members = second.members;
+    observed.current = second.getCurrentMember();
+    observed.found = second.getMemberByUUID(first.uuid);
+    const left = nextEvent(first, 'system:member_left');
     visitor.unsubscribe(channel);
-    saw.left = (await left).data;
-    saw.remaining = one.members;
+    observed.left = (await left).data;
+    observed.remaining = first.members;
   },
 
-  // It gets into a channel, and is somebody there.
-  async join(client, channel, saw) {
-    const one = await client({presence: 1}).subscribe(channel);
-    await until(() => one.members.length);
-    saw.user = one.getCurrentMember().user;
-    saw.pong = await answered(one, 'cmd_ping');
+  // A client joins a channel and is a member there.
+  async join(client, channel, observed) {
+    const first = await client({presence: 1}).subscribe(channel);
+    await until(() => first.members.length);
+    observed.user = first.getCurrentMember().user;
+    observed.pong = await answerTo(first, 'cmd_ping');
   },
 
-  // It is refused: what it reads, and how often it tries in a time in which it could try a hundred times.
-  async refused(client, channel, saw) {
-    saw.frames = frames;
-    saw.codes = [];
+  // A client is rejected. The pause would be long enough for many attempts to reconnect.
+  async rejected(client, channel, observed) {
+    observed.frames = frames;
+    observed.codes = [];
     const subscription = await client().subscribe(channel);
-    subscription.on('close', ({code}) => saw.codes.push(code));
+    subscription.on('close', ({code}) => observed.codes.push(code));
     await pause(1500);
   },
 
-  // An unknown command leaves it connected and able to reconnect when the connection breaks.
-  async unknownCommand(client, channel, saw) {
-    const one = await client().subscribe(channel);
-    saw.answer = await answered(one, 'cmd_x');
-    saw.shouldReconnect = one.shouldReconnect;
-    one.connection.close();
-    await until(() => opened === 2 && one.connection.readyState === WebSocket.OPEN);
+  // After an unknown command a client stays connected, and it reconnects when the connection breaks.
+  async unknownCommand(client, channel, observed) {
+    const first = await client().subscribe(channel);
+    observed.answer = await answerTo(first, 'cmd_x');
+    observed.shouldReconnect = first.shouldReconnect;
+    first.connection.close();
+    await until(() => opened === 2 && first.connection.readyState === WebSocket.OPEN);
   },
 };
 
 export async function play(PieSocket, {scenario, channel, options}) {
   const client = (more) => new PieSocket({...options, ...more});
-  const saw = {};
-  const played = scenarios[scenario](client, channel, saw).then(() => true);
+  const observed = {};
+  const played = scenarios[scenario](client, channel, observed).then(() => true);
   if (!await Promise.race([played, pause(10000)])) {
-    throw new Error(`${scenario} hangs after ${JSON.stringify({...saw, opened, frames})}`);
+    throw new Error(`${scenario} hangs after ${JSON.stringify({...observed, opened, frames})}`);
   }
-  return {...saw, opened};
+  return {...observed, opened};
 }

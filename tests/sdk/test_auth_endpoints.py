@@ -80,13 +80,13 @@ def express_endpoint(site: str) -> Ask:
 
 @pytest.fixture(params=["django", "flask", "express"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Post the SDK's form for a channel as a user of the site, or as nobody; the status and the JSON of the answer."""
+    """Post the SDK's form for a channel as a user or as nobody; return the status and the JSON of the answer."""
     endpoint: Ask = request.getfixturevalue(f"{request.param}_endpoint")
     return endpoint
 
 
 def first_frame(server: LiveServer, path: str) -> dict[str, Any]:
-    """What a connection reads first."""
+    """Return the first frame that a connection receives."""
 
     async def read() -> str | bytes:
         async with open_client(server, path) as client:
@@ -95,7 +95,7 @@ def first_frame(server: LiveServer, path: str) -> dict[str, Any]:
     return dict(json.loads(asyncio.run(read())))
 
 
-def test_its_jwt_opens_the_channel_and_says_who_it_is(
+def test_the_jwt_opens_the_channel_and_identifies_the_user(
     request: pytest.FixtureRequest, ask: Ask, server: LiveServer, keys: dict[str, str]
 ) -> None:
     channel = f"private-user-{USER}"
@@ -106,12 +106,12 @@ def test_its_jwt_opens_the_channel_and_says_who_it_is(
     assert member_list == {"event": "system:member_list", "data": {"members": [{"uuid": "u", "user": name}]}}
 
 
-def test_its_jwt_opens_no_other_channel(ask: Ask, server: LiveServer, keys: dict[str, str]) -> None:
+def test_the_jwt_opens_no_other_channel(ask: Ask, server: LiveServer, keys: dict[str, str]) -> None:
     token = ask(f"private-user-{USER}", USER)[1]["auth"]
     frame = first_frame(server, channel_path("private-user-8", keys["demo"], jwt=token))
     assert frame == {"error": "Authentication failed, provide valid jwt token."}
 
 
 @pytest.mark.parametrize(("channel", "user"), [("private-user-8", USER), ("", USER), (f"private-user-{USER}", None)])
-def test_who_may_not_gets_a_403_and_no_jwt(ask: Ask, channel: str, user: str | None) -> None:
+def test_users_without_permission_get_403_and_no_jwt(ask: Ask, channel: str, user: str | None) -> None:
     assert ask(channel, user) == (403, {"error": "This channel is not for you."})

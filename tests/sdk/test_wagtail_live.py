@@ -1,4 +1,4 @@
-"""Wagtail Live's publisher for PieSocket, unchanged: an update of a page reaches its readers."""
+"""Wagtail Live's publisher for PieSocket, unchanged: an update of a page reaches the readers of the page."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ Publish = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the publisher and what it imports, which is not all that Wagtail needs."""
+    """A folder with the publisher and only those packages that it imports."""
     folder = tmp_path_factory.mktemp("wagtail")
     for arguments in (["--no-deps", "wagtail-live==1.0", "wagtail==8.0.1"], ["requests==2.34.2"]):
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
@@ -29,9 +29,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def publish(server: LiveServer, packages: Path, keys: dict[str, str], channel: str) -> Publish:
-    """Publish an update with a secret; return what is logged."""
+    """Publish an update with a secret; return the log output."""
 
-    def publish_one(secret: str) -> str:
+    def publish_update(secret: str) -> str:
         update = {"channel_id": channel, **UPDATE}
         given: dict[str, Any] = {"port": server.port, "key": keys["demo"], "secret": secret, "update": update}
         done = subprocess.run(
@@ -44,18 +44,18 @@ def publish(server: LiveServer, packages: Path, keys: dict[str, str], channel: s
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    return publish_one
+    return publish_update
 
 
-async def test_it_publishes_what_changed(publish: Publish, connect: Connect, channel: str, secret: str) -> None:
-    reader = await connect(channel)
+async def test_it_publishes_the_update(publish: Publish, connect: Connect, channel: str, secret: str) -> None:
+    subscriber = await connect(channel)
     assert publish(secret) == ""
-    assert await reader.receive() == '{"renders":{"1":{"show":true,"content":"<p>thé</p>"}},"removals":["2"]}'
+    assert await subscriber.receive() == '{"renders":{"1":{"show":true,"content":"<p>thé</p>"}},"removals":["2"]}'
 
 
 async def test_with_a_wrong_secret_it_logs_a_failure_and_publishes_nothing(
     publish: Publish, connect: Connect, channel: str
 ) -> None:
-    reader = await connect(channel)
+    subscriber = await connect(channel)
     assert publish("wrong") == "Failed publishing new update to PieSocket API.\n"
-    await reader.settle()
+    await subscriber.settle()
