@@ -1,4 +1,4 @@
-"""A broadcast server on µWebSockets, based on its documentation: `/c1` subscribes to a topic, `/pub1` publishes to it."""
+"""A broadcast server on µWebSockets, based on its examples: `/c1` subscribes to a topic, `/pub1` publishes to it."""
 
 import sys
 from typing import Any
