@@ -87,7 +87,7 @@ async def test_a_process_without_connections_publishes_to_the_clients_of_every_n
 PUBLISH = """
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from realtime.cluster.bus import group_name, message_event
+from realtime.protocols.channels import group_name, message_event
 group = group_name("{cluster_id}", "news")
 for data in ("text", bytes([0, 255]), ""):
     async_to_sync(get_channel_layer().group_send)(group, message_event(group, data))
