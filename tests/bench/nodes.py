@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores; {options.rounds} rounds of {options.seconds:g} s; medians")
+    print(f"{os.cpu_count()} cores, rounds: {options.rounds}, seconds per measurement: {options.seconds:g}; medians")
     for number in (1, 2, 4):
         everywhere = list(range(number))
         with running(number) as (nodes, redis, key):
@@ -205,7 +205,7 @@ def main() -> None:
             ):
                 work = (nodes, redis, key, channels, rate, options.seconds, listening)
                 runs = [asyncio.run(measure(*work)) for _ in range(options.rounds)]
-                print_medians(f"{number} nodes, {label}", runs)
+                print_medians(f"{number} {'node' if number == 1 else 'nodes'}, {label}", runs)
 
 
 if __name__ == "__main__":
