@@ -41,7 +41,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def site(node_modules: Path, secret: str) -> Iterator[str]:
-    """The URL of a web site in Express with that endpoint. The cookie `user` says who is logged in."""
+    """The URL of a web site in Express with that endpoint. The cookie `user` identifies the logged-in user."""
     env = {**os.environ, "CHANNELS_SECRET": secret}
     with subprocess.Popen(["node", "site.mjs"], cwd=node_modules, env=env, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout is not None

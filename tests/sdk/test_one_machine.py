@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 async def test_the_page_publishes_and_receives(server: LiveServer) -> None:
     async with open_page(server.directory / "profile") as page:
-        # In place of the person who accepts the certificate.
+        # A person would accept the certificate in the browser.
         await page.send("Security.setIgnoreCertificateErrors", ignore=True)
         await page.open(f"file://{server.directory}/.data/sdk/page.html")
         await page.wait_for("document.body?.innerText === 'Hello!'")
