@@ -22,7 +22,11 @@ def messages_today(account: str) -> Coalesce:
     Args:
         account: the lookup path from the annotated row to the account's primary key.
     """
-    rows = DailyUsage.objects.filter(account=models.OuterRef(account), day=today()).values("messages")
+    return _messages_on(today(), account)
+
+
+def _messages_on(day: date, account: str) -> Coalesce:
+    rows = DailyUsage.objects.filter(account=models.OuterRef(account), day=day).values("messages")
     return Coalesce(models.Subquery(rows), 0)
 
 
@@ -35,14 +39,14 @@ def record_messages(counts: Mapping[int, int], day: date) -> dict[int, int]:
         day: the day in UTC.
 
     Returns:
-        Each account's new total for today, by primary key. Accounts that no longer exist are left out.
+        Each account's new total for that day, by primary key. Accounts that no longer exist are left out.
     """
     senders = [pk for pk, count in counts.items() if count]
     sent = list(Account.objects.filter(pk__in=senders).order_by("pk").values_list("pk", flat=True))
     DailyUsage.objects.bulk_create([DailyUsage(account_id=pk, day=day) for pk in sent], ignore_conflicts=True)
     for pk in sent:  # every node updates in the same order, so that two nodes cannot deadlock
         DailyUsage.objects.filter(account=pk, day=day).update(messages=models.F("messages") + counts[pk])
-    accounts = Account.objects.filter(pk__in=list(counts)).annotate(sent=messages_today("pk"))
+    accounts = Account.objects.filter(pk__in=list(counts)).annotate(sent=_messages_on(day, "pk"))
     return dict(accounts.values_list("pk", "sent"))
 
 

@@ -13,6 +13,7 @@ from environs import FileAwareEnv
 
 from . import __version__
 from .local_secret import read_or_create_secret
+from .redis_urls import database_number
 
 env = FileAwareEnv(strip_whitespace=True)
 VERSION = __version__
@@ -113,22 +114,33 @@ else:
 
 # Channels are distributed over all Redis servers. The first also has the connection counts, presence and the cache.
 REDIS_URLS: list[str] = env.list("REDIS_URL", default=[])
+# Begins all names on Redis, so that several services can share one. It contains the number of the database, since
+# pub/sub ignores that.
+REDIS_PREFIX = f"{env.str('REDIS_PREFIX', default='piesocket')}:{database_number(REDIS_URLS[0]) if REDIS_URLS else 0}:"
 CACHES: dict[str, dict[str, Any]]
 if REDIS_URLS:
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "realtime.cluster.layer.PubSubLayer",
             "CONFIG": {
                 # Timeouts in seconds. They are explicit because redis-py has changed its defaults.
                 "hosts": [
                     {"address": url, "socket_timeout": 5, "socket_connect_timeout": 3, "socket_keepalive": True}
                     for url in REDIS_URLS
                 ],
-                "prefix": "piesocket",
+                "prefix": REDIS_PREFIX,
             },
         }
     }
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URLS[0]}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URLS[0],
+            "KEY_PREFIX": REDIS_PREFIX,
+            # Django's own serializer would run code that anybody who can write to Redis has pickled.
+            "OPTIONS": {"serializer": "piesite.json_serializer.JSONSerializer"},
+        }
+    }
 else:
     CHANNEL_LAYERS = {
         "default": {

@@ -62,6 +62,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             except Refusal as refusal:
                 self.node.counters.refusals[refusal.close.reason] += 1
                 await send({"type": "websocket.accept"})
+                outlet.open()
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
             else:

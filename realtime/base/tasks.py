@@ -1,10 +1,40 @@
-"""Cancelling of tasks that run as long as their node."""
+"""Tasks that run as long as their node: kept running if they fail, and cancelled when the node stops."""
 
 import asyncio
-from collections.abc import Collection
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 ATTEMPT_SECONDS = 0.5
+# How long to wait before a task that failed is started again, in seconds.
+RESTART_SECONDS = 1.0
+
+restarts: Counter[str] = Counter()
+"""How often tasks of this process had to be started again, by their names."""
+
+
+def keep(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Start a task that runs until it is cancelled, and starts again if it fails or returns.
+
+    Args:
+        name: names the task in the log and in the metrics.
+        run: the coroutine function that the task calls.
+    """
+    return asyncio.create_task(_keep(name, run), name=name)
+
+
+async def _keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await run()
+            logger.error("The task %s has ended; starting it again.", name)
+        except Exception:
+            logger.exception("The task %s has failed; starting it again.", name)
+        restarts[name] += 1
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:

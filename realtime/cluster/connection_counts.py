@@ -10,11 +10,12 @@ from realtime.protocols.channels import Channel
 class Place:
     """One connection, as it is counted."""
 
-    __slots__ = ("channel", "decision", "is_waiting", "quotas")
+    __slots__ = ("channel", "decision", "has_joined", "is_waiting", "quotas")
 
     def __init__(self, channel: Channel, quotas: Mapping[str, int]) -> None:
         self.channel = channel
         self.quotas = quotas
+        self.has_joined = False
         self.is_waiting = False  # until the quotas have been checked for all nodes
         self.decision: asyncio.Future[bool] | None = None
 
@@ -39,7 +40,7 @@ class ConnectionCounts:
         """Stop sharing the counts, and remove those of this node."""
 
     def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
-        """Start counting a connection.
+        """Start counting a connection against its quotas.
 
         Args:
             channel: the channel of the connection.
@@ -51,20 +52,24 @@ class ConnectionCounts:
         if any(self._users.get(user, 0) >= quota for user, quota in quotas.items()):
             return None
         place = Place(channel, quotas)
-        self._add(place, 1)
+        self._add_to_users(place, 1)
         return place
+
+    async def join(self, place: Place) -> bool:
+        """Count a connection in its channel, whose messages it receives already, unless a quota is used up elsewhere.
+
+        Returns:
+            Whether the connection is within the quotas on all nodes together. If so, all nodes count it by now; while
+            Redis is unreachable, only this one does.
+        """
+        self._add_to_channel(place, 1)
+        return True
 
     def leave(self, place: Place) -> None:
         """Stop counting a connection. Call it once per place."""
-        self._add(place, -1)
-
-    async def may_stay(self, place: Place) -> bool:
-        """Wait until a connection is counted on all nodes, or for a short time if Redis is unreachable.
-
-        Returns:
-            Whether the connection is within the quotas on all nodes together.
-        """
-        return True
+        self._add_to_users(place, -1)
+        if place.has_joined:
+            self._add_to_channel(place, -1)
 
     def of_user(self, user: str) -> int:
         """Return the number of connections of a user on this node."""
@@ -83,12 +88,15 @@ class ConnectionCounts:
         """Return the number of connections to each channel of a cluster on all nodes, by the channel's path."""
         return self._channels.get(cluster_pk, {})
 
-    def _add(self, place: Place, connections: int) -> None:
+    def _add_to_channel(self, place: Place, connections: int) -> None:
+        place.has_joined = connections > 0
         cluster_pk, path = place.channel
         paths = self._channels[cluster_pk]
         add(paths, path, connections)
         if not paths:
             del self._channels[cluster_pk]
+
+    def _add_to_users(self, place: Place, connections: int) -> None:
         for user in place.quotas:
             add(self._users, user, connections)
 

@@ -3,13 +3,15 @@
 Only the node itself writes its counts. It writes numbers and not changes, so writing them twice is harmless. Each node
 also holds a lease. When the lease expires, the counts of the node are ignored, and the other nodes delete them.
 
-    piesocket:nodes                   the IDs of all nodes that have counts
-    piesocket:lease:NODE              exists while the node is alive
-    piesocket:channels:NODE:CLUSTER   hash: the connections to each channel of a cluster, by the channel's path
-    piesocket:clusters:NODE           the clusters that have such a hash
-    piesocket:users:NODE              hash: the connections of each account and API key
-    piesocket:seats:NODE:GROUP        hash: the seats in the presence of a channel, by their numbers
-    piesocket:groups:NODE             the groups that have such a hash
+    nodes                   the IDs of all nodes that have counts
+    lease:NODE              exists while the node is alive
+    channels:NODE:CLUSTER   hash: the connections to each channel of a cluster, by the channel's path
+    clusters:NODE           the clusters that have such a hash
+    users:NODE              hash: the connections of each account and API key
+    seats:NODE:GROUP        hash: the seats in the presence of a channel, by their numbers
+    groups:NODE             the groups that have such a hash
+
+The names of the keys begin with the prefix of the service.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis import asyncio as redis_asyncio
@@ -29,16 +31,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from realtime.base import tasks
+from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
 from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, READ_OTHERS, WRITE_USERS
 from realtime.protocols.channels import Channel
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "piesocket:"
+T = TypeVar("T")
+
 LEASE_SECONDS = 10
 # The interval at which the lease is renewed, in seconds.
 RENEW_SECONDS = 1.0
+# How many renewals it takes until everything is written again, in case Redis has evicted some of it.
+REWRITE_RENEWALS = 15
 # How many counts or quota checks one request to Redis contains. Redis takes at most a tenth of a second for them.
 _MAX_BATCH = 1_000
 # How many requests may wait for Redis at the same time. Each takes a connection to Redis, which stays open.
@@ -53,11 +59,13 @@ class RedisConnectionCounts(ConnectionCounts):
 
     Args:
         url: the URL of Redis.
+        prefix: begins the names of all keys.
         node_id: the ID of this node.
     """
 
-    def __init__(self, url: str, node_id: str) -> None:
+    def __init__(self, url: str, prefix: str, node_id: str) -> None:
         super().__init__()
+        self._prefix = prefix
         self._node_id = node_id
         # Retry once, since Redis may have closed an idle connection, which is not an outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
@@ -72,44 +80,53 @@ class RedisConnectionCounts(ConnectionCounts):
         self._counting: asyncio.Task[None] | None = None
         self._request_slots = asyncio.Semaphore(_MAX_REQUESTS)
         self._tasks: list[asyncio.Task[None]] = []
+        self._channel_portions = Portions(self._all_channels, REWRITE_RENEWALS)
+        self._user_portions = Portions(lambda: list(self._users), REWRITE_RENEWALS)
+        self._has_warned = False
         self.rewrites = 0
         """How often this node had to write everything again, because Redis may have lost it."""
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._keep_lease())]
+        self._tasks = [
+            tasks.keep("writing connection counts", self._write_changes),
+            tasks.keep("keeping the lease", self._keep_lease),
+        ]
 
     async def stop(self) -> None:
         await tasks.end(self._tasks)
         with contextlib.suppress(RedisError, OSError):
-            await self._redis.delete(f"{PREFIX}lease:{self._node_id}")
-            await self._redis.eval(CLEAN_UP, 1, PREFIX)
+            await self._redis.delete(f"{self._prefix}lease:{self._node_id}")
+            await self._redis.eval(CLEAN_UP, 1, self._prefix)
         await self._redis.aclose()
 
     def enter(self, channel: Channel, quotas: Mapping[str, int]) -> Place | None:
         place = super().enter(channel, quotas)
         if place is not None and self.is_reachable:
             place.is_waiting = True
-            place.decision = asyncio.get_running_loop().create_future()
             self._waiting.update(place.quotas.keys())
-            self._queue.append(place)
         return place
 
-    def leave(self, place: Place) -> None:
-        super().leave(place)
-        self._stop_waiting(place)
-
-    async def may_stay(self, place: Place) -> bool:
-        if place.decision is None:
+    async def join(self, place: Place) -> bool:
+        if not (place.is_waiting and self.is_reachable):
+            self._admit_unchecked(place)
             return True
+        place.decision = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        self._changed.set()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await place.decision
         except TimeoutError:
-            self._stop_waiting(place)
-            self._mark_changed(place)
+            self._admit_unchecked(place)
             return True
         finally:
             place.decision = None
+
+    def leave(self, place: Place) -> None:
+        super().leave(place)
+        if place.is_waiting:
+            self._stop_waiting(place)
+            self._mark_changed(place)  # Redis may have counted it in the meantime
 
     def _stop_waiting(self, place: Place) -> None:
         """Stop waiting for the quota check of a connection, which has passed it or has left."""
@@ -118,15 +135,30 @@ class RedisConnectionCounts(ConnectionCounts):
             for user in place.quotas:
                 add(self._waiting, user, -1)
 
+    def _admit_unchecked(self, place: Place) -> None:
+        """Count a connection that Redis could not check."""
+        self._stop_waiting(place)
+        self._add_to_channel(place, 1)
+        self._mark_changed(place)
+
     def _decide(self, place: Place, has_room: bool) -> None:
+        """Apply the answer of Redis, which has counted the connection if there is room for it."""
+        if place.decision is None or place.decision.done() or not place.is_waiting:
+            return  # it has left, or was admitted unchecked
         if has_room:
             self._stop_waiting(place)
-        if place.decision is not None and not place.decision.done():
-            place.decision.set_result(has_room)
+            super()._add_to_channel(place, 1)
+        place.decision.set_result(has_room)
 
-    def _add(self, place: Place, connections: int) -> None:
-        super()._add(place, connections)
-        self._mark_changed(place)
+    def _add_to_channel(self, place: Place, connections: int) -> None:
+        super()._add_to_channel(place, connections)
+        self._changed_channels.add(place.channel)
+        self._changed.set()
+
+    def _add_to_users(self, place: Place, connections: int) -> None:
+        super()._add_to_users(place, connections)
+        self._changed_users.update(place.quotas)
+        self._changed.set()
 
     def _mark_changed(self, place: Place) -> None:
         self._changed_channels.add(place.channel)
@@ -184,7 +216,7 @@ class RedisConnectionCounts(ConnectionCounts):
                 return None
             pipeline = self._redis.pipeline(transaction=False)
             for script, *arguments in scripts:
-                pipeline.eval(script, 1, PREFIX, self._node_id, *arguments)
+                pipeline.eval(script, 1, self._prefix, self._node_id, *arguments)
             try:
                 answers: list[list[str]] = await pipeline.execute()
             except (RedisError, OSError) as error:
@@ -208,15 +240,15 @@ class RedisConnectionCounts(ConnectionCounts):
             return False
         pipeline = self._redis.pipeline(transaction=False)
         for group, number, fields in changes:
-            key = f"{PREFIX}seats:{self._node_id}:{group}"
+            key = f"{self._prefix}seats:{self._node_id}:{group}"
             if fields is None:
                 pipeline.hdel(key, str(number))
             else:
                 pipeline.hset(key, str(number), json.dumps(fields))
         for group in {group for group, _, _ in changes}:
-            pipeline.sadd(f"{PREFIX}groups:{self._node_id}", group)
+            pipeline.sadd(f"{self._prefix}groups:{self._node_id}", group)
         for group in left_groups:
-            pipeline.srem(f"{PREFIX}groups:{self._node_id}", group)
+            pipeline.srem(f"{self._prefix}groups:{self._node_id}", group)
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:
@@ -230,15 +262,18 @@ class RedisConnectionCounts(ConnectionCounts):
         while True:
             await self._changed.wait()
             self._changed.clear()
-            channels, self._changed_channels = self._changed_channels, set()
-            users, self._changed_users = self._changed_users, set()
+            channels = _take_some(self._changed_channels)
+            users = _take_some(self._changed_users)
             places = self._next_places()
+            if self._changed_channels or self._changed_users:
+                self._changed.set()
             try:
                 has_room = await self._write(channels, users, places)
             except Exception as error:
                 self._changed_channels |= channels
                 self._changed_users |= users
                 self._changed.set()
+                self._changed_channels.update(place.channel for place in places)
                 self._queue.extendleft(places)
                 self._handle_error(error)
                 await asyncio.sleep(RENEW_SECONDS)
@@ -261,18 +296,19 @@ class RedisConnectionCounts(ConnectionCounts):
         """
         pipeline = self._redis.pipeline(transaction=True)
         for cluster_pk, path in channels:
-            key = f"{PREFIX}channels:{self._node_id}:{cluster_pk}"
+            key = f"{self._prefix}channels:{self._node_id}:{cluster_pk}"
             connections = self._count_here((cluster_pk, path))
             if connections:
                 pipeline.hset(key, path, connections)
             else:
                 pipeline.hdel(key, path)
         for cluster_pk in {cluster_pk for cluster_pk, _ in channels}:
-            pipeline.sadd(f"{PREFIX}clusters:{self._node_id}", cluster_pk)
+            pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", cluster_pk)
         quotas = [place.quotas for place in places]
         here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
-        argument = json.dumps({"here": here, "waiting": quotas})
-        pipeline.eval(WRITE_USERS, 1, PREFIX, self._node_id, argument)
+        joining = [(str(cluster_pk), path) for cluster_pk, path in (place.channel for place in places)]
+        argument = json.dumps({"here": here, "waiting": quotas, "channels": joining})
+        pipeline.eval(WRITE_USERS, 1, self._prefix, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()
         has_room: list[int] = answers[-1]
         return has_room
@@ -280,10 +316,11 @@ class RedisConnectionCounts(ConnectionCounts):
     async def _keep_lease(self) -> None:
         """Keep the lease of this node, and delete what nodes without a lease have left."""
         while True:
-            if not self.is_reachable:
-                # Connections from before the outage may be dead. Otherwise each would first fail a request.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
             try:
+                if not self.is_reachable:
+                    # Connections from before the outage may be dead. Otherwise each would first fail a request.
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await self._redis.connection_pool.disconnect(inuse_connections=False)
                 held = await self._renew()
             except Exception as error:
                 self._handle_error(error)
@@ -293,41 +330,74 @@ class RedisConnectionCounts(ConnectionCounts):
                 if not (held and self.is_reachable):
                     # Other nodes may have deleted the counts of this node, or Redis may have lost them.
                     self._mark_all_changed()
+                    await self._check_eviction()
+                else:
+                    self._mark_some_changed()
                 self.is_reachable = True
             await asyncio.sleep(RENEW_SECONDS)
+
+    async def _check_eviction(self) -> None:
+        """Warn if Redis may evict the counts when its memory is full."""
+        policy = (await self._redis.info("memory")).get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "Redis has the maxmemory-policy %s, which may evict connection counts and presence at any time. "
+                "Set it to noeviction.",
+                policy,
+            )
 
     async def _renew(self) -> bool:
         """Renew the lease and clean up. Return whether this node still held the lease."""
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.set(f"{PREFIX}lease:{self._node_id}", 1, px=int(LEASE_SECONDS * 1000), get=True)
-        pipeline.sadd(f"{PREFIX}nodes", self._node_id)
-        pipeline.eval(CLEAN_UP, 1, PREFIX)
+        pipeline.set(f"{self._prefix}lease:{self._node_id}", 1, px=int(LEASE_SECONDS * 1000), get=True)
+        pipeline.sadd(f"{self._prefix}nodes", self._node_id)
+        pipeline.eval(CLEAN_UP, 1, self._prefix)
         held, *_ = await pipeline.execute()
         self._leased.set()
         return held is not None
 
     def _mark_all_changed(self) -> None:
         self.rewrites += 1
-        self._changed_channels |= {(pk, path) for pk, paths in self._channels.items() for path in paths}
-        self._changed_users |= set(self._users)
+        self._changed_channels.update(self._all_channels())
+        self._changed_users.update(self._users)
         self._changed.set()
+
+    def _mark_some_changed(self) -> None:
+        """Have a part of the counts written again; `REWRITE_RENEWALS` calls have written all of them."""
+        channels, users = self._channel_portions.take(), self._user_portions.take()
+        if channels or users:
+            self._changed_channels.update(channels)
+            self._changed_users.update(users)
+            self._changed.set()
+
+    def _all_channels(self) -> list[Channel]:
+        return [(pk, path) for pk, paths in self._channels.items() for path in paths]
 
     def _handle_error(self, error: Exception) -> None:
         if self.is_reachable:
             logger.error("Redis is unreachable (%s); connections on other nodes are not counted.", error)
             self.is_reachable = False
         while self._queue:
-            self._decide(self._queue.popleft(), has_room=True)
+            place = self._queue.popleft()
+            if place.decision is not None and not place.decision.done() and place.is_waiting:
+                self._admit_unchecked(place)
+                place.decision.set_result(True)
 
 
-def of_user_everywhere(url: str, user: str) -> int:
+def of_user_everywhere(url: str, prefix: str, user: str) -> int:
     """Return a user's number of connections on all nodes, or 0 if Redis is unreachable. Any process may call it."""
     try:
-        found: Any = _client(url).eval(READ_OTHERS, 1, PREFIX, "", "users:", "", user)
+        found: Any = _client(url).eval(READ_OTHERS, 1, prefix, "", "users:", "", user)
     except RedisError as error:
         logger.error("Redis is unreachable (%s); connections cannot be counted.", error)
         return 0
     return sum(map(int, found[1::2]))
+
+
+def _take_some(items: set[T]) -> set[T]:
+    """Remove and return the items of one batch."""
+    return {items.pop() for _ in range(min(len(items), _MAX_BATCH))}
 
 
 @cache

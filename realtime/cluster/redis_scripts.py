@@ -30,8 +30,9 @@ end
 return found
 """
 )
-# Check the quotas of waiting connections, and write how many connections the users have on this node. As both happen in
-# one step, nodes that check at the same time neither admit too many connections nor reject too many.
+# Check the quotas of waiting connections, count those that are within them in their channels, and write how many
+# connections the users have on this node. As it is one step, nodes that check at the same time neither admit too many
+# connections nor reject too many.
 WRITE_USERS = (
     _FIND_LIVING
     + """
@@ -54,6 +55,9 @@ for number, quotas in ipairs(request.waiting) do
   end
   if answers[number] == 1 then
     for user in pairs(quotas) do request.here[user] = request.here[user] + 1 end
+    local cluster, path = unpack(request.channels[number])
+    redis.call('HINCRBY', KEYS[1] .. 'channels:' .. ARGV[1] .. ':' .. cluster, path, 1)
+    redis.call('SADD', KEYS[1] .. 'clusters:' .. ARGV[1], cluster)
   end
 end
 local hash = KEYS[1] .. 'users:' .. ARGV[1]

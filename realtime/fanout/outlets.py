@@ -24,6 +24,13 @@ class Outlet(Protocol):
     def close(self, close: Close) -> None:
         """Close the connection, after an error frame if the close is final. Later deliveries are ignored."""
 
+    def open(self, *, discard: bool = False) -> None:
+        """Start sending, since the handshake is complete.
+
+        Args:
+            discard: drop what was delivered before; otherwise it is sent now.
+        """
+
     def limit_messages(self, max_message_bytes: int) -> None:
         """Reject larger messages from the client, if possible before they have arrived completely."""
 
@@ -52,6 +59,12 @@ class AsgiOutlet:
         self._queued_bytes = 0
         self._close: Close | None = None
         self._work = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    def open(self, *, discard: bool = False) -> None:
+        if discard:
+            self._queue.clear()
+            self._queued_bytes = 0
         self._writer = asyncio.create_task(self._write())
 
     def deliver(self, batch: Sendable) -> None:
@@ -106,8 +119,9 @@ class AsgiOutlet:
         """Do nothing: ASGI passes on only complete messages, and the consumer rejects the large ones."""
 
     def stop(self) -> None:
-        self._writer.cancel()
+        if self._writer is not None:
+            self._writer.cancel()
 
     @property
     def is_gone(self) -> bool:
-        return self._writer.done()
+        return self._writer is not None and self._writer.done()

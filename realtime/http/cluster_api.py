@@ -8,7 +8,7 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -201,7 +201,7 @@ def _find_credentials(body: bytes) -> dict[str, str]:
 async def _publish(node: Node, access: KeyAccess, values: Values) -> bytes:
     group, message = _parse_message(access, values)
     _count_against_quota(node, access, 1)
-    node.publish_to(group, message)
+    await _deliver(node, access, [(group, message)])
     return SUCCESS
 
 
@@ -216,9 +216,24 @@ async def _publish_batch(node: Node, access: KeyAccess, values: Values) -> bytes
         except Problem as problem:
             raise Problem(problem.status, f"messages[{index}]: {problem} Nothing was sent.") from None
     _count_against_quota(node, access, len(checked))
-    for group, message in checked:
-        node.publish_to(group, message)
+    await _deliver(node, access, checked)
     return SUCCESS
+
+
+async def _deliver(node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]]) -> None:
+    """Publish messages; return when all of them are delivered here and taken by Redis."""
+    waiting = len(messages)
+    all_done = node.loop.create_future()
+
+    def note_done() -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting and not all_done.done():  # else the client has disconnected
+            all_done.set_result(None)
+
+    for group, message in messages:
+        node.publish_to(group, message, access.account_id, note_done)
+    await all_done
 
 
 def _parse_message(access: KeyAccess, values: Values) -> tuple[str, Message]:

@@ -8,6 +8,7 @@ import atexit
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from realtime.base import tasks
 from realtime.metrics.across_workers import FILE_VARIABLE, WRITE_SECONDS, Numbers, Snapshot, WorkerFile, add_up
 from realtime.metrics.counters import Histogram
 from realtime.node.node import Node
@@ -146,6 +148,12 @@ METRICS = [
         lambda node: node.lag.worst,
         max,
     ),
+    _counters(
+        "task_restarts_total",
+        "task",
+        "Tasks of the process that failed and were started again.",
+        lambda node: tasks.restarts,
+    ),
     _gauge(
         "redis_up",
         "Whether Redis is reachable, and other processes through it. Absent without Redis.",
@@ -154,12 +162,12 @@ METRICS = [
     ),
     _counter(
         "bus_messages_sent_total",
-        "Messages sent to other processes through Redis.",
+        "Messages and events sent to other processes through Redis.",
         lambda node: node.bus.messages_sent,
     ),
     _counter(
         "bus_messages_received_total",
-        "Messages received from other processes through Redis.",
+        "Messages and events received from other processes through Redis.",
         lambda node: node.bus.messages_received,
     ),
     _counter(
@@ -174,7 +182,7 @@ METRICS = [
     ),
     _histogram(
         "bus_round_trip_seconds",
-        "Duration of round trips from a process through Redis back to itself.",
+        "How long Redis takes to answer this process.",
         lambda node: node.counters.round_trip_seconds,
     ),
 ]
@@ -247,7 +255,7 @@ def share_numbers(node: Node) -> None:
     global _file, _write_task  # noqa: PLW0603  (one per process)
     if FILE_VARIABLE in os.environ:
         _file = file = WorkerFile(Path(os.environ[FILE_VARIABLE]))
-        _write_task = asyncio.create_task(_write_regularly(node, file))
+        _write_task = tasks.keep("writing metrics for the other workers", partial(_write_regularly, node, file))
         atexit.register(lambda: file.write(_snapshot(node)))
 
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 
+from realtime.base import tasks
+
 TICK_SECONDS = 0.5
 # How long a lag counts for `worst`, in seconds: longer than the interval at which Prometheus scrapes.
 REMEMBERED_SECONDS = 60
@@ -21,13 +23,12 @@ class Lag:
     def start(self) -> None:
         """Start to measure."""
         self._due = self._loop.time() + TICK_SECONDS
-        self._task = asyncio.create_task(self._measure())
+        self._task = tasks.keep("measuring the lag", self._measure)
 
     async def stop(self) -> None:
         """Stop measuring."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await tasks.end([self._task])
 
     @property
     def seconds(self) -> float:

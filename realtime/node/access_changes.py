@@ -56,7 +56,7 @@ class AccessChanges:
 
     def start(self) -> None:
         """Start to compare keys with the database."""
-        self._reconciling = asyncio.create_task(self._reconcile())
+        self._reconciling = tasks.keep("comparing keys with the database", self._reconcile)
 
     async def stop(self) -> None:
         """Stop comparing."""

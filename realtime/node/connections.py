@@ -20,6 +20,7 @@ class Connection(Member):
         "allows_client_messages",
         "bucket",
         "ended",
+        "is_accepted",
         "max_frame_bytes",
         "network",
         "place",
@@ -37,6 +38,7 @@ class Connection(Member):
         self.use = use
         self.room: Room | None = None
         self.ended: Close | None = None
+        self.is_accepted = False
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
         self.apply_settings(admission.access)
 

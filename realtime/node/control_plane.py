@@ -46,7 +46,7 @@ def count_connections(*, account_id: int | None = None, public_key: str | None =
     user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
     node = running_node()
     if settings.REDIS_URLS and (node is None or node.counts.is_reachable):
-        return of_user_everywhere(settings.REDIS_URLS[0], user)
+        return of_user_everywhere(settings.REDIS_URLS[0], settings.REDIS_PREFIX, user)
     return node.counts.of_user(user) if node is not None else 0
 
 

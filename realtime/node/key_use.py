@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Collection
 
 from django.db import Error as DatabaseError
 
+from realtime.base import tasks
+
 logger = logging.getLogger(__name__)
 
 WRITE_SECONDS = 5.0
@@ -29,13 +31,12 @@ class KeyUse:
 
     def start(self) -> None:
         """Start to write."""
-        self._task = asyncio.create_task(self._run())
+        self._task = tasks.keep("recording which keys are used", self._run)
 
     async def stop(self) -> None:
         """Write what is left; give up after `STOP_SECONDS`."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await tasks.end([self._task])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._write_used()

@@ -19,7 +19,7 @@ from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
 from realtime.cluster import bus
-from realtime.cluster.bus import Bus
+from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
@@ -59,11 +59,11 @@ class Node:
         self.hub = Hub(self.loop.call_soon, self.counters)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
-        self.bus = Bus(get_channel_layer(), self.id, self._deliver, self.handle_event, on_round_trip)
+        self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, on_round_trip)
         self.counts: ConnectionCounts
         self.presence: Presence
         if settings.REDIS_URLS:
-            self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], self.id)
+            self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
             self.presence = RedisPresence(self.id, conf().max_backlog_bytes, counts, self.bus.send)
         else:
             self.counts = ConnectionCounts()
@@ -154,15 +154,21 @@ class Node:
         """
         admission = connection.admission
         await self.bus.join(admission.group)
-        if not await self.counts.may_stay(connection.place) and connection.ended is None:
-            self.counters.refusals[QUOTA_USED_UP.reason] += 1
-            connection.ended = QUOTA_USED_UP
+        if connection.ended is None:  # its access may have been withdrawn in the meantime
+            # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
+            connection.room = self.hub.join(admission.group, connection)
+            if not await self.counts.join(connection.place) and connection.ended is None:
+                self.counters.refusals[QUOTA_USED_UP.reason] += 1
+                connection.ended = QUOTA_USED_UP
+        if connection.ended is not None:
+            self.leave(connection)
         await accept()
-        if connection.ended is not None:  # its access may have been withdrawn in the meantime
+        connection.is_accepted = True
+        connection.outlet.open(discard=connection.ended is not None)
+        if connection.ended is not None:
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return
-        connection.room = self.hub.join(admission.group, connection)
         self.key_use.note(admission.access.public_key)
         if admission.identity is not None:
             try:
@@ -193,20 +199,25 @@ class Node:
         if connection.room is not None:
             connection.flush()
             self.leave(connection)
-            connection.outlet.close(close)
+            if connection.is_accepted:
+                connection.outlet.close(close)
 
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel on all nodes."""
         self.hub.publish(room, message, sender)
-        self.bus.publish(room.name, message)
+        self.bus.publish(room.name, message, sender.access.account_id)
 
-    def publish_to(self, group: str, message: Message) -> None:
-        """Send a server's message to a channel on all nodes."""
+    def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
+        """Send a server's message to a channel on all nodes, in one order with other servers' messages.
+
+        Args:
+            group: the group of the channel.
+            message: the message.
+            account_id: the account of the API key.
+            on_done: called when this node has delivered the message and Redis, if it is reachable, has taken it.
+        """
         self.counters.published += 1
-        room = self.hub.rooms.get(group)
-        if room is not None:
-            self.hub.publish(room, message)
-        self.bus.publish(group, message)
+        self.bus.publish_in_order(group, message, account_id, on_done)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Schedule a function to run on the loop. The only method that other threads may call."""

@@ -15,7 +15,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from realtime.base import tasks
-from realtime.cluster.redis_connection_counts import LEASE_SECONDS, RENEW_SECONDS, RedisConnectionCounts
+from realtime.base.portions import Portions
+from realtime.cluster.redis_connection_counts import (
+    LEASE_SECONDS,
+    RENEW_SECONDS,
+    REWRITE_RENEWALS,
+    RedisConnectionCounts,
+)
 from realtime.fanout.hub import Member
 from realtime.presence.local import Presence
 from realtime.presence.seats import Seat, SeatId
@@ -23,7 +29,7 @@ from realtime.protocols.presence import Identity
 
 EVENT = "presence.change"
 # The interval at which rosters are compared with the seats in Redis, in case an event was lost, in seconds.
-COMPARE_SECONDS = 30.0
+COMPARE_SECONDS = 20.0
 # How long the members of a node stay after its lease has expired or was lost with Redis, in seconds. If the node renews
 # the lease in time, they do not leave.
 GRACE_SECONDS = 5.0
@@ -59,10 +65,14 @@ class RedisPresence(Presence):
         self._held: dict[str, list[tuple[Seat, bool]]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._last_seen: dict[str, float] = {}  # when each node was last known to be alive
+        self._seat_portions = Portions(self._all_seats, REWRITE_RENEWALS)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._write_changes()), asyncio.create_task(self._check())]
+        self._tasks = [
+            tasks.keep("writing presence", self._write_changes),
+            tasks.keep("checking presence", self._check),
+        ]
 
     async def stop(self) -> None:
         await tasks.end([*self._tasks, *self._reading.values()])
@@ -161,6 +171,14 @@ class RedisPresence(Presence):
                 self._last_seen.update(dict.fromkeys(alive, time.monotonic()))
                 was_reachable = True
                 self._remove_dead_nodes()
+            await self._counts.write_seats(
+                [
+                    (group, seat.number, _fields(seat))
+                    for group, seat in self._seat_portions.take()
+                    if seat.number in self._members
+                ],
+                [],
+            )
             if self._counts.rewrites != rewrites:
                 # Compare now and again later, since other nodes may not have written their seats yet.
                 rewrites, compare_at = self._counts.rewrites, now + LEASE_SECONDS / 2
@@ -181,10 +199,12 @@ class RedisPresence(Presence):
                 if seat.node_id in dead:
                     roster.remove(seat.id)
 
+    def _all_seats(self) -> list[tuple[str, Seat]]:
+        return [(group, seat) for group, seats in self._local_seats.items() for seat in seats.values()]
+
     def _announce_all(self) -> None:
-        for group, seats in self._local_seats.items():
-            for seat in seats.values():
-                self._announce(group, seat, joined=True)
+        for group, seat in self._all_seats():
+            self._announce(group, seat, joined=True)
 
     def compare(self) -> None:
         for group in self._rosters:

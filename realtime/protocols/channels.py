@@ -12,6 +12,10 @@ Channel = tuple[int, str]
 """The primary key of the cluster, and the path of the channel within it."""
 
 
+MESSAGE_EVENT = "channel.message"
+"""The type of the channel-layer event that delivers a message."""
+
+
 def group_name(cluster_id: str, path: str) -> str:
     """Return the group of a channel: unique, and valid for channel layers (under 100 characters of `[A-Za-z0-9._-]`).
 
@@ -32,4 +36,4 @@ def message_event(group: str, data: str | bytes) -> dict[str, Any]:
         group: the group of the channel. The event contains it, since one mailbox receives from many groups.
         data: a string for a text message, bytes for a binary one.
     """
-    return {"type": "channel.message", "group": group, "data": data}
+    return {"type": MESSAGE_EVENT, "group": group, "data": data}

@@ -19,6 +19,7 @@ from realtime.server.fair_scheduling import nothing
 SLOW_CLOSE_SECONDS = 10
 # How many pieces of data may wait in a transport. Tiny ones take twenty times their size, and a millisecond to join.
 _MAX_PIECES = 1_000
+_CONNECTING = WebSocketProtocol.STATE_CONNECTING
 _OPEN = WebSocketProtocol.STATE_OPEN
 _CLOSED = WebSocketProtocol.STATE_CLOSED
 
@@ -30,7 +31,7 @@ class SocketOutlet:
     whose buffering and polling costs several times as much. TLS connections always write through Twisted.
     """
 
-    __slots__ = ("_direct", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport", "closes")
+    __slots__ = ("_direct", "_early", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport", "closes")
 
     def __init__(self, protocol: Any, max_backlog_bytes: int, closes: Counter[int]) -> None:
         """
@@ -49,10 +50,18 @@ class SocketOutlet:
         # only this object, not the attributes of protocol and transport: with a thousand receivers, loading those from
         # memory costs as much as everything else.
         self._send: Callable[[bytes], int] | None = None
+        self._early = b""  # delivered before the handshake is complete
         while hasattr(transport, "wrappedProtocol"):
             transport = transport.transport
         self._tcp = transport
         protocol.outlet = self
+
+    def open(self, *, discard: bool = False) -> None:
+        early, self._early = self._early, b""
+        if len(early) > self._max_backlog_bytes:
+            self.close(TOO_SLOW)
+        elif early and not discard:
+            self.write(early)
 
     def deliver(self, batch: Sendable) -> None:
         send = self._send
@@ -73,6 +82,8 @@ class SocketOutlet:
     def _deliver_slowly(self, batch: Sendable) -> None:
         """Deliver to a connection that may have a backlog or may be closed."""
         if self._protocol.state != _OPEN:
+            if self._protocol.state == _CONNECTING and len(self._early) <= self._max_backlog_bytes:
+                self._early += batch.wire
             return
         waiting = self.waiting_bytes()
         if not waiting and self._direct is not None:

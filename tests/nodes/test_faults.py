@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime.cluster.bus import MAX_OUTGOING_BYTES
+from realtime.cluster.publisher import MAX_WAITING_BYTES
 from realtime.cluster.redis_connection_counts import LEASE_SECONDS
 from realtime.protocols import closes
 from tests.clients import Client, Member, channel_path, open_client, until
@@ -286,7 +286,7 @@ async def test_memory_stays_bounded_while_messages_cannot_reach_other_nodes(serv
         await sender.settle()
     growth = (node.memory_kib() - before) * 1024
     print(f"sent {200 * len(LARGE_MESSAGE) / 2**20:.0f} MiB; memory grew by {growth / 2**20:.0f} MiB")
-    assert growth < 1.5 * MAX_OUTGOING_BYTES
+    assert growth < 1.5 * MAX_WAITING_BYTES
     await failure
     assert node.log.count("the oldest messages to them are dropped") == 1
     await sender.socket.close()

@@ -1,79 +1,93 @@
-"""The node's mailbox on the channel layer, on the layer that lives in the process."""
+"""The groups of a node, on the layer that lives in the process and on Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from channels.layers import InMemoryChannelLayer
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 
-from realtime.cluster.bus import CONTROL_GROUP, Bus
+from realtime.cluster.bus import CONTROL_GROUP, make_bus
+from realtime.cluster.layer import PubSubLayer
 from realtime.protocols.channels import group_name, message_event
 from realtime.protocols.frames import Frames, Message
+from tests.clients import until
+from tests.servers import Redis
 
 
 class Listener:
-    """A bus, and what it has told."""
+    """A bus, and everything that it passes on."""
 
-    def __init__(self, layer: InMemoryChannelLayer, node_id: str) -> None:
-        self.told: asyncio.Queue[Any] = asyncio.Queue()
-        self.bus = Bus(layer, node_id, self._hear, self.told.put_nowait)
+    def __init__(self, layer: BaseChannelLayer) -> None:
+        self.layer = layer
+        self.received: list[Any] = []
+        self.bus = make_bus(layer, self._receive, self.received.append, lambda seconds: None)
 
-    def _hear(self, group: str, messages: Message | Frames) -> None:
-        self.told.put_nowait((group, [message.data for message in messages.messages]))
-
-    async def hears(self) -> Any:
-        async with asyncio.timeout(5):
-            return await self.told.get()
+    def _receive(self, group: str, messages: Message | Frames) -> None:
+        self.received.append((group, [message.data for message in messages.messages]))
 
 
-@pytest.fixture
-def layer() -> InMemoryChannelLayer:
-    return InMemoryChannelLayer()
-
-
-@pytest.fixture
-async def listener(layer: InMemoryChannelLayer) -> AsyncIterator[Listener]:
-    listener = Listener(layer, "here")
+@pytest.fixture(params=["in memory", "Redis"])
+async def listener(request: pytest.FixtureRequest) -> AsyncIterator[Listener]:
+    if request.param == "Redis":
+        server: Redis = request.getfixturevalue("server")
+        layer: Any = PubSubLayer(hosts=[server.url])
+    else:
+        layer = InMemoryChannelLayer()
+    listener = Listener(layer)
     listener.bus.start()
+    await listener.bus.join(CONTROL_GROUP)
     yield listener
     await listener.bus.stop()
 
 
-async def test_what_any_code_sends_to_a_joined_group_arrives(layer: InMemoryChannelLayer, listener: Listener) -> None:
+async def test_any_code_reaches_the_members_of_a_joined_group(listener: Listener) -> None:
     await listener.bus.join("a")
-    await layer.group_send("a", message_event("a", "text"))
-    await layer.group_send("a", message_event("a", b"bytes"))
-    assert [await listener.hears(), await listener.hears()] == [("a", ["text"]), ("a", [b"bytes"])]
+    await listener.layer.group_send("a", message_event("a", "text"))
+    await listener.layer.group_send("a", message_event("a", b"bytes"))
+    await until(lambda: listener.received == [("a", ["text"]), ("a", [b"bytes"])])
 
 
-async def test_a_group_is_heard_until_the_last_has_left(layer: InMemoryChannelLayer, listener: Listener) -> None:
+async def test_a_group_is_received_until_every_join_is_undone(listener: Listener) -> None:
     await listener.bus.join("a")
     await listener.bus.join("a")
+    listener.bus.leave("a")
+    await listener.layer.group_send("a", message_event("a", "1"))
+    await until(lambda: listener.received == [("a", ["1"])])
     listener.bus.leave("a")
     await listener.bus.join("b")
-    await layer.group_send("a", message_event("a", "1"))
-    assert await listener.hears() == ("a", ["1"])
-    listener.bus.leave("a")
-    listener.bus.leave("b")
-    await listener.bus.join("c")  # changes are made in order: the others are done when this one is
-    assert sorted(layer.groups) == ["c", CONTROL_GROUP]
+    await asyncio.sleep(0)
+    await listener.layer.group_send("a", message_event("a", "2"))
+    await listener.layer.group_send("b", message_event("b", "3"))
+    await until(lambda: listener.received == [("a", ["1"]), ("b", ["3"])])
 
 
-async def test_leaving_and_joining_again_at_once_stays_joined(layer: InMemoryChannelLayer, listener: Listener) -> None:
+async def test_a_group_that_is_left_and_joined_again_stays_joined(listener: Listener) -> None:
     await listener.bus.join("a")
     listener.bus.leave("a")
-    await listener.bus.join("a")
-    await layer.group_send("a", message_event("a", "1"))
-    assert await listener.hears() == ("a", ["1"])
+    async with asyncio.timeout(1):
+        await listener.bus.join("a")
+    await asyncio.sleep(0)
+    await listener.layer.group_send("a", message_event("a", "1"))
+    await until(lambda: listener.received == [("a", ["1"])])
 
 
-async def test_events_of_the_control_group_are_told_as_they_are(
-    layer: InMemoryChannelLayer, listener: Listener
-) -> None:
+async def test_other_events_are_passed_on_as_they_are(listener: Listener) -> None:
+    await listener.layer.group_send(CONTROL_GROUP, {"type": "access.changed"})
+    await until(lambda: listener.received == [{"type": "access.changed"}])
+
+
+async def test_a_message_in_order_is_delivered_here_once_and_then_done(listener: Listener) -> None:
     await listener.bus.join("a")
-    await layer.group_send(CONTROL_GROUP, {"type": "access.changed"})
-    assert await listener.hears() == {"type": "access.changed"}
+    listener.bus.publish_in_order("a", Message("1"), 7, lambda: listener.received.append("done"))
+    await until(lambda: listener.received == [("a", ["1"]), "done"])
+
+
+async def test_a_client_s_message_is_not_delivered_here_again(listener: Listener) -> None:
+    await listener.bus.join("a")
+    listener.bus.publish("a", Message("1"), 7)
+    listener.bus.publish_in_order("a", Message("2"), 7, lambda: listener.received.append("done"))
+    await until(lambda: listener.received == [("a", ["2"]), "done"])
 
 
 def test_channels_have_different_groups() -> None:

@@ -10,10 +10,11 @@ import redis.asyncio
 
 from realtime.cluster import redis_connection_counts as module
 from realtime.cluster.connection_counts import ConnectionCounts, Place
-from realtime.cluster.redis_connection_counts import PREFIX, RedisConnectionCounts, of_user_everywhere
+from realtime.cluster.redis_connection_counts import RedisConnectionCounts, of_user_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
+PREFIX = "test:0:"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     started: list[RedisConnectionCounts] = []
 
     def start(name: str) -> RedisConnectionCounts:
-        counts = RedisConnectionCounts(server.url, name)
+        counts = RedisConnectionCounts(server.url, PREFIX, name)
         counts.start()
         started.append(counts)
         return counts
@@ -52,10 +53,10 @@ def enter(counts: ConnectionCounts, *users: str, channel: tuple[int, str] = CHAN
     return place
 
 
-async def settle(counts: ConnectionCounts, *users: str) -> Place:
+async def settle(counts: ConnectionCounts, *users: str, channel: tuple[int, str] = CHANNEL) -> Place:
     """Add a connection and return once all nodes count it."""
-    place = enter(counts, *users)
-    assert await counts.may_stay(place)
+    place = enter(counts, *users, channel=channel)
+    assert await counts.join(place)
     return place
 
 
@@ -75,9 +76,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def test_a_single_node_counts_its_own_connections() -> None:
     counts = ConnectionCounts()
     places = [
-        enter(counts, "account:1", "key:a"),
-        enter(counts, "account:1", "key:b"),
-        enter(counts, "account:1", "key:b", channel=(7, "other")),
+        await settle(counts, "account:1", "key:a"),
+        await settle(counts, "account:1", "key:b"),
+        await settle(counts, "account:1", "key:b", channel=(7, "other")),
     ]
     assert await count(counts) == 2
     assert await counts.of_cluster(7) == {"room": 2, "other": 1}
@@ -113,9 +114,10 @@ async def test_a_connection_added_during_a_write_waits_for_the_next_write(
         return await write(*args)
 
     monkeypatch.setattr(one, "_write", write_slowly)
-    enter(one)
+    first = asyncio.create_task(settle(one))
     await asyncio.sleep(0.05)
     await settle(one)
+    await first
     assert await count(two) == 2
 
 
@@ -144,7 +146,7 @@ async def test_the_connections_of_a_user_are_counted_on_this_node_and_on_all_nod
     await settle(one, "account:1", "key:a")
     await settle(two, "account:1", "key:b")
     assert [counts.of_user("account:1") for counts in (one, two)] == [1, 1]
-    assert [of_user_everywhere(server.url, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
+    assert [of_user_everywhere(server.url, PREFIX, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
 
 
 async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
@@ -154,16 +156,16 @@ async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_
     places = [(counts, enter(counts, "account:1", f"key:{counts}", quota=40)) for _ in range(40) for counts in nodes]
     for counts in nodes:
         assert counts.enter(CHANNEL, {"account:1": 40}) is None
-    stays = await asyncio.gather(*(counts.may_stay(place) for counts, place in places))
+    stays = await asyncio.gather(*(counts.join(place) for counts, place in places))
     assert stays.count(True) == 40
-    assert of_user_everywhere(server.url, "account:1") == 40
+    assert of_user_everywhere(server.url, PREFIX, "account:1") == 40
     for (counts, place), may_stay in zip(places, stays, strict=True):
         if not may_stay:
             counts.leave(place)
     assert sum(counts.of_user("account:1") for counts in nodes) == 40
 
     async def is_exact() -> bool:
-        return await count(nodes[0]) == 40 == of_user_everywhere(server.url, "account:1")
+        return await count(nodes[0]) == 40 == of_user_everywhere(server.url, PREFIX, "account:1")
 
     await until(is_exact)
 
@@ -173,13 +175,13 @@ async def test_a_connection_that_leaves_makes_room_on_another_node(
 ) -> None:
     one, two = node("one"), node("two")
     first = enter(one, "key:a", quota=1)
-    assert await one.may_stay(first)
+    assert await one.join(first)
     refused = enter(two, "key:a", quota=1)
-    assert not await two.may_stay(refused)
+    assert not await two.join(refused)
     two.leave(refused)
     one.leave(first)
     await settle(one)  # by then the departure is written too
-    assert await two.may_stay(enter(two, "key:a", quota=1))
+    assert await two.join(enter(two, "key:a", quota=1))
 
 
 async def test_a_connection_that_leaves_while_other_nodes_are_asked_takes_up_no_room(
@@ -191,9 +193,9 @@ async def test_a_connection_that_leaves_while_other_nodes_are_asked_takes_up_no_
         await asyncio.sleep(0)
         one.leave(leaving)
         await settle(one)
-        assert of_user_everywhere(server.url, "key:a") == 0
+        assert of_user_everywhere(server.url, PREFIX, "key:a") == 0
         stays = enter(two, "key:a", quota=1)
-        assert await two.may_stay(stays)
+        assert await two.join(stays)
         two.leave(stays)
         await settle(two)
 
@@ -204,8 +206,8 @@ async def test_more_connections_can_arrive_at_the_same_time_than_fit_into_one_qu
     monkeypatch.setattr(module, "_MAX_BATCH", 7)
     one, two = node("one"), node("two")
     places = [(counts, enter(counts, "account:1", quota=60)) for _ in range(50) for counts in (one, two)]
-    assert sum(await asyncio.gather(*(counts.may_stay(place) for counts, place in places))) == 60
-    assert of_user_everywhere(server.url, "account:1") == 60
+    assert sum(await asyncio.gather(*(counts.join(place) for counts, place in places))) == 60
+    assert of_user_everywhere(server.url, PREFIX, "account:1") == 60
 
 
 async def test_a_node_that_dies_is_no_longer_counted_and_leaves_nothing_behind(
@@ -245,7 +247,7 @@ async def test_nodes_write_their_counts_again_after_redis_has_lost_them(
         return await count(one) == 1
 
     await until(is_back)
-    assert of_user_everywhere(server.url, "account:1") == 1
+    assert of_user_everywhere(server.url, PREFIX, "account:1") == 1
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
@@ -268,7 +270,7 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
 
     async def is_exact() -> bool:
         return [await count(counts) for counts in (one, two)] == [3, 3] and of_user_everywhere(
-            server.url, "account:1"
+            server.url, PREFIX, "account:1"
         ) == 3
 
     await until(is_exact)

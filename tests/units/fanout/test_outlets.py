@@ -35,6 +35,7 @@ async def until_gone(outlet: AsgiOutlet) -> None:
 async def test_messages_are_sent_in_order_before_the_close() -> None:
     server = Server()
     outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet.open()
     outlet.deliver(batch("a", b""))
     outlet.deliver(batch(""))
     outlet.close(RESTARTING)
@@ -51,6 +52,7 @@ async def test_messages_are_sent_in_order_before_the_close() -> None:
 async def test_a_final_close_sends_its_error_frame_first_and_only_once() -> None:
     server = Server()
     outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet.open()
     outlet.close(BAD_KEY)
     outlet.close(RESTARTING)
     await until_gone(outlet)
@@ -64,6 +66,7 @@ async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_dr
     server = Server()
     server.reading.clear()
     outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet.open()
     await asyncio.sleep(0)
     for _ in range(100):
         outlet.deliver(batch("x" * 100))
@@ -78,5 +81,6 @@ async def test_an_error_while_sending_ends_the_outlet_quietly() -> None:
         raise OSError("gone")
 
     outlet = AsgiOutlet(send, 1000, Counter())
+    outlet.open()
     outlet.deliver(batch("a"))
     await until_gone(outlet)
