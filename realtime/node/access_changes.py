@@ -115,7 +115,6 @@ class AccessChanges:
 
     async def _reconcile(self) -> None:
         """Compare the keys of all connections with the database, in one query per `KEYS_PER_QUERY` keys, spread out."""
-        reachable = True
         while True:
             keys = list({connection.access.public_key for connection in self._connections})
             chunks = [keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY)]
@@ -123,12 +122,9 @@ class AccessChanges:
                 await asyncio.sleep(RECONCILE_SECONDS / max(len(chunks), 1))
                 try:
                     known = await _find_access_of_keys(chunk) if chunk else {}
-                except DatabaseError as error:
-                    if reachable:
-                        logger.error("Cannot compare keys with the database, because it is unreachable: %s", error)
-                    reachable = False
+                except DatabaseError as error:  # an outage is reported where clients wait for the database
+                    logger.debug("Cannot compare keys with the database: %s", error)
                     continue
-                reachable = True
                 asked = set(chunk)
                 for number, connection in enumerate(list(self._connections)):
                     if connection.access.public_key in asked:

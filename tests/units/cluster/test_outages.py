@@ -165,7 +165,7 @@ async def test_a_network_that_is_cut_for_long_is_tried_again(server: Redis) -> N
             cable.cut()
             await until_lost(here)
             await asyncio.sleep(6)  # longer than one attempt to connect
-            cable.mend()
+            cable.restore()
             await until_back(here)
             here.publish_in_order("1")
             await until(lambda: here.text() == "1")
