@@ -258,6 +258,7 @@ QUOTAS = {
 REALTIME = {
     "MAX_MESSAGE_BYTES": env.int("MAX_MESSAGE_BYTES", default=None),
     "MAX_BACKLOG_BYTES": env.int("MAX_BACKLOG_BYTES", default=None),
+    "MAX_TOTAL_BACKLOG_BYTES": env.int("MAX_TOTAL_BACKLOG_BYTES", default=None),
     "MAX_CONNECTIONS": env.int("MAX_CONNECTIONS", default=None),
     "MAX_CONNECTIONS_PER_ADDRESS": env.int("MAX_CONNECTIONS_PER_ADDRESS", default=None),
     "CONNECTS_PER_MINUTE_PER_ADDRESS": env.int("CONNECTS_PER_MINUTE_PER_ADDRESS", default=None),

@@ -30,6 +30,7 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
     minimums = {
         "MAX_MESSAGE_BYTES": 1,
         "MAX_BACKLOG_BYTES": 1,
+        "MAX_TOTAL_BACKLOG_BYTES": 1,
         "MAX_CONNECTIONS": 0,
         "MAX_CONNECTIONS_PER_ADDRESS": 1,
         "CONNECTS_PER_MINUTE_PER_ADDRESS": 1,

@@ -1,7 +1,7 @@
 """The settings of realtime: `REALTIME` in the Django settings, with the default and the unit of each."""
 
 import resource
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -13,6 +13,7 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 # JSON may escape one byte of a message as six bytes (`\u0000`). The other members of the request are small.
 JSON_BYTES_PER_BYTE = 6
 MAX_OTHER_BYTES = 64 * 1024
+MAX_PRESENCE_BYTES = 1024 * 1024
 
 
 def _max_connections() -> int:
@@ -27,8 +28,11 @@ class Conf:
 
     max_message_bytes: int = 1024 * 1024
     """The largest message that a client may send, in bytes. A larger message closes the connection with 1009."""
-    max_backlog_bytes: int = 1024 * 1024
-    """The largest backlog of a client that reads slowly, in bytes. Above it, the connection is closed with 4100."""
+    max_backlog_bytes: int = 0
+    """The largest backlog of a client that reads slowly, in bytes. Above it, the connection is closed with 4100. 0: as
+    much as the largest permitted request can publish."""
+    max_total_backlog_bytes: int = 256 * 1024 * 1024
+    """The largest backlog of all clients of this node together, in bytes. Above it, the slowest clients are closed."""
     max_connections: int = 0
     """The most connections of this node; others are closed with 1013. 0: as many as the open file limit allows."""
     max_connections_per_address: int = 10_000
@@ -59,6 +63,11 @@ class Conf:
     """The domains that have clusters as their subdomains, in lower case."""
 
     @property
+    def max_presence_bytes(self) -> int:
+        """How much may wait for a client with presence before its events wait, and the largest list of members."""
+        return min(self.max_backlog_bytes, MAX_PRESENCE_BYTES)
+
+    @property
     def max_publish_bytes(self) -> int:
         """The largest body of a request that publishes one message, in bytes."""
         return JSON_BYTES_PER_BYTE * self.max_message_bytes + MAX_OTHER_BYTES
@@ -82,7 +91,8 @@ def conf() -> Conf:
     given["cluster_domains"] = tuple(settings.CLUSTER_DOMAINS)
     given["num_proxies"] = settings.REST_FRAMEWORK["NUM_PROXIES"]
     given["max_connections"] = given.get("max_connections") or _max_connections()
-    return Conf(**given)
+    found = Conf(**given)
+    return found if found.max_backlog_bytes else replace(found, max_backlog_bytes=found.max_request_bytes)
 
 
 def _reset(*, setting: str, **_: Any) -> None:

@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 
 from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
+from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
 from realtime.node.connections import Connection
 from realtime.node.node import current_node
@@ -52,7 +53,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self.node = current_node()
-        outlet = _outlet(send, self.node.counters.closes)
+        outlet = _outlet(send, self.node.backlogs, self.node.counters.closes)
         try:
             try:
                 network = client_network(scope, conf().num_proxies)
@@ -101,9 +102,9 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             # The only place that neither an exception nor a cancellation can skip.
             self.node.leave(connection)
 
-    def count_frame(self, connection: Connection) -> None:
-        """Count a frame that is not a whole message, such as a ping or a fragment, against the messages per second."""
-        bucket = connection.bucket
+    def count_frame(self, connection: Connection, *, is_fragment: bool) -> None:
+        """Count a frame that is not a message: control frames against the messages per second, fragments separately."""
+        bucket = connection.fragment_bucket() if is_fragment else connection.bucket
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
             self.node.end(connection, TOO_FAST)
@@ -142,9 +143,8 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         connection.send(notice.message)
 
 
-def _outlet(send: Send, closes: Counter[int]) -> Outlet:
-    limit = conf().max_backlog_bytes
-    return outlet_for(send, limit, closes) or AsgiOutlet(send, limit, closes)
+def _outlet(send: Send, backlogs: Backlogs, closes: Counter[int]) -> Outlet:
+    return outlet_for(send, backlogs, closes) or AsgiOutlet(send, backlogs, closes)
 
 
 async def _until_disconnected(receive: Receive) -> None:

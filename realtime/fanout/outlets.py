@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import Protocol
 
 from realtime.base.asgi import Send
+from realtime.fanout.backlogs import Backlogs
 from realtime.protocols.closes import TOO_SLOW, Close
 from realtime.protocols.frames import Message, Sendable, error_message
 
@@ -47,14 +48,14 @@ class AsgiOutlet:
 
     Args:
         send: the `send` callable of the ASGI application.
-        max_backlog_bytes: the largest backlog.
+        backlogs: limits the backlog.
         closes: counts closes by their code.
     """
 
-    def __init__(self, send: Send, max_backlog_bytes: int, closes: Counter[int]) -> None:
+    def __init__(self, send: Send, backlogs: Backlogs, closes: Counter[int]) -> None:
         self._closes = closes
         self._send = send
-        self._max_backlog_bytes = max_backlog_bytes
+        self._backlogs = backlogs
         self._queue: deque[Message] = deque()
         self._queued_bytes = 0
         self._close: Close | None = None
@@ -70,14 +71,21 @@ class AsgiOutlet:
     def deliver(self, batch: Sendable) -> None:
         if self._close is not None:
             return
-        if self._queued_bytes > self._max_backlog_bytes:
-            # Free the memory of the backlog immediately.
-            self._queue.clear()
-            self.close(TOO_SLOW)
+        if self._queued_bytes > self._backlogs.max_bytes:
+            self.give_up()
             return
         self._queue.extend(batch.messages)
         self._queued_bytes += len(batch.wire)
         self._work.set()
+        self._backlogs.grow(self, len(batch.wire))
+
+    def give_up(self) -> None:
+        self._queue.clear()  # frees the memory of the backlog immediately
+        self._queued_bytes = 0
+        self.close(TOO_SLOW)
+
+    def abort(self) -> None:
+        self.stop()
 
     def waiting_bytes(self) -> int:
         return self._queued_bytes
@@ -119,6 +127,7 @@ class AsgiOutlet:
         """Do nothing: ASGI passes on only complete messages, and the consumer rejects the large ones."""
 
     def stop(self) -> None:
+        self._backlogs.forget(self)
         if self._writer is not None:
             self._writer.cancel()
 

@@ -10,11 +10,15 @@ from realtime.protocols.admission import Admission
 from realtime.protocols.closes import Close
 from realtime.protocols.frames import Message, frame_size
 
+# How many tiny fragments a connection may send in a second, also if it may send only a few messages.
+MIN_FRAGMENTS_PER_SECOND = 1_000
+
 
 class Connection(Member):
     """One admitted connection."""
 
     __slots__ = (
+        "_fragment_bucket",
         "access",
         "admission",
         "allows_client_messages",
@@ -39,6 +43,7 @@ class Connection(Member):
         self.room: Room | None = None
         self.ended: Close | None = None
         self.is_accepted = False
+        self._fragment_bucket: Bucket | None = None
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
         self.apply_settings(admission.access)
 
@@ -50,6 +55,12 @@ class Connection(Member):
         max_message_bytes = message_limit(access)
         self.max_frame_bytes = frame_size(max_message_bytes)
         self.outlet.limit_messages(max_message_bytes)
+
+    def fragment_bucket(self) -> Bucket:
+        """Return the rate limit of tiny fragments, which most connections never send."""
+        if self._fragment_bucket is None:
+            self._fragment_bucket = Bucket(max(self.access.quotas.messages_per_second, MIN_FRAGMENTS_PER_SECOND))
+        return self._fragment_bucket
 
     def send(self, message: Message) -> None:
         """Send a message to this connection only, after everything that was sent to it before."""

@@ -18,11 +18,13 @@ from django.conf import settings
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
+from realtime.base import tasks
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
+from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
 from realtime.fanout.hub import Hub, Room
 from realtime.fanout.outlets import Outlet
 from realtime.metrics.counters import Counters
@@ -56,6 +58,7 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.lag = Lag()
         self.counters = Counters()
+        self.backlogs = Backlogs(conf().max_backlog_bytes, conf().max_total_backlog_bytes)
         self.hub = Hub(self.loop.call_soon, self.counters)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
@@ -64,10 +67,10 @@ class Node:
         self.presence: Presence
         if settings.REDIS_URLS:
             self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
-            self.presence = RedisPresence(self.id, conf().max_backlog_bytes, counts, self.bus.send)
+            self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
         else:
             self.counts = ConnectionCounts()
-            self.presence = Presence(self.id, conf().max_backlog_bytes)
+            self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
         self.key_use = KeyUse(background.wrap(record_use))
         self.connections: set[Connection] = set()
@@ -83,12 +86,14 @@ class Node:
                 self.counts.stop,
                 self.bus.stop,
                 self.lag.stop,
+                self._stop_checking,
             ],
         )
 
     def start(self) -> None:
         """Start all parts of the node and make stop signals drain it first."""
         self.lag.start()
+        self._checking = tasks.keep("checking the backlogs", self._check_backlogs)
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
@@ -248,6 +253,14 @@ class Node:
         """Apply the current settings of a key to one of its connections."""
         self.message_quotas.account(access)  # updates the account's quota
         connection.apply_settings(access)
+
+    async def _check_backlogs(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            self.backlogs.check()
+
+    async def _stop_checking(self) -> None:
+        await tasks.end([self._checking])
 
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from daphne import http_protocol, server, ws_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
@@ -86,6 +87,9 @@ def install() -> bool:
     # Twisted would format a line for each request, although no log file is open (Daphne has its own log).
     HTTPFactory.log = _log_nothing
     Server.protocol_disconnected = _disconnected
+    # Daphne measures how long something takes with the wall clock, which an administrator or NTP may change.
+    for module in (http_protocol, server, ws_protocol):
+        module.time = _MonotonicTime
     http_connections.install()
     return True
 
@@ -95,6 +99,12 @@ def when_running(function: Callable[[], object]) -> None:
     reactor.callLater(0, function)  # type: ignore[arg-type]
 
 
+class _MonotonicTime:
+    """Stands in for the module `time` in Daphne's modules, which use nothing else of it."""
+
+    time = staticmethod(time.monotonic)
+
+
 def _disconnected(server: Any, protocol: object) -> None:
     """Record a disconnect as Daphne does, and forget the connection as soon as its application has finished.
 
@@ -102,7 +112,7 @@ def _disconnected(server: Any, protocol: object) -> None:
     collection of their objects blocked the loop for 40 ms.
     """
     details = server.connections[protocol]
-    details.setdefault("disconnected", time.time())
+    details.setdefault("disconnected", time.monotonic())
     application = details.get("application_instance")
     if application is not None:
         application.add_done_callback(partial(_forget, server, protocol))

@@ -6,14 +6,16 @@ Through ASGI, Daphne drops empty messages, cannot close with 1012, and does not 
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
 
+from realtime.fanout.backlogs import Backlogs
 from realtime.protocols.closes import TOO_SLOW, Close
 from realtime.protocols.frames import Sendable, error_message
 from realtime.server.fair_scheduling import nothing
+from realtime.server.tcp_progress import tcp_connection
 
 # How long a client that reads too slowly may take to read its backlog and the close frame behind it, in seconds.
 SLOW_CLOSE_SECONDS = 10
@@ -24,6 +26,12 @@ _OPEN = WebSocketProtocol.STATE_OPEN
 _CLOSED = WebSocketProtocol.STATE_CLOSED
 
 
+class CountFrame(Protocol):
+    """Counts a frame that is not a message."""
+
+    def __call__(self, *, is_fragment: bool) -> None: ...
+
+
 class SocketOutlet:
     """Writes frames to the transport of a Daphne connection; an `Outlet`.
 
@@ -31,18 +39,18 @@ class SocketOutlet:
     whose buffering and polling costs several times as much. TLS connections always write through Twisted.
     """
 
-    __slots__ = ("_direct", "_early", "_max_backlog_bytes", "_protocol", "_send", "_tcp", "_transport", "closes")
+    __slots__ = ("_backlogs", "_direct", "_early", "_protocol", "_send", "_tcp", "_transport", "closes")
 
-    def __init__(self, protocol: Any, max_backlog_bytes: int, closes: Counter[int]) -> None:
+    def __init__(self, protocol: Any, backlogs: Backlogs, closes: Counter[int]) -> None:
         """
         Args:
             protocol: the connection, a `server.websocket.ServerProtocol`.
-            max_backlog_bytes: how large the backlog may grow before the connection is closed (4100).
+            backlogs: limits the backlog.
             closes: counts the closes by code.
         """
         self.closes = closes
         self._protocol = protocol
-        self._max_backlog_bytes = max_backlog_bytes
+        self._backlogs = backlogs
         self._transport = transport = protocol.transport
         # The client may have disconnected already; then there is no socket.
         self._direct = transport.socket.send if isinstance(transport, tcp.Connection) and transport.connected else None
@@ -51,14 +59,12 @@ class SocketOutlet:
         # memory costs as much as everything else.
         self._send: Callable[[bytes], int] | None = None
         self._early = b""  # delivered before the handshake is complete
-        while hasattr(transport, "wrappedProtocol"):
-            transport = transport.transport
-        self._tcp = transport
+        self._tcp = tcp_connection(transport)
         protocol.outlet = self
 
     def open(self, *, discard: bool = False) -> None:
         early, self._early = self._early, b""
-        if len(early) > self._max_backlog_bytes:
+        if len(early) > self._backlogs.max_bytes:
             self.close(TOO_SLOW)
         elif early and not discard:
             self.write(early)
@@ -78,24 +84,32 @@ class SocketOutlet:
         if sent < len(data):
             self.pause_direct_writes()
             self._transport.write(data[sent:])
+            self._backlogs.grow(self, len(data) - sent)
 
     def _deliver_slowly(self, batch: Sendable) -> None:
         """Deliver to a connection that may have a backlog or may be closed."""
         if self._protocol.state != _OPEN:
-            if self._protocol.state == _CONNECTING and len(self._early) <= self._max_backlog_bytes:
+            if self._protocol.state == _CONNECTING and len(self._early) <= self._backlogs.max_bytes:
                 self._early += batch.wire
             return
         waiting = self.waiting_bytes()
         if not waiting and self._direct is not None:
             self._send = self._direct
             self.deliver(batch)
-        elif waiting > self._max_backlog_bytes:
-            self._protocol.closeHandshakeTimeout = SLOW_CLOSE_SECONDS
-            self.close(TOO_SLOW)
+        elif waiting > self._backlogs.max_bytes:
+            self.give_up()
         else:
             self._transport.write(batch.wire)
+            self._backlogs.grow(self, len(batch.wire))
             if len(self._tcp._tempDataBuffer) > _MAX_PIECES:
                 self._tcp._tempDataBuffer = [b"".join(self._tcp._tempDataBuffer)]
+
+    def give_up(self) -> None:
+        self._protocol.closeHandshakeTimeout = SLOW_CLOSE_SECONDS
+        self.close(TOO_SLOW)
+
+    def abort(self) -> None:
+        self._transport.abortConnection()
 
     def waiting_bytes(self) -> int:
         """Return how many bytes the transport has accepted but not yet written."""
@@ -131,7 +145,7 @@ class SocketOutlet:
         self,
         sink: Callable[[str | bytes], None],
         flush: Callable[[], None],
-        count_frame: Callable[[], None],
+        count_frame: CountFrame,
         party: Hashable,
     ) -> None:
         """Pass the client's messages to `sink` from now on, not to the application's `receive()`.
@@ -142,7 +156,7 @@ class SocketOutlet:
         Args:
             sink: called with each message.
             flush: delivers the channel's batched messages; called before each close frame.
-            count_frame: called for each frame that does not complete a message.
+            count_frame: called for each control frame and each tiny fragment.
             party: the party whose time slices the messages use.
         """
         protocol = self._protocol
@@ -154,6 +168,7 @@ class SocketOutlet:
 
     def stop(self) -> None:
         self._send = None
+        self._backlogs.forget(self)
         protocol = self._protocol
         protocol.sink = protocol.count_frame = protocol.outlet = None
         protocol.flush = nothing

@@ -17,14 +17,18 @@ from twisted.internet import reactor, tcp
 from twisted.web import http
 
 from realtime.base.asgi import Send
+from realtime.fanout.backlogs import Backlogs
 from realtime.protocols.closes import NOT_UTF8, TOO_BIG
 from realtime.protocols.frames import BINARY, PONG, TEXT, Frames, encode_frame, error_message, unmask
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
-from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, SocketOutlet
+from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, CountFrame, SocketOutlet
+from realtime.server.tcp_progress import Progress, tcp_connection, tcp_progress
 
 # How long a client may take to answer a close frame before TCP is reset, in seconds. A reset can lose the close frame
 # and the error before it. Autobahn rounds the deadline down to a whole second, so its default of 1 could leave no time.
 CLOSE_SECONDS = 5
+# Fragments below this size are counted, in bytes: in many tiny fragments, a message costs several times its size.
+TINY_FRAGMENT_BYTES = 1024
 # The size of a step: messages on the short path, or bytes of frames for Autobahn, which takes 20 µs for each frame.
 _MESSAGES_PER_STEP = 8
 _BYTES_PER_STEP = 24
@@ -75,9 +79,13 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     request: Any = None
     sink: Callable[[str | bytes], None] | None = None
     """Receives the messages; without it, they go to the application's queue."""
-    count_frame: Callable[[], None] | None = None
-    """Called for each frame that does not complete a message: control frames and fragments."""
+    count_frame: CountFrame | None = None
+    """Called for each control frame, and for each tiny fragment that does not complete a message."""
     _pongs = b""
+    _opened_at = _heard_at = 0.0
+    _pinged_at = 0.0
+    """When the last ping was sent. The client has answered it, or sent something else, if `_heard_at` is later."""
+    _progress = Progress(0, 0)
     outlet: SocketOutlet | None = None
     """Writes directly to the socket, and must be informed of other writes and of the close."""
     _state: int = WebSocketProtocol.STATE_CLOSED
@@ -118,6 +126,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             self.outlet.write(data)
 
     def connectionMade(self) -> None:
+        self._opened_at = self._heard_at = time.monotonic()
         if not hasattr(type(self), "autoPingTimeout"):
             self._copy_options()
         if isinstance(self.transport, tcp.Connection):
@@ -144,7 +153,32 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             self.unconsumed += data  # until the connection is open
             self.transport.pauseProducing()
             return
+        self._heard_at = time.monotonic()
         scheduler.receive(self, data)
+
+    def check_timeouts(self) -> None:
+        """Ping a silent client, and drop one that neither answers nor takes what is sent to it. Daphne's, every 2 s.
+
+        Any bytes from the client are a sign of life, also in the middle of a message. While data waits for the client,
+        so is its taking some of it: its pong waits behind what it still has to read.
+        """
+        now = time.monotonic()
+        if self._state == _CONNECTING:
+            if now - self._opened_at > self.server.websocket_connect_timeout:
+                self.serverReject()
+        elif self._state == _OPEN:
+            if self._pinged_at <= self._heard_at:
+                if now - self._heard_at > self.server.ping_interval:
+                    self._pinged_at, self._progress = now, tcp_progress(tcp_connection(self.transport))
+                    self.sendPing()
+                return
+            progress = tcp_progress(tcp_connection(self.transport))
+            if progress.waiting and progress.taken != self._progress.taken:
+                self._pinged_at = now
+            self._progress = progress
+            if now - self._pinged_at > self.server.ping_timeout:
+                self.wasClean, self.wasNotCleanReason = False, "no answer to a ping"
+                self.dropConnection(abort=True)
 
     def consume(self, data: bytes, position: int, until: float) -> int:
         while True:
@@ -161,7 +195,6 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             and not self.data
             and self.current_frame is None
             and not self.inside_message
-            and self.autoPingTimeoutCall is None
         ):
             after = self._consume_messages(data, position, self.sink)
             if after > position:
@@ -177,7 +210,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
         It stops at the first other frame (RFC 6455, section 5.2), which Autobahn then handles.
         """
-        begun, size = position, len(data)
+        size = len(data)
         for _ in range(_MESSAGES_PER_STEP):
             if size - position < _SHORTEST:
                 break
@@ -203,8 +236,6 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             position = end
             if self._state != _OPEN:
                 break
-        if position > begun:
-            self.last_ping = time.time()
         return position
 
     def onMessageBegin(self, isBinary: bool) -> None:
@@ -219,8 +250,11 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     def onFrameBegin(self) -> None:
         super().onFrameBegin()
         frame = self.current_frame
-        if self.count_frame is not None and (frame.opcode > BINARY or not frame.fin):
-            self.count_frame()
+        if self.count_frame is not None:
+            if frame.opcode > BINARY:
+                self.count_frame(is_fragment=False)
+            elif not frame.fin and frame.length < TINY_FRAGMENT_BYTES:
+                self.count_frame(is_fragment=True)
 
     def onPing(self, payload: bytes) -> None:
         self._pongs += encode_frame(PONG, payload)
@@ -236,7 +270,6 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         if self.sink is None:
             super().onMessage(payload, isBinary)
         else:
-            self.last_ping = time.time()
             self.sink(payload if isBinary else payload.decode())
 
     def onConnect(self, request: Any) -> Any:
@@ -250,6 +283,9 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         self._send_pongs()
         self.flush()
+        if isReply:
+            # Autobahn would answer every close frame with 1000, which the client's `onclose` would then report.
+            code, reasonUtf8 = self.remoteCloseCode, (self.remoteCloseReason or "").encode()
         if self.outlet is not None and code is not None and not isReply and self._state == _OPEN:
             self.outlet.closes[code] += 1
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -279,7 +315,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         super()._fail_connection(code, reason)
 
 
-def outlet_for(send: Send, max_backlog_bytes: int, closes: Counter[int]) -> SocketOutlet | None:
+def outlet_for(send: Send, backlogs: Backlogs, closes: Counter[int]) -> SocketOutlet | None:
     """Return an outlet to the Daphne connection behind an ASGI `send`; None for connections of other servers."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
-    return SocketOutlet(protocol, max_backlog_bytes, closes) if isinstance(protocol, ServerProtocol) else None
+    return SocketOutlet(protocol, backlogs, closes) if isinstance(protocol, ServerProtocol) else None

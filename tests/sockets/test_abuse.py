@@ -4,7 +4,6 @@ Each test attacks a running server with frames that no well-behaved client sends
 client sends.
 """
 
-import contextlib
 import selectors
 import socket
 import struct
@@ -18,60 +17,17 @@ import pytest
 
 from realtime.protocols import closes
 from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS
-from tests.clients import channel_path
-from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, split
+from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame
 from tests.conftest import Connect
 from tests.servers import LiveServer, Redis
-from tests.sockets.test_refusals import GOOD_HANDSHAKE, MIB, error, handshake
+from tests.sockets.raw import Open, Raw
+from tests.sockets.test_refusals import MIB, error
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 NO_MASK = b"\0\0\0\0"
 # The median delay that a flood may cause for another tenant, in seconds. On a quiet node it is 0.3 ms; a flood that is
 # not throttled raises it to hundreds of milliseconds.
 DISTURBED_SECONDS = 0.02
-
-
-class Raw:
-    """A client that can send arbitrary bytes."""
-
-    def __init__(self, server: LiveServer, path: str, *lines: str, receive_buffer: int = 0) -> None:
-        self.socket = socket.socket()
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(20)
-        self.socket.connect(("127.0.0.1", server.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(handshake(path, *GOOD_HANDSHAKE, *lines))
-        self.answer = b""
-        while not self.answer.endswith(b"\r\n\r\n"):
-            self.answer += self.socket.recv(1)
-
-    def send(self, data: bytes) -> None:
-        """Send as much as the server takes before it ends the connection."""
-        with contextlib.suppress(ConnectionError):
-            self.socket.sendall(data)
-
-    def ending(self) -> tuple[list[str], int]:
-        """Return the texts that still arrive and the close code, or 1006 if there is no close frame."""
-        received = b""
-        with contextlib.suppress(ConnectionResetError):
-            while chunk := self.socket.recv(1 << 20):
-                received += chunk
-        data, control = split(received)
-        codes = [struct.unpack("!H", payload[:2])[0] for opcode, payload in control if opcode == CLOSE]
-        return [payload.decode() for opcode, payload in data if opcode == TEXT], codes[0] if codes else 1006
-
-    def ask(self, command: bytes) -> bytes:
-        """Send a command and return the payload of the answer, which must be short."""
-        self.send(frame(FIN | TEXT, command))
-        return self.socket.recv(100)[2:]
-
-    def answers(self) -> bool:
-        """Return whether the server still answers this client."""
-        return self.ask(b"cmd_ping") == b'{"system":"pong"}'
-
-
-Open = Callable[..., Raw]
 
 
 @pytest.fixture(scope="module")
@@ -98,20 +54,6 @@ def with_redis(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPa
         server = start("serve", REDIS_URL=redis.url)
         yield server
         server.stop()
-
-
-@pytest.fixture
-def raw(keys: dict[str, str]) -> Iterator[Open]:
-    """Open a connection: `raw(server, channel, "a header line")`."""
-    opened: list[Raw] = []
-
-    def open_raw(server: LiveServer, channel: str, *lines: str, key: str = "demo", receive_buffer: int = 0) -> Raw:
-        opened.append(Raw(server, channel_path(channel, keys[key]), *lines, receive_buffer=receive_buffer))
-        return opened[-1]
-
-    yield open_raw
-    for client in opened:
-        client.socket.close()
 
 
 def growth_kib(server: LiveServer, attack: Callable[[], object]) -> int:
@@ -210,10 +152,10 @@ class TestFloods:
         ids=["pings", "unknown commands"],
     )
     def test_a_client_that_does_not_read_its_answers_is_closed_with_4100(
-        self, server: LiveServer, raw: Open, channel: str, again: bytes, times: int
+        self, small: LiveServer, raw: Open, channel: str, again: bytes, times: int
     ) -> None:
-        client = raw(server, channel, receive_buffer=4096)
-        assert growth_kib(server, lambda: client.send(again * times)) < 8 * 1024
+        client = raw(small, channel, receive_buffer=4096)
+        assert growth_kib(small, lambda: client.send(again * times)) < 8 * 1024
         assert client.ending()[1] == 4100
 
     async def test_a_sender_at_full_speed_is_throttled_and_loses_nothing(

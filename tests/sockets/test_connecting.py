@@ -86,3 +86,16 @@ async def test_the_longest_uuid_and_user_are_accepted_and_a_missing_uuid_is_gene
     uuids = [member["uuid"] for member in third["data"]["members"]]
     assert uuids[:2] == [member["uuid"] for member in second["data"]["members"]]
     assert (len(set(uuids)), all(uuids)) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1000, ""), (1001, "away"), (3000, "x" * 123), (4321, "finished, thanks")]
+)
+async def test_a_client_s_close_frame_is_answered_with_the_same_code_and_reason(
+    connect: Connect, channel: str, code: int, reason: str
+) -> None:
+    client = await connect(channel)
+    await client.socket.close(code, reason)
+    answer = client.socket.protocol.close_rcvd
+    assert answer is not None
+    assert (answer.code, answer.reason) == (code, reason)

@@ -169,6 +169,33 @@ async def test_a_sender_far_above_the_rate_limit_is_disconnected_with_4301(
     assert [await receiver.receive() for _ in range(5)] == [str(number) for number in range(5)]
 
 
+async def test_a_message_in_fragments_counts_as_one(connect: Connect, channel: str, issue: Issue) -> None:
+    """Chromium sends messages over 131,000 bytes in fragments; other clients may choose smaller ones."""
+    key, _ = await issue(max_messages_per_second=5)
+    sender, receiver = await connect(channel, key=key), await connect(channel, key=key)
+    for size, count in ((131_072, 7), (100, 500)):
+        for _ in range(2):
+            await sender.socket.send(["x" * size] * count)
+            assert await receiver.receive() == "x" * size * count
+
+
+async def test_a_flood_of_tiny_fragments_is_disconnected_with_4301(
+    server: LiveServer, connect: Connect, channel: str, issue: Issue
+) -> None:
+    if server.kind == "uvicorn":
+        pytest.skip("Uvicorn does not pass on fragments.")
+    key, _ = await issue(max_messages_per_second=5)
+    sender = await connect(channel, key=key)
+
+    async def fragments() -> AsyncIterator[str]:
+        for _ in range(20_000):
+            yield "x"
+
+    with contextlib.suppress(ConnectionClosed):
+        await sender.socket.send(fragments())
+    assert await sender.ending() == ([error(closes.TOO_FAST)], 4301)
+
+
 async def test_clients_of_an_account_over_its_daily_quota_get_an_error_and_stay_connected(
     server: LiveServer,
     connect: Connect,

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet
 from realtime.protocols.closes import BAD_KEY, RESTARTING
 from realtime.protocols.frames import Batch, Message
@@ -34,7 +35,7 @@ async def until_gone(outlet: AsgiOutlet) -> None:
 
 async def test_messages_are_sent_in_order_before_the_close() -> None:
     server = Server()
-    outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet = AsgiOutlet(server.send, Backlogs(1000, 1_000_000), Counter())
     outlet.open()
     outlet.deliver(batch("a", b""))
     outlet.deliver(batch(""))
@@ -51,7 +52,7 @@ async def test_messages_are_sent_in_order_before_the_close() -> None:
 
 async def test_a_final_close_sends_its_error_frame_first_and_only_once() -> None:
     server = Server()
-    outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet = AsgiOutlet(server.send, Backlogs(1000, 1_000_000), Counter())
     outlet.open()
     outlet.close(BAD_KEY)
     outlet.close(RESTARTING)
@@ -65,7 +66,7 @@ async def test_a_final_close_sends_its_error_frame_first_and_only_once() -> None
 async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_dropped() -> None:
     server = Server()
     server.reading.clear()
-    outlet = AsgiOutlet(server.send, 1000, Counter())
+    outlet = AsgiOutlet(server.send, Backlogs(1000, 1_000_000), Counter())
     outlet.open()
     await asyncio.sleep(0)
     for _ in range(100):
@@ -80,7 +81,7 @@ async def test_an_error_while_sending_ends_the_outlet_quietly() -> None:
     async def send(event: dict[str, Any]) -> None:
         raise OSError("gone")
 
-    outlet = AsgiOutlet(send, 1000, Counter())
+    outlet = AsgiOutlet(send, Backlogs(1000, 1_000_000), Counter())
     outlet.open()
     outlet.deliver(batch("a"))
     await until_gone(outlet)

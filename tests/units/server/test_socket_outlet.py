@@ -7,6 +7,7 @@ from typing import Any
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.abstract import FileDescriptor
 
+from realtime.fanout.backlogs import Backlogs
 from realtime.protocols.frames import Message
 from realtime.server.socket_outlet import SocketOutlet
 
@@ -16,7 +17,7 @@ def test_the_backlog_of_a_slow_client_is_complete_and_in_few_pieces() -> None:
     transport = FileDescriptor(reactor)
     transport.connected = 1
     protocol: Any = SimpleNamespace(state=WebSocketProtocol.STATE_OPEN, transport=transport)
-    outlet = SocketOutlet(protocol, 1_000_000, Counter())
+    outlet = SocketOutlet(protocol, Backlogs(1_000_000, 10_000_000), Counter())
     messages = [Message(str(number)) for number in range(10_000)]
     for message in messages:
         outlet.deliver(message)
