@@ -126,7 +126,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             commands.answer(text, partial(self.node.counts.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
             self._drop(connection, NOT_ALLOWED)
-        elif text is not None and is_forged(text):
+        elif is_forged(data):
             self._drop(connection, FORGED)
         else:
             message = Message(data)

@@ -64,6 +64,8 @@ class Operation:
     run: Callable[[Node, KeyAccess, Values], Awaitable[bytes]]
     """Performs the operation and returns the body of the response."""
     max_body_bytes: Callable[[], int] = lambda: 0
+    publishes: bool = False
+    """Whether its time counts as that of a publish request."""
 
 
 class ClusterApi:
@@ -119,7 +121,7 @@ class ClusterApi:
         else:
             node.counters.api_answers[200] += 1
             await answer(send, 200, content, *cors)
-            if operation.method == "POST":
+            if operation.publishes:
                 node.counters.publish_seconds.observe(node.loop.time() - started_at)
 
     async def _authenticate(self, node: Node, network: str | None, values: Values) -> KeyAccess:
@@ -242,11 +244,9 @@ def _parse_message(access: KeyAccess, values: Values) -> tuple[str, Message]:
     Raises:
         Problem: the channel or the message is missing or invalid.
     """
-    path = values.get("channelId", values.get("roomId"))
-    if path is None or "message" not in values:
+    if values.get("channelId", values.get("roomId")) is None or "message" not in values:
         raise Problem(400, "Send channelId and message.")
-    if isinstance(path, bool) or not isinstance(path, str | int) or not CHANNEL_PATH.fullmatch(str(path)):
-        raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
+    group = _parse_channel(access, values)
     content = values["message"]
     try:
         message = Message(content if isinstance(content, str) else compact_json(content))
@@ -256,7 +256,21 @@ def _parse_message(access: KeyAccess, values: Values) -> tuple[str, Message]:
     limit = message_limit(access)
     if len(message.wire) > frame_size(limit):
         raise Problem(413, f"The message is larger than {limit} bytes; send less at a time.")
-    return group_name(access.cluster_id, str(path)), message
+    return group, message
+
+
+def _parse_channel(access: KeyAccess, values: Values) -> str:
+    """Return the group of the channel that a request names.
+
+    Raises:
+        Problem: the channel is missing or invalid.
+    """
+    path = values.get("channelId", values.get("roomId"))
+    if path is None:
+        raise Problem(400, "Send the channelId.")
+    if isinstance(path, bool) or not isinstance(path, str | int) or not CHANNEL_PATH.fullmatch(str(path)):
+        raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
+    return group_name(access.cluster_id, str(path))
 
 
 def _count_against_quota(node: Node, access: KeyAccess, messages: int) -> None:
@@ -268,6 +282,12 @@ def _count_against_quota(node: Node, access: KeyAccess, messages: int) -> None:
     if not node.message_quotas.account(access).take(messages):
         sentence = "The account has sent as many messages as its quota allows a day (UTC)."
         raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
+
+
+async def _members(node: Node, access: KeyAccess, values: Values) -> bytes:
+    members = await node.presence.members(_parse_channel(access, values))
+    listed = ",".join(identity.json for identity in members)
+    return f'{{"members":[{listed}],"count":{len(members)}}}'.encode()
 
 
 async def _connections(node: Node, access: KeyAccess, values: Values) -> bytes:
@@ -286,8 +306,9 @@ async def _domains(node: Node, access: KeyAccess, values: Values) -> bytes:
 
 
 OPERATIONS = {
-    "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes),
-    "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes),
+    "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes, publishes=True),
+    "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes, publishes=True),
+    "/api/members": Operation("POST", _members, lambda: MAX_UNAUTHENTICATED_BYTES),
     "/api/connections": Operation("GET", _connections),
     "/api/connections/sum": Operation("GET", _connections_sum),
     "/api/domains": Operation("GET", _domains),

@@ -5,7 +5,7 @@ import time
 
 from realtime.fanout.hub import Member
 from realtime.presence.roster import Roster
-from realtime.presence.seats import Seat
+from realtime.presence.seats import Seat, SeatList
 from realtime.protocols.presence import Identity
 
 
@@ -61,6 +61,16 @@ class Presence:
         self._announce(group, seat, joined=False)
         if not seats:
             del self._local_seats[group], self._rosters[group]
+
+    async def members(self, group: str) -> list[Identity]:
+        """Return the members of a channel on all nodes; while Redis is unreachable, those on this node."""
+        seats = SeatList()
+        for seat in sorted(await self._seats(group), key=lambda seat: seat.place):
+            seats.put(seat)
+        return seats.identities()
+
+    async def _seats(self, group: str) -> list[Seat]:
+        return list(self._local_seats.get(group, {}).values())
 
     def compare(self) -> None:
         """Compare all rosters with the seats of other nodes, since an event may have been lost."""

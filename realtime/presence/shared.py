@@ -90,6 +90,10 @@ class RedisPresence(Presence):
         if group not in self._rosters:
             self._held.pop(group, None)
 
+    async def _seats(self, group: str) -> list[Seat]:
+        elsewhere = await self._counts.seats(group) or []
+        return [*await super()._seats(group), *map(_seat, elsewhere)]
+
     def _prepare(self, group: str) -> None:
         self._held[group] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from accounts.key_access import KeyAccess
 from realtime.protocols import tokens
-from realtime.protocols.channels import Channel, group_name
+from realtime.protocols.channels import Channel, group_name, is_private
 from realtime.protocols.closes import (
     ACCOUNT_SUSPENDED,
     BAD_JWT,
@@ -31,7 +31,6 @@ class Admission:
     """The channel-layer group that stands for the channel."""
     channel: Channel
     """The channel, as it is counted."""
-    channel_id: str
     origin: str | None
     notify_self: bool
     authenticated: bool
@@ -63,18 +62,17 @@ async def admit(
     if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
         raise Refusal(BAD_KEY)
     authenticated = request.jwt is not None
-    if close := why_not(access, request.channel_id, request.origin, authenticated=authenticated):
+    if close := why_not(access, request.path, request.origin, authenticated=authenticated):
         raise Refusal(close)
     user = None
     if request.jwt is not None:
         if access.secret is None:
             raise Refusal(BAD_JWT)
-        user = tokens.verify(request.jwt, access.secret, request.channel_id)
+        user = tokens.verify(request.jwt, access.secret, request.path)
     return Admission(
         access=access,
         group=group_name(access.cluster_id, request.path),
         channel=(access.cluster_pk, request.path),
-        channel_id=request.channel_id,
         origin=request.origin,
         notify_self=request.notify_self,
         authenticated=authenticated,
@@ -98,14 +96,14 @@ def _identity(request: Request, user: Any) -> Identity:
         raise Refusal(BAD_JWT) from None
 
 
-def why_not(access: KeyAccess | None, channel_id: str, origin: str | None, *, authenticated: bool) -> Close | None:
+def why_not(access: KeyAccess | None, path: str, origin: str | None, *, authenticated: bool) -> Close | None:
     """Return why a key does not give access to a channel, or None if it does.
 
     Checked when a client connects, and again whenever the access of its key changes.
 
     Args:
         access: the key; None if there is no such key.
-        channel_id: the ID of the channel, without its namespace.
+        path: `CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`.
         origin: the origin of the web page that connects; None for other clients.
         authenticated: whether the client sent a JWT. The caller verifies it.
     """
@@ -117,6 +115,6 @@ def why_not(access: KeyAccess | None, channel_id: str, origin: str | None, *, au
         return CLUSTER_OFF
     if origin is not None and access.allowed_origins and not origin_matches(origin, access.allowed_origins):
         return BAD_ORIGIN
-    if not authenticated and (access.protects_channels or channel_id.startswith("private-")):
+    if not authenticated and (access.protects_channels or is_private(path)):
         return BAD_JWT
     return None

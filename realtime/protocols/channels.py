@@ -16,6 +16,11 @@ MESSAGE_EVENT = "channel.message"
 """The type of the channel-layer event that delivers a message."""
 
 
+def is_private(path: str) -> bool:
+    """Return whether a channel requires a JWT: its ID or its namespace begins with `private-`."""
+    return any(name.startswith("private-") for name in path.split("/"))
+
+
 def group_name(cluster_id: str, path: str) -> str:
     """Return the group of a channel: unique, and valid for channel layers (under 100 characters of `[A-Za-z0-9._-]`).
 

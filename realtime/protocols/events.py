@@ -17,14 +17,24 @@ RELAYED = frozenset(
 )
 
 
-def is_forged(text: str) -> bool:
-    """Return whether a client's message pretends to be an event from the server.
+def is_forged(message: str | bytes) -> bool:
+    """Return whether a client's message, text or binary, pretends to be an event from the server.
 
     A message is parsed only if it contains `system:`, or a `\\u` escape that can hide a letter of it. For others, the
     check costs two substring searches.
     """
-    if "system:" not in text and "\\u" not in text:
+    if isinstance(message, str):
+        return ("system:" in message or "\\u" in message) and _is_forged_json(message)
+    if b"system:" not in message and b"\\u" not in message:
         return False
+    try:
+        # As the TextDecoder of browsers reads it, which drops a byte order mark.
+        return _is_forged_json(message.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_forged_json(text: str) -> bool:
     try:
         # Parse as leniently as any client might. Objects become tuples of pairs, which keep every `event` if there are
         # several. Numbers stay strings, since Python refuses to convert very long ones.

@@ -30,7 +30,7 @@ def run_token(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, 
 def test_it_prints_a_jwt_and_a_url_that_connects_with_it(key: ApiKey, capsys: pytest.CaptureFixture[str]) -> None:
     output = run_token(capsys, "space/private-1", "--key", key.public_key, "--user", "Ann", "--ttl", "60")
     claims = jwt.decode(output["jwt"], str(secret_of(key)), algorithms=["HS256"])
-    assert claims == {"sub": "private-1", "iat": claims["iat"], "exp": claims["iat"] + 60, "user": "Ann"}
+    assert claims == {"sub": "space/private-1", "iat": claims["iat"], "exp": claims["iat"] + 60, "user": "Ann"}
     url = urlsplit(output["url"])
     assert (url.scheme, url.netloc, url.path) == ("ws", "localhost:8000", "/v3/space/private-1")
     assert parse_qs(url.query) == {"api_key": [key.public_key], "jwt": [output["jwt"]]}

@@ -120,6 +120,8 @@ async def test_clients_cannot_forge_system_events(connect: Connect, channel: str
     notice = '{"system":{"error":"Clients cannot send system events."}}'
     for forged in test_events.FORGED:
         assert await forger.ask(forged) == notice
+        await forger.send(forged.encode())
+        assert await forger.receive() == notice
     await receiver.settle()
 
 
@@ -128,7 +130,7 @@ async def test_messages_that_only_resemble_system_events_and_the_events_of_video
 ) -> None:
     portals = [f'{{"event":"{event}","data":{{"to":"a"}}}}' for event in sorted(RELAYED)]
     sender, receiver = await connect(channel), await connect(channel)
-    for message in (*portals, *test_events.ORDINARY, b'{"event":"system:member_list"}'):
+    for message in (*portals, *test_events.ORDINARY, b'{"event":"system:member_list"\xff}'):
         await sender.send(message)
         assert await receiver.receive() == message
     await sender.settle()

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.clients import Client
 from tests.conftest import Connect
+from tests.servers import LiveServer
 
 
 async def next_event(client: Client) -> dict[str, Any]:
@@ -137,3 +138,24 @@ async def test_a_hundred_simultaneous_joins_and_leaves_are_each_announced_in_ord
         known.remove(left["data"]["member"]["uuid"])
         assert uuids(left) == [uuid for uuid in order if uuid in known]
     assert known == {"w"}
+
+
+async def test_a_server_can_ask_for_the_members_of_a_channel(
+    server: LiveServer, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    ada = await connect(channel, "presence", "uuid=a", "user=Ada")
+    await ada.receive()
+    grace = await connect(channel, "presence", "uuid=g", "user=Grace")
+    await grace.receive()
+    await connect(channel, "uuid=b", "user=Bob")
+    credentials = {"key": keys["demo"], "secret": secrets["demo"]}
+    async with server.http_client() as http:
+        answer = await http.post("/api/members", json={**credentials, "channelId": channel})
+        members = [{"uuid": "a", "user": "Ada"}, {"uuid": "g", "user": "Grace"}]
+        assert (answer.status_code, answer.json()) == (200, {"members": members, "count": 2})
+        answer = await http.post("/api/members", json={"channelId": "nobody"}, headers=credentials)
+        assert (answer.status_code, answer.text) == (200, '{"members":[],"count":0}')
+        answer = await http.post("/api/members", json=credentials)
+        assert (answer.status_code, answer.json()) == (400, {"error": "Send the channelId."})
+        wrong = {**credentials, "secret": "wrong", "channelId": channel}
+        assert (await http.post("/api/members", json=wrong)).status_code == 401

@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from realtime.checks import check_cluster_domains, check_metrics_allowed, check_numbers
-from realtime.conf import conf
+from realtime.conf import MAX_BATCH_BYTES, conf
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_the_metrics_token_is_hidden_in_the_representation(settings: Settings) -
 def test_settings_are_read_when_they_are_used(settings: Settings) -> None:
     settings.REALTIME = {"MAX_MESSAGE_BYTES": 10}
     settings.CLUSTER_DOMAINS = ["example.com"]
-    assert (conf().max_message_bytes, conf().max_backlog_bytes) == (10, 1024 * 1024)
+    assert (conf().max_message_bytes, conf().max_backlog_bytes) == (10, MAX_BATCH_BYTES)
     assert conf().cluster_domains == ("example.com",)
     assert conf().max_connections > 0

@@ -44,7 +44,7 @@ class Command(BaseCommand):
             raise CommandError("This API key does not exist or is revoked. Set the public part of a key with --key.")
         if access.secret is None:
             raise CommandError("The secret of this key cannot be decrypted. Rotate it, or restore ENCRYPTION_KEYS.")
-        jwt = tokens.sign(access.secret, channel[1], options["ttl"], options["user"])
+        jwt = tokens.sign(access.secret, channel[0], options["ttl"], options["user"])
         values = {"jwt": jwt, "url": _url(access, channel[0], jwt, options["port"])}
         if options["json"]:
             self.stdout.write(json.dumps(values))

@@ -348,7 +348,7 @@ class SecretTools {
   async sign() {
     const secret = this.secretFor(this.signOutput);
     if (secret === null) return;
-    const sub = channelId(this.settings().channel);
+    const sub = this.settings().channel.split('/').filter(Boolean).join('/');
     const iat = Math.floor(Date.now() / 1000);
     this.form.jwt.value = await signedToken({sub, iat, exp: iat + TOKEN_SECONDS}, secret);
     this.form.jwt.dispatchEvent(new Event('input', {bubbles: true}));

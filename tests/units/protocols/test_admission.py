@@ -64,20 +64,20 @@ async def refused(request: dict[str, Any], access: KeyAccess = ACCESS) -> Close:
 
 
 @pytest.mark.parametrize(
-    ("path", "group", "channel_id"),
+    ("path", "group", "channel_path"),
     [
         ("/v3/1", "channel.demo.1", "1"),
         ("/v3/1/", "channel.demo.1", "1"),
-        ("/v3/1/1998", "channel.demo.1.1998", "1998"),
-        ("/v3/1/1998/", "channel.demo.1.1998", "1998"),
-        ("/v3/2/1998", "channel.demo.2.1998", "1998"),
+        ("/v3/1/1998", "channel.demo.1.1998", "1/1998"),
+        ("/v3/1/1998/", "channel.demo.1.1998", "1/1998"),
+        ("/v3/2/1998", "channel.demo.2.1998", "2/1998"),
         ("/v3/1998", "channel.demo.1998", "1998"),
         ("/v3/A-_z", "channel.demo.A-_z", "A-_z"),
     ],
 )
-async def test_a_path_names_a_channel(path: str, group: str, channel_id: str) -> None:
+async def test_a_path_names_a_channel(path: str, group: str, channel_path: str) -> None:
     admission = await admitted(scope(path))
-    assert (admission.group, admission.channel_id) == (group, channel_id)
+    assert (admission.group, admission.channel[1]) == (group, channel_path)
 
 
 async def test_the_longest_names_have_distinct_groups_that_layers_accept() -> None:
@@ -199,26 +199,26 @@ async def test_a_valid_key_can_still_be_refused(change: dict[str, Any], close: C
     assert await refused(request, replace(ACCESS, **change)) == close
 
 
-@pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat"])
+@pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat", "/v3/private-space/chat"])
 async def test_a_private_channel_requires_a_jwt(path: str) -> None:
     assert await refused(scope(path)) == closes.BAD_JWT
     assert Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.") == closes.BAD_JWT
-
-
-async def test_private_names_a_channel_and_no_namespace() -> None:
-    assert (await admitted(scope("/v3/private-space/chat"))).channel_id == "chat"
 
 
 def jwt_for(channel_id: str, secret: str = "s" * 60, user: str | None = None) -> str:
     return tokens.sign(secret, channel_id, 3600, user)  # an hour, since some are signed when the tests are collected
 
 
-@pytest.mark.parametrize(
-    "sent", [{"query": f"api_key={KEY}&jwt={jwt_for('private-chat')}"}, {"jwt": jwt_for("private-chat")}]
-)
-@pytest.mark.parametrize("path", ["/v3/private-chat", "/v3/space/private-chat"])
-async def test_a_jwt_opens_a_private_channel_from_the_query_or_a_header(sent: dict[str, str], path: str) -> None:
-    assert (await admitted(scope(path, **sent))).authenticated
+@pytest.mark.parametrize("where", ["query", "header"])
+@pytest.mark.parametrize("path", ["private-chat", "space/private-chat", "private-space/chat"])
+async def test_a_jwt_opens_a_private_channel_from_the_query_or_a_header(where: str, path: str) -> None:
+    jwt = jwt_for(path)
+    sent = {"jwt": jwt} if where == "header" else {"query": f"api_key={KEY}&jwt={jwt}"}
+    assert (await admitted(scope(f"/v3/{path}", **sent))).authenticated
+
+
+async def test_a_jwt_for_a_channel_id_opens_no_channel_of_that_id_in_a_namespace() -> None:
+    assert await refused(scope("/v3/space/private-chat", jwt=jwt_for("private-chat"))) == closes.BAD_JWT
 
 
 async def test_a_jwt_opens_a_channel_of_a_key_that_protects_all_channels() -> None:

@@ -41,11 +41,18 @@ ORDINARY = [
 @pytest.mark.parametrize("text", FORGED, ids=range(len(FORGED)))
 def test_a_client_cannot_pose_as_the_server(text: str) -> None:
     assert is_forged(text)
+    assert is_forged(text.encode())
+    assert is_forged(text.encode("utf-8-sig")), "browsers drop a byte order mark when they decode"
 
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_messages_are_not_taken_for_system_events(text: str) -> None:
     assert not is_forged(text)
+    assert not is_forged(text.encode())
+
+
+def test_bytes_that_are_not_utf8_are_not_taken_for_system_events() -> None:
+    assert not is_forged(b'{"event":"system:member_list"\xff}')
 
 
 @pytest.mark.parametrize("event", sorted(RELAYED))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from realtime.protocols import tokens
 from realtime.protocols.admission import admit
+from realtime.protocols.channels import is_private
 from realtime.protocols.closes import BAD_JWT, Refusal
 from realtime.protocols.commands import answer
 from realtime.protocols.events import is_forged
@@ -83,7 +84,7 @@ def test_any_handshake_is_admitted_or_refused_and_a_refusal_reveals_no_credentia
     else:
         assert KEY.encode() in scope["query_string"]
         assert not admission.authenticated, "none of the JWTs is valid"
-        assert not admission.channel_id.startswith("private-")
+        assert not is_private(admission.channel[1])
 
 
 @given(
