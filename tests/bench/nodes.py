@@ -4,6 +4,8 @@ A client of the first node publishes, and clients of all nodes listen. At a stea
 later a message arrives on the other nodes, and what a message costs each process. At full speed, it measures the rate
 of all nodes together. Nodes, Redis and clients share the cores, so costs say more than rates. Every message must arrive
 at every listener, in order.
+
+Then, the program compares two nodes with one node, and with other systems in alternating rounds: see `two_nodes.py`.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from tests.bench.two_nodes import WORKS, System, compare
 from tests.clients import channel_path
 from tests.servers import LiveServer, Redis, environment, free_port, make_tenants
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
@@ -191,8 +194,26 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
+    parser.add_argument(
+        "--work", nargs="+", choices=["scaling", *WORKS], default=["scaling", *WORKS], help="run only this work"
+    )
+    parser.add_argument("--before", type=Path, help="folder of another version of this project, to compare with")
+    parser.add_argument("--soketi", type=Path, help="folder in which npm has installed Soketi, to compare with")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, rounds: {options.rounds}, seconds per measurement: {options.seconds:g}; medians")
+    if "scaling" in options.work:
+        scale(options.rounds, options.seconds)
+    systems = [System("2 nodes"), System("2 nodes, `rediss://`", uses_tls=True), System("1 node", nodes=1)]
+    if options.before:
+        systems.append(System("2 nodes, before", options.before))
+    if options.soketi:
+        systems.append(System("2 nodes of Soketi", options.soketi, is_soketi=True))
+    if works := [work for work in WORKS if work in options.work]:
+        compare(systems, works, options.rounds, options.seconds)
+
+
+def scale(rounds: int, seconds: float) -> None:
+    """Measure 1, 2 and 4 nodes that all have listeners."""
     for number in (1, 2, 4):
         everywhere = list(range(number))
         with running(number) as (nodes, redis, key):
@@ -203,8 +224,8 @@ def main() -> None:
                 ("1 channel, full speed", 1, 0, everywhere),
                 ("100 channels, full speed", 100, 0, everywhere),
             ):
-                work = (nodes, redis, key, channels, rate, options.seconds, listening)
-                runs = [asyncio.run(measure(*work)) for _ in range(options.rounds)]
+                work = (nodes, redis, key, channels, rate, seconds, listening)
+                runs = [asyncio.run(measure(*work)) for _ in range(rounds)]
                 print_medians(f"{number} {'node' if number == 1 else 'nodes'}, {label}", runs)
 
 

@@ -1,6 +1,8 @@
 // wsload: a WebSocket fan-out load generator (epoll, one thread).
 // N subscribers are spread over C channels of one server. One publisher per channel sends text frames of S bytes,
 // with at most W messages outstanding per channel; a message is done when every subscriber has received it.
+// With -pubport, the publishers connect to another node. With -secret (and -key), the clients speak the Pusher protocol
+// in the private channels private-c0, private-c1, ...
 // Prints the connect rate, deliveries per second, latency percentiles, and the CPU time of the server's processes.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,12 +20,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hmac.h"
+
 typedef struct {
   int fd, chan, state, ispub;
   unsigned char* buf;
   size_t len, cap;
 } conn_t;
-enum { CONNECTING, HANDSHAKE, OPEN };
+enum { CONNECTING, HANDSHAKE, SUBSCRIBING, OPEN };
 static double now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -35,8 +39,8 @@ static const char* opt(int c, char** v, const char* k, const char* d) {
       return v[i + 1];
   return d;
 }
-static const char *host, *pathfmt, *pubfmt, *submsg;
-static int port;
+static const char *host, *pathfmt, *pubfmt, *submsg, *key, *secret;
+static int port, pubport;
 static conn_t* cs;
 static int ep;
 static const char* hosthdr;
@@ -47,25 +51,23 @@ static int HB = 200000;
 static unsigned* hist;  // 10us buckets
 static double tstart, lastprogress;
 static const char* marker = "T=";
-static double cpu_of(const char* pids) {
+enum { MOST_PROCESSES = 16 };
+// Add up the CPU time of processes in seconds; with `each`, also store that of every process.
+static double cpu_of(const char* pids, double* each) {
   double s = 0;
   char b[256];
   strncpy(b, pids, 255);
   b[255] = 0;
-  for (char* p = strtok(b, ","); p; p = strtok(NULL, ",")) {
-    char f[64];
-    snprintf(f, 64, "/proc/%s/stat", p);
-    FILE* h = fopen(f, "r");
-    if (!h)
-      continue;
-    char l[1024];
-    if (fgets(l, 1024, h)) {
-      char* q = strrchr(l, ')');
-      unsigned long u, t;
-      sscanf(q + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &u, &t);
-      s += (double)(u + t) / sysconf(_SC_CLK_TCK);
-    }
-    fclose(h);
+  int i = 0;
+  for (char* p = strtok(b, ","); p && i < MOST_PROCESSES; p = strtok(NULL, ","), i++) {
+    clockid_t clock;
+    struct timespec t = {0};
+    if (!clock_getcpuclockid(atoi(p), &clock))
+      clock_gettime(clock, &t);
+    double used = t.tv_sec + t.tv_nsec * 1e-9;
+    s += used;
+    if (each)
+      each[i] = used;
   }
   return s;
 }
@@ -106,7 +108,7 @@ static int dial(int i) {
   int b = 1;
   setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &b, 4);
   bind(c->fd, (void*)&s, sizeof s);
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(c->ispub ? pubport : port)};
   inet_pton(AF_INET, host, &a.sin_addr);
   if (connect(c->fd, (void*)&a, sizeof a) && errno != EINPROGRESS)
     die("connect");
@@ -163,20 +165,46 @@ static void handshake(conn_t* c) {
 }
 static int opened;
 static int closed_;
-static void pump(int ch, conn_t* pub) {
+static int publish(int ch) {
   static char* m;
   if (!m)
-    m = malloc(size + 64);
-  while (sent[ch] * subs_of[ch] - got[ch] < (long long)window_ * subs_of[ch]) {
-    memset(m, 'x', size);
-    int k = snprintf(m, size, "{\"event\":\"b\",\"data\":\"T=%.9f;", now());
-    m[k] = 'x';
-    m[size - 2] = '"';
-    m[size - 1] = '}';
-    if (sendframe(pub, m, size))
+    m = malloc(size + 128);
+  memset(m, 'x', size);
+  char channel[64] = "";
+  if (secret)
+    snprintf(channel, 64, "\"channel\":\"private-c%d\",", ch);
+  const char* event = secret ? "client-b" : "b";
+  int k = snprintf(m, size, "{\"event\":\"%s\",%s\"data\":\"T=%.9f;", event, channel, now());
+  m[k] = 'x';
+  m[size - 2] = '"';
+  m[size - 1] = '}';
+  if (sendframe(&cs[nsub + ch], m, size))
+    return -1;
+  sent[ch]++;
+  return 0;
+}
+static void pump(int ch) {
+  while (sent[ch] * subs_of[ch] - got[ch] < (long long)window_ * subs_of[ch])
+    if (publish(ch))
       return;
-    sent[ch]++;
+}
+// Handle a frame of a Pusher server before the subscription succeeds; return 1 when it has.
+static int subscribed(conn_t* c, unsigned char* p, size_t n) {
+  if (memmem(p, n, "error", 5)) {
+    fprintf(stderr, "subscription refused: %.*s\n", (int)n, p);
+    exit(1);
   }
+  char text[1024], to_sign[128], m[512], signature[65];
+  snprintf(text, 1024, "%.*s", (int)n, p);
+  char *id = strstr(text, "socket_id"), number[48];
+  if (id && sscanf(id + 9, "%*[^0-9]%47[0-9.]", number) == 1) {
+    snprintf(to_sign, 128, "%s:private-c%d", number, c->chan);
+    hmac_sha256(secret, to_sign, signature);
+    snprintf(m, 512, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"private-c%d\",\"auth\":\"%s:%s\"}}",
+             c->chan, key, signature);
+    sendframe(c, m, strlen(m));
+  }
+  return strstr(text, "subscription_succeeded") != NULL;
 }
 static void onframe(conn_t* c, unsigned char* p, size_t n, int op, int measuring) {
   if (op == 9) {
@@ -209,6 +237,9 @@ static void onframe(conn_t* c, unsigned char* p, size_t n, int op, int measuring
 int main(int argc, char** argv) {
   host = opt(argc, argv, "-h", "127.0.0.1");
   port = atoi(opt(argc, argv, "-p", "8000"));
+  pubport = atoi(opt(argc, argv, "-pubport", opt(argc, argv, "-p", "8000")));
+  key = opt(argc, argv, "-key", "app-key");
+  secret = opt(argc, argv, "-secret", NULL);
   pathfmt = opt(argc, argv, "-path", "/");
   pubfmt = opt(argc, argv, "-pub", NULL);
   submsg = opt(argc, argv, "-sub", NULL);
@@ -223,7 +254,8 @@ int main(int argc, char** argv) {
   const char* pids = opt(argc, argv, "-pids", "");
   int idle = atoi(opt(argc, argv, "-idle", "0"));
   int pubself = atoi(opt(argc, argv, "-self", "0"));
-  double rate = atof(opt(argc, argv, "-rate", "0"));  // messages per second and channel, open loop; 0 uses the window
+  double rate = atof(opt(argc, argv, "-rate", "0"));  // messages per second and channel, 0 uses the window
+  int spread = atoi(opt(argc, argv, "-spread", "0"));  // with a rate: send in one channel after the other, not in all
   if (!pubfmt)
     pubfmt = pathfmt;
   hist = calloc(HB, 4);
@@ -239,11 +271,12 @@ int main(int argc, char** argv) {
       subs_of[cs[i].chan]++;
   }
   long rss0 = rss_of(pids);
-  double c0 = cpu_of(pids), t0 = now();
+  double c0 = cpu_of(pids, NULL), t0 = now();
   int next = 0, inflight = 0;
   struct epoll_event ev[512];
   int phase = 0;
-  double tmeas = 0, cpu_m0 = 0, nexts = 0;
+  double tmeas = 0, cpu_m0 = 0, each0[MOST_PROCESSES], each[MOST_PROCESSES];
+  long long due = 0;
   long long tot0 = 0, by0 = 0;
   double tend = 1e18;
   int lastopened = 0;
@@ -303,9 +336,9 @@ int main(int argc, char** argv) {
         size_t h = e + 4 - c->buf;
         memmove(c->buf, c->buf + h, c->len - h);
         c->len -= h;
-        c->state = OPEN;
-        opened++;
-        inflight--;
+        c->state = secret ? SUBSCRIBING : OPEN;
+        opened += !secret;
+        inflight -= !secret;
         if (submsg && !c->ispub) {
           char m[512];
           snprintf(m, 512, submsg, c->chan);
@@ -330,7 +363,13 @@ int main(int argc, char** argv) {
         }
         if (c->len - o < h + pl)
           break;
-        onframe(c, b + h, pl, b[0] & 15, phase == 2);
+        if (c->state == OPEN)
+          onframe(c, b + h, pl, b[0] & 15, phase == 2);
+        else if (subscribed(c, b + h, pl)) {
+          c->state = OPEN;
+          opened++;
+          inflight--;
+        }
         o += h + pl;
       }
       if (o) {
@@ -348,7 +387,7 @@ int main(int argc, char** argv) {
       exit(1);
     }
     if (phase == 0 && opened == tot) {
-      double c1 = cpu_of(pids);
+      double c1 = cpu_of(pids, NULL);
       printf("connect: %d in %.2fs = %.0f/s, server cpu %.1f us each, rss %.1f KiB each (%ld MiB)\n", tot,
              t - t0, tot / (t - t0), 1e6 * (c1 - c0) / tot, (double)(rss_of(pids) - rss0) / tot,
              rss_of(pids) / 1024);
@@ -361,40 +400,27 @@ int main(int argc, char** argv) {
       phase = 1;
       tstart = now();
       tmeas = tstart + warm;
-      nexts = tstart;
     }
     if (phase == 1 && t >= tmeas) {
       phase = 2;
       tot0 = total;
       by0 = bytes;
-      cpu_m0 = cpu_of(pids);
+      cpu_m0 = cpu_of(pids, each0);
       tmeas = t;
       tend = t + dur;
     }
     if (phase) {
       if (rate > 0) {
-        while (nexts <= t) {
-          for (int ch = 0; ch < nchan; ch++) {
-            static char* m;
-            if (!m)
-              m = malloc(size + 64);
-            memset(m, 'x', size);
-            int kk = snprintf(m, size, "{\"event\":\"b\",\"data\":\"T=%.9f;", now());
-            m[kk] = 'x';
-            m[size - 2] = '"';
-            m[size - 1] = '}';
-            sendframe(&cs[nsub + ch], m, size);
-            sent[ch]++;
-          }
-          nexts += 1 / rate;
-        }
+        double turns = (t - tstart) * rate;
+        long long until = spread ? turns * nchan : (long long)turns * nchan;
+        for (; due < until; due++) publish(due % nchan);
       } else
-        for (int ch = 0; ch < nchan; ch++) pump(ch, &cs[nsub + ch]);
+        for (int ch = 0; ch < nchan; ch++) pump(ch);
     }
     if (t >= tend) {
       double el = t - tmeas;
       long long d = total - tot0;
-      double cpu = cpu_of(pids) - cpu_m0;
+      double cpu = cpu_of(pids, each) - cpu_m0;
       unsigned long long s = 0, cum = 0;
       for (int i = 0; i < HB; i++) s += hist[i];
       double q[4] = {.5, .95, .99, .999};
@@ -412,6 +438,11 @@ int main(int argc, char** argv) {
           nsub, nchan, size, d / el, r[0], r[1], r[2], r[3], 1e6 * cpu / (d ? d : 1), 100 * cpu / el, closed_,
           ru.ru_utime.tv_sec + ru.ru_stime.tv_sec + (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1e-6,
           rss_of(pids) / 1024);
+      printf("us/delivery of each process:");
+      int processes = 0;
+      for (const char* p = pids; p && *p && processes < MOST_PROCESSES; p = strchr(p + 1, ','), processes++)
+        printf(" %.2f", 1e6 * (each[processes] - each0[processes]) / (d ? d : 1));
+      printf("\n");
       return 0;
     }
   }
