@@ -77,9 +77,13 @@ class Crowd:
         return True
 
     async def _state(self, number: int) -> tuple[int, int, list[str]]:
-        """Return the connections to the channel and to the cluster that a node counts, and the members that it lists."""
+        """Return what a node counts in the channel and in the cluster, and the members that it lists."""
         answer = await asyncio.to_thread(get, self.nodes[number], "/api/connections/sum", self._headers)
-        return await self._count(self.clients[number]), answer.json()["connections"], sorted(self.members[number].members)
+        return (
+            await self._count(self.clients[number]),
+            answer.json()["connections"],
+            sorted(self.members[number].members),
+        )
 
     async def _count(self, client: Client) -> int:
         """Return what a client's node counts; messages that arrive first are left aside."""

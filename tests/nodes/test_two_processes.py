@@ -3,10 +3,9 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
 import pytest
 
 from tests.clients import Client, channel_path, open_client
@@ -66,29 +65,33 @@ async def test_who_is_counted_hears_what_is_sent_then(
             await sending
 
 
-class Publisher:
-    """Publishes messages through one process, each over a new connection."""
+@asynccontextmanager
+async def publisher(
+    node: LiveServer, key: str, secret: str, channel: str
+) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """Yield a function that publishes a message through a process, each over a new connection."""
+    body = {"key": key, "secret": secret, "channelId": channel}
+    async with node.http_client("/api/", headers={"Connection": "close"}) as http:
 
-    def __init__(self, node: LiveServer, key: str, secret: str, channel: str) -> None:
-        self._url = node.url("/api/publish", scheme="http")
-        self._body = {"key": key, "secret": secret, "channelId": channel}
+        async def publish(message: str) -> None:
+            answer = await http.post("publish", json={**body, "message": message})
+            assert answer.status_code == 200, answer.text
 
-    async def publish(self, message: str) -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
-            answer = await http.post(self._url, json={**self._body, "message": message})
-        assert answer.status_code == 200, answer.text
+        yield publish
 
 
 async def test_awaited_publishes_arrive_everywhere_in_their_order(
     pair: list[LiveServer], keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
-    publishers = [Publisher(node, keys["demo"], secrets["demo"], channel) for node in pair]
     expected = [str(number) for number in range(ROUNDS * PUBLISHES)]
     async with AsyncExitStack() as stack:
+        publishers = [
+            await stack.enter_async_context(publisher(node, keys["demo"], secrets["demo"], channel)) for node in pair
+        ]
         path = channel_path(channel, keys["demo"])
         listeners = [await stack.enter_async_context(open_client(node, path)) for node in pair]
-        for number, publisher in zip(expected, itertools.cycle(publishers), strict=False):
-            await publisher.publish(number)
+        for number, publish in zip(expected, itertools.cycle(publishers), strict=False):
+            await publish(number)
         for listener in listeners:
             assert [await listener.receive() for _ in expected] == expected
 
@@ -96,15 +99,15 @@ async def test_awaited_publishes_arrive_everywhere_in_their_order(
 async def test_concurrent_publishes_arrive_everywhere_in_the_same_order(
     pair: list[LiveServer], keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
-    async def publish(name: str, node: LiveServer) -> None:
-        publisher = Publisher(node, keys["demo"], secrets["demo"], channel)
-        for number in range(PUBLISHES):
-            await publisher.publish(f"{name} {number}")
+    async def publish_many(name: str, node: LiveServer) -> None:
+        async with publisher(node, keys["demo"], secrets["demo"], channel) as publish:
+            for number in range(PUBLISHES):
+                await publish(f"{name} {number}")
 
     async with AsyncExitStack() as stack:
         path = channel_path(channel, keys["demo"])
         listeners = [await stack.enter_async_context(open_client(node, path)) for node in pair for _ in range(2)]
-        await asyncio.gather(publish("a", pair[0]), publish("b", pair[0]), publish("c", pair[1]), publish("d", pair[1]))
+        await asyncio.gather(*(publish_many(name, pair[number % 2]) for number, name in enumerate("abcd")))
         heard = [[str(await listener.receive()) for _ in range(4 * PUBLISHES)] for listener in listeners]
         for listener in listeners:
             await listener.settle()
