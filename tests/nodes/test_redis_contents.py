@@ -80,7 +80,9 @@ async def test_everything_is_exact_again_after_redis_has_evicted_it(crowd: Crowd
             await until(lambda: contents(client) == before, RECOVERY_SECONDS)
         await asyncio.sleep(GRACE_SECONDS + 2)  # after which members of nodes that seem dead would leave
         await crowd.until_exact()
-        assert not [event for member in crowd.members for event in member.events if event["event"].endswith("left")]
+        assert not [
+            event for member in crowd.members for event in member.events if event["event"] == "system:member_left"
+        ]
 
 
 class Attack:
