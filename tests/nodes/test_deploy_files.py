@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from django.core.management import get_commands, load_command_class
 
@@ -16,7 +17,7 @@ from realtime.conf import Conf
 from realtime.node.shutdown import GOODBYE_SECONDS
 from tests.documentation import code_blocks
 from tests.proxies import DEPLOY
-from tests.servers import PROJECT, make_certificate, need
+from tests.servers import PROJECT, free_port, make_certificate, need, wait_for_port
 
 UNITS = ("ws.service", "ws-migrate.service")
 BLOCKS = code_blocks("piesite/deploy/README.md", "bash")
@@ -52,8 +53,8 @@ def unit(name: str) -> dict[str, str]:
 def test_every_variable_is_read_by_the_settings(compose: dict[str, Any]) -> None:
     given = set(variables((DEPLOY / "ws.env").read_text()))
     for service in ("node1", "node2", "migrate"):
-        given |= set(compose["services"][service]["environment"])
-    assert "CLUSTER_DOMAINS" in given
+        given |= set(compose["services"][service].get("environment", {}))
+    assert {"CLUSTER_DOMAINS", "REDIS_URL_FILE"} <= given
     assert given <= settings_variables()
 
 
@@ -75,6 +76,51 @@ def test_secrets_are_mounted_where_the_settings_read_them(compose: dict[str, Any
         secrets = compose["services"][service]["secrets"]
         mounted = {secret["target"]: compose["secrets"][secret["source"]] for secret in secrets}
         assert mounted == {path: {"file": path} for path in paths}
+
+
+def test_the_proxy_reaches_the_nodes_and_only_they_reach_the_storage(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert {name for name in services if reaches(services, "haproxy", name)} == {"haproxy", "node1", "node2"}
+    for storage in ("postgres", "redis"):
+        expected = {"node1", "node2", "migrate", "postgres", "redis"}
+        assert {name for name in services if reaches(services, name, storage)} == expected
+        assert "ports" not in services[storage]
+        assert all(compose["networks"][network]["internal"] for network in services[storage]["networks"])
+
+
+def reaches(services: dict[str, Any], source: str, target: str) -> bool:
+    return not {*services[source]["networks"]}.isdisjoint(services[target]["networks"])
+
+
+def test_redis_in_a_container_takes_only_its_password(compose: dict[str, Any], tmp_path: Path) -> None:
+    need("redis-server", "redis-cli")
+    (tmp_path / "redis_password").write_text("the password\n")
+    service, port = compose["services"]["redis"], free_port()
+
+    def here(text: str) -> str:
+        """Return a command of the container as this machine runs it."""
+        text = text.replace("$$", "$").replace("/run/secrets", str(tmp_path))
+        return text.replace("redis-server -", f"redis-server - --port {port}").replace(
+            "redis-cli", f"redis-cli -p {port}"
+        )
+
+    command = [here(word) for word in service["command"]]
+    kind, check = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        assert subprocess.run(["sh", "-c", here(check)]).returncode == 0
+        assert b"the password" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        with redis.Redis(port=port, password="the password") as client:
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("save") == {"save": ""}
+            assert "pubsub 268435456 67108864 60" in client.config_get("client-output-buffer-limit").popitem()[1]
+        with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def test_stopped_nodes_have_time_to_drain(compose: dict[str, Any]) -> None:
@@ -113,7 +159,8 @@ def test_the_files_that_the_readme_creates_are_sufficient_for_a_node(tmp_path: P
     make = make.replace("DOMAIN=ws.example.com", "DOMAIN=ws.test").replace("piesite/deploy", str(DEPLOY))
     run(make.replace("/etc/ws", str(ws)), tmp_path)
     assert sorted(path.name for path in ws.iterdir()) == [
-        *("certificate.pem", "database_password", "database_url", "encryption_keys", "secret_key", "ws.env"),
+        *("certificate.pem", "database_password", "database_url", "encryption_keys"),
+        *("redis_password", "redis_url", "secret_key", "ws.env"),
     ]
     assert "CLUSTER_DOMAINS=ws.test\n" in (ws / "ws.env").read_text()
     (ws / "ws.env").write_text((ws / "ws.env").read_text().replace("/etc/ws", str(ws)))

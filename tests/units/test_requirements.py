@@ -31,7 +31,7 @@ def required(text: str) -> list[Requirement]:
     return [Requirement(line) for line in lines if line and not line.startswith("-r ")]
 
 
-SERVICE = required(REQUIREMENTS.partition("# The tests")[0])
+SERVICE = required(REQUIREMENTS.partition("# The test runner")[0])
 
 
 def locked() -> Iterator[tuple[Requirement, list[str]]]:
