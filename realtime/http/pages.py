@@ -14,7 +14,7 @@ from realtime.conf import conf
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """Show what runs here and a socket tester. It contains only the demo key, which is public."""
+    """Show what runs here and a WebSocket tester. It contains only the demo key, which is public."""
     scheme = "wss" if request.is_secure() else "ws"
     # The port that the client connected to; behind a proxy, this process listens on another one.
     port = urlsplit(f"//{request.get_host()}").port
