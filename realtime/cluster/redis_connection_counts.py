@@ -20,10 +20,8 @@ import json
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
-import redis
 from redis import asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -33,6 +31,7 @@ from redis.exceptions import RedisError
 from realtime.base import tasks
 from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
+from realtime.cluster.redis_queries import ANSWER_SECONDS, client_options
 from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, READ_OTHERS, WRITE_USERS
 from realtime.protocols.channels import Channel
 
@@ -49,9 +48,6 @@ REWRITE_RENEWALS = 15
 _MAX_BATCH = 1_000
 # How many requests may wait for Redis at the same time. Each takes a connection to Redis, which stays open.
 _MAX_REQUESTS = 8
-# How long to wait for an answer from Redis, in seconds. A connection that has not been counted on all nodes after this
-# time is accepted anyway.
-ANSWER_SECONDS = 2.0
 
 
 class RedisConnectionCounts(ConnectionCounts):
@@ -69,7 +65,7 @@ class RedisConnectionCounts(ConnectionCounts):
         self._node_id = node_id
         # Retry once, since Redis may have closed an idle connection, which is not an outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-        self._redis = redis_asyncio.from_url(url, retry=retry, **_options())
+        self._redis = redis_asyncio.from_url(url, retry=retry, **client_options())
         self._queue: deque[Place] = deque()  # connections whose quotas have to be checked
         self._waiting: Counter[str] = Counter()  # for each user, the connections that have not passed the check yet
         self._changed_channels: set[Channel] = set()
@@ -385,29 +381,9 @@ class RedisConnectionCounts(ConnectionCounts):
                 place.decision.set_result(True)
 
 
-def of_user_everywhere(url: str, prefix: str, user: str) -> int:
-    """Return a user's number of connections on all nodes, or 0 if Redis is unreachable. Any process may call it."""
-    try:
-        found: Any = _client(url).eval(READ_OTHERS, 1, prefix, "", "users:", "", user)
-    except RedisError as error:
-        logger.error("Redis is unreachable (%s); connections cannot be counted.", error)
-        return 0
-    return sum(map(int, found[1::2]))
-
-
 def _take_some(items: set[T]) -> set[T]:
     """Remove and return the items of one batch."""
     return {items.pop() for _ in range(min(len(items), _MAX_BATCH))}
-
-
-@cache
-def _client(url: str) -> Any:
-    return redis.Redis.from_url(url, **_options())
-
-
-def _options() -> dict[str, Any]:
-    # Explicit timeouts, since the defaults of redis-py have changed.
-    return {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
 
 
 def _others(prefix: str, suffix: str, *field: str) -> tuple[str, ...]:

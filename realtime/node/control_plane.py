@@ -13,7 +13,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 
 from realtime.cluster.bus import CONTROL_GROUP
-from realtime.cluster.redis_connection_counts import of_user_everywhere
+from realtime.cluster.redis_queries import of_user_everywhere
 from realtime.node import access_changes
 from realtime.node.message_quotas import account_user, key_user
 from realtime.node.node import running_node

@@ -1,4 +1,7 @@
-"""Hostile bytes for the listening socket; a seed and a number determine each attack, so it can be repeated."""
+"""Hostile bytes for the listening socket; a seed and a number determine each attack, so it can be repeated.
+
+The module is long because it is a catalogue: each kind of input stands beside the others that it varies.
+"""
 
 import itertools
 import struct

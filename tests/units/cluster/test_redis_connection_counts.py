@@ -9,8 +9,10 @@ import pytest
 import redis.asyncio
 
 from realtime.cluster import redis_connection_counts as module
+from realtime.cluster import redis_queries
 from realtime.cluster.connection_counts import ConnectionCounts, Place
-from realtime.cluster.redis_connection_counts import RedisConnectionCounts, of_user_everywhere
+from realtime.cluster.redis_connection_counts import RedisConnectionCounts
+from realtime.cluster.redis_queries import of_user_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
@@ -42,8 +44,8 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     yield start
     for counts in started:
         await counts.stop()
-    module._client(server.url).close()
-    module._client.cache_clear()
+    redis_queries._client(server.url).close()
+    redis_queries._client.cache_clear()
 
 
 def enter(counts: ConnectionCounts, *users: str, channel: tuple[int, str] = CHANNEL, quota: int = 1_000) -> Place:
