@@ -32,7 +32,7 @@ from realtime.base import tasks
 from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
 from realtime.cluster.redis_queries import ANSWER_SECONDS, client_options
-from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, READ_OTHERS, WRITE_USERS
+from realtime.cluster.redis_scripts import CLEAN_UP, COMPLETE_NODES, LIVING_NODES, READ_OTHERS, WRITE_USERS
 from realtime.protocols.channels import Channel
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class RedisConnectionCounts(ConnectionCounts):
         self._channel_portions = Portions(self._all_channels, REWRITE_RENEWALS)
         self._user_portions = Portions(lambda: list(self._users), REWRITE_RENEWALS)
         self._has_warned = False
+        self.has_all_seats = True
+        """Whether all seats of this node are in Redis. After a loss, its presence writes them again and says so."""
         self.rewrites = 0
         """How often this node had to write everything again, because Redis may have lost it."""
 
@@ -195,10 +197,13 @@ class RedisConnectionCounts(ConnectionCounts):
         found = await self._run([(LIVING_NODES,)])
         return found[0] if found else None
 
-    async def seats(self, group: str) -> list[list[Any]] | None:
-        """Return the seats of a group on the other living nodes; None if Redis does not answer."""
-        found = await self._run([_others("seats:", f":{group}")])
-        return [json.loads(fields) for fields in found[0][1::2]] if found else None
+    async def seats(self, group: str) -> tuple[list[list[Any]], list[str]] | None:
+        """Return the seats of a group on the other living nodes, and the nodes that have written all of their seats.
+
+        None if Redis does not answer.
+        """
+        found = await self._run([_others("seats:", f":{group}"), (COMPLETE_NODES,)])
+        return ([json.loads(fields) for fields in found[0][1::2]], found[1]) if found else None
 
     async def _run(self, scripts: Sequence[tuple[str, ...]]) -> list[list[str]] | None:
         """Run scripts with their arguments.
@@ -323,6 +328,9 @@ class RedisConnectionCounts(ConnectionCounts):
             else:
                 if not self.is_reachable:
                     logger.warning("Redis is reachable again; the connections on all nodes are counted.")
+                if not held:
+                    self.has_all_seats = False
+                    await self._renew()  # so that other nodes do not miss seats that are written again soon
                 if not (held and self.is_reachable):
                     # Other nodes may have deleted the counts of this node, or Redis may have lost them.
                     self._mark_all_changed()
@@ -346,7 +354,8 @@ class RedisConnectionCounts(ConnectionCounts):
     async def _renew(self) -> bool:
         """Renew the lease and clean up. Return whether this node still held the lease."""
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.set(f"{self._prefix}lease:{self._node_id}", 1, px=int(LEASE_SECONDS * 1000), get=True)
+        value = "complete" if self.has_all_seats else "incomplete"
+        pipeline.set(f"{self._prefix}lease:{self._node_id}", value, px=int(LEASE_SECONDS * 1000), get=True)
         pipeline.sadd(f"{self._prefix}nodes", self._node_id)
         pipeline.eval(CLEAN_UP, 1, self._prefix)
         held, *_ = await pipeline.execute()
@@ -373,7 +382,7 @@ class RedisConnectionCounts(ConnectionCounts):
     def _handle_error(self, error: Exception) -> None:
         if self.is_reachable:
             logger.error("Redis is unreachable (%s); connections on other nodes are not counted.", error)
-            self.is_reachable = False
+            self.is_reachable = self.has_all_seats = False
         while self._queue:
             place = self._queue.popleft()
             if place.decision is not None and not place.decision.done() and place.is_waiting:

@@ -11,6 +11,17 @@ end
 """
 # Return the nodes that hold a lease.
 LIVING_NODES = _FIND_LIVING + "return living"
+# Return the living nodes whose seats are all in Redis.
+COMPLETE_NODES = (
+    _FIND_LIVING
+    + """
+local complete = {}
+for _, node in ipairs(living) do
+  if redis.call('GET', KEYS[1] .. 'lease:' .. node) == 'complete' then table.insert(complete, node) end
+end
+return complete
+"""
+)
 # Return all fields of the hash ARGV[2]NODE ARGV[3], or only its field ARGV[4], for each of the other living nodes.
 READ_OTHERS = (
     _FIND_LIVING

@@ -65,6 +65,8 @@ class RedisPresence(Presence):
         self._held: dict[str, list[tuple[Seat, bool]]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._last_seen: dict[str, float] = {}  # when each node was last known to be alive
+        self._compare_soon = False
+        self._announced_rewrites = counts.rewrites
         self._seat_portions = Portions(self._all_seats, REWRITE_RENEWALS)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -91,7 +93,7 @@ class RedisPresence(Presence):
             self._held.pop(group, None)
 
     async def _seats(self, group: str) -> list[Seat]:
-        elsewhere = await self._counts.seats(group) or []
+        elsewhere, _ = await self._counts.seats(group) or ([], [])
         return [*await super()._seats(group), *map(_seat, elsewhere)]
 
     def _prepare(self, group: str) -> None:
@@ -119,11 +121,16 @@ class RedisPresence(Presence):
         if roster is None:
             return
         if written is not None:
-            seats = [_seat(fields) for fields in written]
+            fields, complete_nodes = written
+            seats = [_seat(seat) for seat in fields]
             present = {seat.id for seat in seats}
             for seat in roster.seats():
-                if seat.node_id != self._node_id and seat.id not in present:
+                if seat.node_id == self._node_id or seat.id in present:
+                    continue
+                if seat.node_id in complete_nodes:
                     roster.remove(seat.id)
+                else:  # the node writes its seats again, or it is dead, which its lease tells
+                    self._compare_soon = True
             for seat in sorted(seats, key=lambda seat: seat.place):
                 self._apply(group, seat, True)
         for seat, joined in held:
@@ -138,10 +145,13 @@ class RedisPresence(Presence):
     async def _write(self) -> None:
         """Write the changes to Redis and then announce them, in order. Without Redis, apply them on this node only."""
         changes, self._changes = self._changes, []
+        rewrites = self._counts.rewrites
         is_written = await self._counts.write_seats(
             [(group, seat.number, _fields(seat) if joined else None) for group, seat, joined in changes],
             {change.group for change in changes if change.group not in self._local_seats},
         )
+        if is_written and rewrites == self._counts.rewrites == self._announced_rewrites:
+            self._counts.has_all_seats = True
         deadline = time.monotonic() + ECHO_SECONDS
         for group, seat, joined in changes:
             if is_written:
@@ -158,7 +168,7 @@ class RedisPresence(Presence):
 
     async def _check(self) -> None:
         """Handle events that do not come back, nodes that have died, and outages of Redis."""
-        rewrites, compare_at, was_reachable = self._counts.rewrites, time.monotonic() + COMPARE_SECONDS, True
+        compare_at, was_reachable = time.monotonic() + COMPARE_SECONDS, True
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             now = time.monotonic()
@@ -183,12 +193,14 @@ class RedisPresence(Presence):
                 ],
                 [],
             )
-            if self._counts.rewrites != rewrites:
+            if self._counts.rewrites != self._announced_rewrites:
                 # Compare now and again later, since other nodes may not have written their seats yet.
-                rewrites, compare_at = self._counts.rewrites, now + LEASE_SECONDS / 2
+                self._announced_rewrites, compare_at = self._counts.rewrites, now + LEASE_SECONDS / 2
                 self._announce_all()
+                self._changed.set()  # also without any seats: this node has then written all of them
                 self.compare()
-            elif compare_at < now:
+            elif compare_at < now or self._compare_soon:
+                self._compare_soon = False
                 compare_at = now + COMPARE_SECONDS
                 self.compare()
 

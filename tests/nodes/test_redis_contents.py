@@ -1,5 +1,6 @@
 """What the nodes keep in Redis: it may be lost at any time, in whole or in part, and nothing in it is run as code."""
 
+import asyncio
 import json
 import pickle
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from realtime.cluster.redis_connection_counts import LEASE_SECONDS
 from tests.clients import until
 from tests.nodes.agreement import Crowd
 from tests.servers import LiveServer, Redis
@@ -60,6 +62,10 @@ async def test_everything_is_exact_again_when_an_empty_redis_replaces_the_old_on
     server.stop(signal.SIGKILL)
     server.start()
     print(f"exact again after {await crowd.until_exact(RECOVERY_SECONDS):.1f} s")
+    await asyncio.sleep(LEASE_SECONDS)  # in which rosters are compared, and the members of dead nodes leave
+    await crowd.until_exact()
+    for member in crowd.members:
+        assert [event for event in member.events if event["event"] == "system:member_left"] == []
     warnings = 0 if policy == "noeviction" else 1
     for node in crowd.nodes:
         await until(lambda node=node: node.log.count("maxmemory-policy") == warnings)  # type: ignore[misc]

@@ -93,7 +93,11 @@ async def test_a_single_node_counts_its_own_connections() -> None:
 async def test_the_connections_of_a_node_are_counted_on_all_nodes(node: Callable[[str], RedisConnectionCounts]) -> None:
     one, two, three = map(node, ("one", "two", "three"))
     places = [await settle(counts, "account:1") for counts in (one, one, two)]
-    assert [await count(counts) for counts in (one, two, three)] == [3, 3, 3]
+
+    async def is_exact() -> bool:  # Redis may answer too late on a busy machine
+        return [await count(counts) for counts in (one, two, three)] == [3, 3, 3]
+
+    await until(is_exact)
     assert await three.of_cluster(7) == {"room": 3}
     assert await three.of_cluster(8) == {}
     one.leave(places[0])
