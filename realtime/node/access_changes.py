@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 # The type of the event that nodes send to each other when access has changed.
 EVENT = "access.changed"
 RETRY_SECONDS = 1.0
-# How often the keys of open connections are compared with the database, in seconds. This finds changes that nobody
-# announced: a process was killed after its commit, or somebody changed a row by hand.
+# Within how many seconds the key of every open connection is compared with the database, and how often the node looks
+# which keys are due. This finds changes that nobody announced: a process was killed after its commit, or somebody
+# changed a row by hand.
 RECONCILE_SECONDS = 30.0
+RECONCILE_TICK_SECONDS = 5.0
 KEYS_PER_QUERY = 500
 CONNECTIONS_PER_TURN = 1_000
 
@@ -115,19 +117,28 @@ class AccessChanges:
 
     async def _reconcile(self) -> None:
         """Compare the keys of all connections with the database, in one query per `KEYS_PER_QUERY` keys, spread out."""
+        loop = asyncio.get_running_loop()
+        checked_at: dict[str, float] = {}
         while True:
-            keys = list({connection.access.public_key for connection in self._connections})
-            chunks = [keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY)]
-            for chunk in chunks or [[]]:
-                await asyncio.sleep(RECONCILE_SECONDS / max(len(chunks), 1))
+            await asyncio.sleep(RECONCILE_TICK_SECONDS)
+            now = loop.time()
+            connections: dict[str, list[Connection]] = {}
+            for connection in self._connections:
+                connections.setdefault(connection.access.public_key, []).append(connection)
+            checked_at = {key: checked_at.get(key, now) for key in connections}
+            due = [key for key, at in checked_at.items() if now - at >= RECONCILE_SECONDS - RECONCILE_TICK_SECONDS]
+            for start in range(0, len(due), KEYS_PER_QUERY):
+                keys = due[start : start + KEYS_PER_QUERY]
                 try:
-                    known = await _find_access_of_keys(chunk) if chunk else {}
+                    known = await _find_access_of_keys(keys)
                 except DatabaseError as error:  # an outage is reported where clients wait for the database
                     logger.debug("Cannot compare keys with the database: %s", error)
-                    continue
-                asked = set(chunk)
-                for number, connection in enumerate(list(self._connections)):
-                    if connection.access.public_key in asked:
-                        self._compare(connection, known.get(connection.access.public_key))
-                    if number % CONNECTIONS_PER_TURN == CONNECTIONS_PER_TURN - 1:
-                        await asyncio.sleep(0)
+                    break
+                checked_at.update(dict.fromkeys(keys, now))
+                compared = 0
+                for key in keys:
+                    for connection in connections[key]:
+                        self._compare(connection, known.get(key))
+                        compared += 1
+                        if compared % CONNECTIONS_PER_TURN == 0:
+                            await asyncio.sleep(0)

@@ -34,6 +34,7 @@ def test_the_shipped_settings_pass_djangos_deployment_checks(tmp_path: Path) -> 
     for name, content in {"secret_key": os.urandom(32).hex(), "encryption_keys": os.urandom(32).hex()}.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "database_url").write_text("postgres://ws:password@127.0.0.1/ws")
+    (tmp_path / "redis_url").write_text("redis://:password@127.0.0.1/0")
     shipped = (PROJECT / "piesite" / "deploy" / "ws.env").read_text().replace("/etc/ws/", f"{tmp_path}/")
     settings = dict(re.findall(r"^(\w+)=(.*)$", shipped, re.MULTILINE))
     assert settings["HTTPS"] == "1"

@@ -52,6 +52,7 @@ async def test_each_worker_reports_the_totals(server: LiveServer, clients: list[
     assert len(pids_with_connections(server)) == 2
     await exchange_messages(clients)
     await until(lambda numbers: numbers["deliveries_total"] == SPREAD * (SPREAD - 1), server)
+    await until(lambda numbers: numbers["bus_round_trip_seconds_count"] > 0, server)
     for numbers in [scrape(server) for _ in range(20)]:
         assert (numbers["processes"], numbers["connections"], numbers["channels"]) == (2, SPREAD, 2)
         assert numbers.some("messages_received_total") == {"client": SPREAD}

@@ -23,7 +23,7 @@ NEWCOMER_SECONDS = 3
 def leftovers() -> tuple[int, int]:
     """Return how many subscriptions and tasks this process has."""
     gc.collect()
-    return sum(isinstance(one, Subscription) for one in gc.get_objects()), len(asyncio.all_tasks())
+    return sum(type(one) is Subscription for one in gc.get_objects()), len(asyncio.all_tasks())
 
 
 def heard_groups(client: "redis.Redis[str]") -> dict[str, int]:
