@@ -8,8 +8,8 @@ from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from realtime.cluster.batches import EVENT, Address, Batch, InOrder
-from realtime.cluster.kept_connection import KeptConnection, call_safely, logger
 from realtime.cluster.outbox import Outbox
+from realtime.cluster.reconnection import KeptConnection, call_safely, logger
 
 # How many PUBLISHes may be unanswered, and how much they carry together, in bytes. What comes then joins the batch of
 # its group: load makes batches larger and not queues longer.

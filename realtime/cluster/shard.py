@@ -8,8 +8,8 @@ from collections import OrderedDict
 from typing import Any, Protocol
 
 from realtime.cluster.batches import EVENT, FRAMES, HEAD_SIZE, ORIGIN_SIZE, Address, unpack_head
-from realtime.cluster.kept_connection import call_safely
 from realtime.cluster.publisher import Publisher, Receiver
+from realtime.cluster.reconnection import call_safely
 from realtime.cluster.redis_connection import describe, make_pool
 from realtime.cluster.subscriber import Subscriber, Subscription
 

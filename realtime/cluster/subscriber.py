@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from redis.asyncio.connection import ConnectionPool
 
 from realtime.cluster.batches import Address
-from realtime.cluster.kept_connection import KeptConnection, encode_command
+from realtime.cluster.reconnection import KeptConnection, encode_command
 
 # How many names go in one command.
 MAX_NAMES = 1000

@@ -19,7 +19,7 @@ from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from realtime.conf import conf
-from realtime.server import http_connections
+from realtime.server import http_limits
 from realtime.server.websocket import ServerProtocol
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def install() -> bool:
     # Daphne measures how long something takes with the wall clock, which an administrator or NTP may change.
     for module in (http_protocol, server, ws_protocol):
         module.time = _MonotonicTime
-    http_connections.install()
+    http_limits.install()
     return True
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime.server import http_connections
+from realtime.server import http_limits
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
@@ -91,7 +91,7 @@ async def test_a_request_that_is_not_complete_in_time_is_disconnected(hasty: Liv
         ended = await asyncio.gather(*(seconds_to_the_end(reader) for reader, _ in (*silent, *slow)))
         for task in trickling:
             task.cancel()
-        assert max(ended) < HASTY_SECONDS + 2 * http_connections.SWEEP_SECONDS + 1
+        assert max(ended) < HASTY_SECONDS + 2 * http_limits.SWEEP_SECONDS + 1
     await others_are_served(hasty, keys)
 
 
@@ -312,7 +312,7 @@ async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
 ) -> None:
     head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000)
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(http_connections.MAX_LARGE_BODIES):
+        for _ in range(http_limits.MAX_LARGE_BODIES):
             _, writer = await stack.enter_async_context(raw(server))
             writer.write(head)
         await asyncio.sleep(0.3)

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from realtime.cluster.kept_connection import SILENCE_SECONDS
+from realtime.cluster.reconnection import SILENCE_SECONDS
 from tests.clients import until
 from tests.faults import Link as Cable
 from tests.servers import Redis
