@@ -32,7 +32,14 @@ from realtime.base import tasks
 from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
 from realtime.cluster.redis_queries import ANSWER_SECONDS, client_options
-from realtime.cluster.redis_scripts import CLEAN_UP, COMPLETE_NODES, LIVING_NODES, READ_OTHERS, WRITE_USERS
+from realtime.cluster.redis_scripts import (
+    CLEAN_UP,
+    COMPLETE_NODES,
+    FORGET_SEATS,
+    LIVING_NODES,
+    READ_OTHERS,
+    WRITE_USERS,
+)
 from realtime.protocols.channels import Channel
 
 logger = logging.getLogger(__name__)
@@ -323,22 +330,33 @@ class RedisConnectionCounts(ConnectionCounts):
                     async with asyncio.timeout(ANSWER_SECONDS):
                         await self._redis.connection_pool.disconnect(inuse_connections=False)
                 held = await self._renew()
+                if not (held and self.is_reachable):
+                    await self._start_over(held)
             except Exception as error:
                 self._handle_error(error)
             else:
                 if not self.is_reachable:
                     logger.warning("Redis is reachable again; the connections on all nodes are counted.")
-                if not held:
-                    self.has_all_seats = False
-                    await self._renew()  # so that other nodes do not miss seats that are written again soon
-                if not (held and self.is_reachable):
+                if held and self.is_reachable:
+                    self._mark_some_changed()
+                else:
                     # Other nodes may have deleted the counts of this node, or Redis may have lost them.
                     self._mark_all_changed()
-                    await self._check_eviction()
-                else:
-                    self._mark_some_changed()
                 self.is_reachable = True
             await asyncio.sleep(RENEW_SECONDS)
+
+    async def _start_over(self, held: bool) -> None:
+        """Prepare Redis for being told again what this node has.
+
+        Args:
+            held: whether the node still held its lease.
+        """
+        if not held:
+            self.has_all_seats = False
+            await self._renew()  # so that other nodes do not miss seats that are written again soon
+        # Among them may be seats of members that have left during the outage.
+        await self._redis.eval(FORGET_SEATS, 1, self._prefix, self._node_id)
+        await self._check_eviction()
 
     async def _check_eviction(self) -> None:
         """Warn if Redis may evict the counts when its memory is full."""

@@ -78,6 +78,13 @@ end
 return answers
 """
 )
+# Delete the seats of the asking node.
+FORGET_SEATS = """
+for _, group in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'groups:' .. ARGV[1])) do
+  redis.call('DEL', KEYS[1] .. 'seats:' .. ARGV[1] .. ':' .. group)
+end
+redis.call('DEL', KEYS[1] .. 'groups:' .. ARGV[1])
+"""
 # Delete everything of nodes whose lease has expired.
 CLEAN_UP = """
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
