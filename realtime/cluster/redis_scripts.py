@@ -100,3 +100,13 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   end
 end
 """
+
+
+def read_others(prefix: str, suffix: str, *field: str) -> tuple[str, ...]:
+    """Return the script and its arguments that read the hash `prefix`NODE`suffix` of each of the other living nodes.
+
+    Args:
+        prefix, suffix: what the name of the hash begins and ends with.
+        field: the only field to read; if left out, all fields.
+    """
+    return READ_OTHERS, prefix, suffix, *field

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from realtime.cluster import redis_client, redis_queries
 from realtime.cluster import redis_connection_counts as module
-from realtime.cluster import redis_queries
 from realtime.cluster.connection_counts import ConnectionCounts, Place
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.cluster.redis_queries import of_user_everywhere
@@ -281,5 +281,5 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
 
     await until(is_exact)
     assert one.is_reachable
-    told = [record.message for record in caplog.records if record.name == module.__name__]
+    told = [record.message for record in caplog.records if record.name == redis_client.__name__]
     assert 0 < len([message for message in told if "unreachable" in message]) <= 2 * 3
