@@ -19,8 +19,9 @@ from realtime.base.asgi import Header, Receive, Send, answer
 from realtime.conf import conf
 from realtime.http.cors import Preflights, allow
 from realtime.node.connections import message_limit
-from realtime.node.message_quotas import seconds_to_midnight
+from realtime.node.message_quotas import DAY_USED_UP, seconds_to_midnight
 from realtime.node.node import Node, current_node
+from realtime.protocols.admission import why_off
 from realtime.protocols.channels import CHANNEL_PATH, group_name
 from realtime.protocols.frames import Message, compact_json, frame_size
 from realtime.protocols.handshake import origin_matches
@@ -144,10 +145,8 @@ class ClusterApi:
         if access is None or access.secret is None or access.revoked or not is_right:
             self._reject_credentials(network, key)
         node.key_use.note(key)
-        if access.account_suspended:
-            raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
-        if not access.cluster_enabled:
-            raise Problem(403, "The cluster is switched off; its owner can switch it on.")
+        if off := why_off(access):
+            raise Problem(403, off.sentence)
         return access
 
     def _reject_credentials(self, network: str | None, key: str) -> NoReturn:
@@ -280,8 +279,7 @@ def _count_against_quota(node: Node, access: KeyAccess, messages: int) -> None:
         Problem: the quota does not allow as many messages today.
     """
     if not node.message_quotas.account(access).take(messages):
-        sentence = "The account has sent as many messages as its quota allows a day (UTC)."
-        raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
+        raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
 
 
 async def _members(node: Node, access: KeyAccess, values: Values) -> bytes:
