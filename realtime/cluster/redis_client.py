@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class RedisClient:
         self.node_id = node_id
         # Retry once, since Redis may have closed an idle connection, which is not an outage.
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-        self.redis = redis_asyncio.from_url(url, retry=retry, **client_options())
+        self.redis = redis_asyncio.from_url(url, retry=retry, **client_options(url))
         self.is_reachable = True
         self.on_failure: list[Callable[[], None]] = []
         """Called after each request that has failed."""
@@ -85,7 +86,17 @@ class RedisClient:
             self.is_reachable = True
 
 
-def client_options() -> dict[str, Any]:
-    """Return the options of a client of Redis."""
+def client_options(url: str) -> dict[str, Any]:
+    """Return the options of a client of Redis.
+
+    Args:
+        url: the URL of Redis.
+    """
     # Explicit timeouts, since the defaults of redis-py have changed.
-    return {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    options = {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    if hasattr(socket, "TCP_USER_TIMEOUT") and not url.startswith("unix:"):
+        # Otherwise the kernel would go on sending what nobody waits for any more, even after the process has ended. An
+        # old lease or count could so reach Redis long after an outage.
+        options["socket_keepalive"] = True
+        options["socket_keepalive_options"] = {socket.TCP_USER_TIMEOUT: int(ANSWER_SECONDS * 1000)}
+    return options

@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LEASE_SECONDS = 10
-# The interval at which the lease is renewed, in seconds.
+# The interval at which the lease is renewed, and at which this is retried while Redis is unreachable, in seconds.
 RENEW_SECONDS = 1.0
+RETRY_SECONDS = 0.5
 # How many renewals it takes until everything is written again, in case Redis has evicted some of it.
 REWRITE_RENEWALS = 15
 # How many counts or quota checks one request to Redis contains. Redis takes at most a tenth of a second for them.
@@ -105,17 +106,18 @@ class RedisConnectionCounts(ConnectionCounts):
         if not (place.is_waiting and self.is_reachable):
             self._admit_unchecked(place)
             return True
-        place.decision = asyncio.get_running_loop().create_future()
+        decision = place.decision = asyncio.get_running_loop().create_future()
         self._queue.append(place)
         self._changed.set()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await place.decision
-        except TimeoutError:
-            self._admit_unchecked(place)
-            return True
+            await asyncio.wait([decision], timeout=ANSWER_SECONDS)
         finally:
             place.decision = None
+        if decision.done():
+            return decision.result()
+        if place.is_waiting:  # else it has left
+            self._admit_unchecked(place)
+        return True
 
     def leave(self, place: Place) -> None:
         super().leave(place)
@@ -244,7 +246,7 @@ class RedisConnectionCounts(ConnectionCounts):
             pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", cluster_pk)
         quotas = [place.quotas for place in places]
         here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
-        joining = [(str(cluster_pk), path) for cluster_pk, path in (place.channel for place in places)]
+        joining = [(str(place.channel[0]), place.channel[1], self._count_here(place.channel)) for place in places]
         argument = json.dumps({"here": here, "waiting": quotas, "channels": joining})
         pipeline.eval(WRITE_USERS, 1, self._prefix, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()
@@ -261,7 +263,7 @@ class RedisConnectionCounts(ConnectionCounts):
                         await self._redis.connection_pool.disconnect(inuse_connections=False)
                 held = await self._renew()
                 if not (held and self.is_reachable):
-                    await self._start_over(held)
+                    await self._start_over()
             except Exception as error:
                 self._client.report_failure(error)
             else:
@@ -271,17 +273,12 @@ class RedisConnectionCounts(ConnectionCounts):
                     # Other nodes may have deleted the counts of this node, or Redis may have lost them.
                     self._mark_all_changed()
                 self._client.report_success()
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(RENEW_SECONDS if self.is_reachable else RETRY_SECONDS)
 
-    async def _start_over(self, held: bool) -> None:
-        """Prepare Redis for being told again what this node has.
-
-        Args:
-            held: whether the node still held its lease.
-        """
-        if not held:
-            self.seats.are_complete = False
-            await self._renew()  # so that other nodes do not miss seats that are written again soon
+    async def _start_over(self) -> None:
+        """Prepare Redis for being told again what this node has."""
+        self.seats.are_complete = False
+        await self._renew()  # so that other nodes do not miss seats that are written again soon
         # Among them may be seats of members that have left during the outage.
         await self.seats.forget()
         await self._check_eviction()

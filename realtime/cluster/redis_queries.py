@@ -25,4 +25,4 @@ def of_user_everywhere(url: str, prefix: str, user: str) -> int:
 
 @cache
 def _client(url: str) -> Any:
-    return redis.Redis.from_url(url, **client_options())
+    return redis.Redis.from_url(url, **client_options(url))

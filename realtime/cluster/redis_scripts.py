@@ -47,7 +47,7 @@ return found
 WRITE_USERS = (
     _FIND_LIVING
     + """
-local request, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}
+local request, elsewhere, joined, answers = cjson.decode(ARGV[2]), {}, {}, {}
 local function count_everywhere(user)
   if not elsewhere[user] then
     elsewhere[user] = 0
@@ -66,8 +66,10 @@ for number, quotas in ipairs(request.waiting) do
   end
   if answers[number] == 1 then
     for user in pairs(quotas) do request.here[user] = request.here[user] + 1 end
-    local cluster, path = unpack(request.channels[number])
-    redis.call('HINCRBY', KEYS[1] .. 'channels:' .. ARGV[1] .. ':' .. cluster, path, 1)
+    local cluster, path, here = unpack(request.channels[number])
+    local hash = KEYS[1] .. 'channels:' .. ARGV[1] .. ':' .. cluster
+    joined[hash .. ' ' .. path] = (joined[hash .. ' ' .. path] or here) + 1
+    redis.call('HSET', hash, path, joined[hash .. ' ' .. path])
     redis.call('SADD', KEYS[1] .. 'clusters:' .. ARGV[1], cluster)
   end
 end

@@ -32,7 +32,7 @@ EVENT = "presence.change"
 COMPARE_SECONDS = 20.0
 # How long the members of a node stay after its lease has expired or was lost with Redis, in seconds. If the node renews
 # the lease in time, they do not leave.
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 4.0
 # How long an event of this node may take to come back, in seconds. After that it takes effect here anyway.
 ECHO_SECONDS = 2.0
 

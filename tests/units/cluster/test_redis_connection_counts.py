@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -125,6 +126,49 @@ async def test_a_connection_added_during_a_write_waits_for_the_next_write(
     await settle(one)
     await first
     assert await count(two) == 2
+
+
+async def test_a_connection_that_leaves_before_redis_answers_is_not_counted(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one = node("one")
+    await settle(one, "account:1")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        place = enter(one, "account:1")
+        joining = asyncio.create_task(one.join(place))
+        await asyncio.sleep(0)
+        one.leave(place)
+        assert await joining
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert (one.of_user("account:1"), await count(one)) == (1, 1)
+
+
+async def test_a_connection_whose_answer_comes_just_in_time_is_counted_once(
+    node: Callable[[str], RedisConnectionCounts],
+) -> None:
+    one = node("one")
+    await settle(one)
+    loop = asyncio.get_running_loop()
+    is_busy = True
+
+    def slow_down() -> None:
+        time.sleep(0.03)
+        if is_busy:
+            loop.call_soon(slow_down)
+
+    slow_down()  # each iteration of the loop takes long, so answers and time limits come in the same ones
+    places = [enter(one, "account:1") for _ in range(100)]
+    joins = []
+    for place in places:
+        joins.append(asyncio.create_task(one.join(place)))
+        await asyncio.sleep(0)
+    assert all(await asyncio.gather(*joins))
+    is_busy = False
+    for place in places:
+        one.leave(place)
+    assert (one.of_user("account:1"), await count(one)) == (0, 1)
 
 
 async def test_simultaneous_counts_share_a_query_and_each_get_an_answer(
