@@ -25,7 +25,7 @@ _MAX_REQUESTS = 8
 class RedisClient:
     """What one node uses to read and write in Redis. Loop thread only.
 
-    Once a request has failed, Redis counts as unreachable, and no request waits for it, until `report_success`.
+    Once a request has failed, Redis counts as unreachable, and requests do not wait for it until `report_success`.
 
     Args:
         url: the URL of Redis.
@@ -51,6 +51,8 @@ class RedisClient:
             The answer to each script; None if Redis is unreachable.
         """
         async with self._request_slots:
+            if not self.is_reachable:
+                return None
             pipeline = self.redis.pipeline(transaction=False)
             for script, *arguments in scripts:
                 pipeline.eval(script, 1, self.prefix, self.node_id, *arguments)
@@ -60,10 +62,8 @@ class RedisClient:
         """Execute the commands of a pipeline.
 
         Returns:
-            The answer to each command; None if Redis is unreachable.
+            The answer to each command; None if Redis does not answer.
         """
-        if not self.is_reachable:
-            return None
         try:
             answers: list[Any] = await pipeline.execute()
         except (RedisError, OSError) as error:

@@ -47,6 +47,8 @@ class RedisSeats:
         Returns:
             Whether Redis has stored the changes.
         """
+        if not self._client.is_reachable:
+            return False
         prefix, node_id = self._client.prefix, self._client.node_id
         pipeline = self._client.redis.pipeline(transaction=False)
         for group, number, fields in changes:
