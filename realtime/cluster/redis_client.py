@@ -93,7 +93,8 @@ def client_options(url: str) -> dict[str, Any]:
         url: the URL of Redis.
     """
     # Explicit timeouts, since the defaults of redis-py have changed.
-    options = {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    options: dict[str, Any] = {"decode_responses": True}
+    options |= {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
     if hasattr(socket, "TCP_USER_TIMEOUT") and not url.startswith("unix:"):
         # Otherwise the kernel would go on sending what nobody waits for any more, even after the process has ended. An
         # old lease or count could so reach Redis long after an outage.

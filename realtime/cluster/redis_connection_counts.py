@@ -106,7 +106,8 @@ class RedisConnectionCounts(ConnectionCounts):
         if not (place.is_waiting and self.is_reachable):
             self._admit_unchecked(place)
             return True
-        decision = place.decision = asyncio.get_running_loop().create_future()
+        decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        place.decision = decision
         self._queue.append(place)
         self._changed.set()
         try:

@@ -27,7 +27,7 @@ NOTICE_SECONDS = 5.0
 OUTAGE_SECONDS = 8
 CUT_SECONDS = 60
 # How long two clients of one node may receive nothing from each other, in seconds.
-GAP_SECONDS = 2.0
+GAP_SECONDS = 4.0
 LARGE_MESSAGE = "x" * 1024 * 1000
 
 Fault = Callable[[Service], Awaitable[None]]

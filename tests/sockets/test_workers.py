@@ -170,7 +170,7 @@ async def test_revoking_a_key_closes_its_connections_on_every_worker(
         begun = time.monotonic()
         for client in clients:
             assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5  # without an announcement, up to 30
 
 
 async def test_suspending_an_account_in_another_process_closes_its_connections(
