@@ -352,7 +352,7 @@ async def test_clients_that_do_not_answer_pings_are_disconnected(
         writer.write(handshake(channel_path(channel, keys["demo"]), *GOOD_HANDSHAKE))
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
         assert await answers.count() == 2
-        assert await seconds_to_the_end(reader) < 20
+        assert await seconds_to_the_end(reader) < 10
         assert await answers.count() == 1
 
 
