@@ -29,8 +29,9 @@ class LoginForm(AdminAuthenticationForm):
         if seconds:
             raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
         values = super().clean()
-        if self.get_user() is not None:
-            logins.remember(self.request, email)  # type: ignore[arg-type]
+        user: Any = self.get_user()
+        if user is not None:
+            logins.remember(self.request, user)  # type: ignore[arg-type]
         return values
 
 

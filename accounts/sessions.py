@@ -1,0 +1,29 @@
+"""The sessions of users. They are Django's own; allauth's `UserSession` records the user and the client of each."""
+
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from .users import User
+
+# The maximum number of sessions of each user. Beyond it, the oldest end.
+MAX_SESSIONS = 50
+
+
+def sessions_of(user: User) -> QuerySet[UserSession]:
+    """Return the records of the sessions of a user that have not ended, newest first."""
+    existing = Session.objects.filter(expire_date__gt=timezone.now()).values("session_key")
+    return UserSession.objects.filter(user=user, session_key__in=existing).order_by("-pk")  # type: ignore[no-any-return]
+
+
+def record_session(request: HttpRequest, user: User, **_: Any) -> None:
+    """Record the session in which a user has just logged in, and end the oldest beyond `MAX_SESSIONS`."""
+    UserSession.objects.create_from_request(request, user=user)
+    records = UserSession.objects.filter(user=user)
+    oldest = list(records.order_by("-pk").values_list("session_key", flat=True)[MAX_SESSIONS:])
+    Session.objects.filter(session_key__in=oldest).delete()
+    records.filter(session_key__in=oldest).delete()
