@@ -60,7 +60,9 @@ TABLE = [
     Endpoint("get", "docs", "docs/", None, EVERYONE),
     Endpoint("post", "token", "token/", CREDENTIALS, EVERYONE),
     Endpoint("delete", "token", "token/", None, (401, 204, 204, 204, 204)),
-    Endpoint("post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400)),
+    Endpoint(
+        "post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400)
+    ),
     Endpoint("get", "authtoken-list", "tokens/", None, LOGGED_IN),
     Endpoint("delete", "authtoken-detail", "tokens/{token}/", None, (401, 404, 404, 204, 404)),
     Endpoint("get", "usersession-list", "sessions/", None, LOGGED_IN),
