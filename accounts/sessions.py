@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
@@ -13,6 +14,8 @@ from .users import User
 # The maximum number of sessions of each user. Beyond it, the oldest end.
 MAX_SESSIONS = 50
 
+MAX_BROWSER_LENGTH: int = UserSession._meta.get_field("user_agent").max_length
+
 
 def sessions_of(user: User) -> QuerySet[UserSession]:
     """Return the records of the sessions of a user that have not ended, newest first."""
@@ -22,7 +25,13 @@ def sessions_of(user: User) -> QuerySet[UserSession]:
 
 def record_session(request: HttpRequest, user: User, **_: Any) -> None:
     """Record the session in which a user has just logged in, and end the oldest beyond `MAX_SESSIONS`."""
-    UserSession.objects.create_from_request(request, user=user)
+    if not request.session.session_key:  # another user's session has just ended in this browser
+        request.session.save()
+    browser = request.META.get("HTTP_USER_AGENT", "").replace("\0", "")  # PostgreSQL rejects NUL
+    UserSession.objects.update_or_create(
+        session_key=request.session.session_key,
+        defaults={"user": user, "ip": get_adapter().get_client_ip(request), "user_agent": browser[:MAX_BROWSER_LENGTH]},
+    )
     records = UserSession.objects.filter(user=user)
     oldest = list(records.order_by("-pk").values_list("session_key", flat=True)[MAX_SESSIONS:])
     Session.objects.filter(session_key__in=oldest).delete()

@@ -16,6 +16,7 @@ from knox.models import AuthToken
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.test import APIClient
 
+from accounts.checks import check_tokens_per_user
 from accounts.sessions import MAX_SESSIONS
 from accounts.tokens import LoginOutdated, create_token
 from accounts.users import User
@@ -237,6 +238,12 @@ class TestTokens:
             assert is_logged_in(api(text))
 
 
+def test_a_limit_below_one_token_is_an_error(settings: Settings) -> None:
+    settings.API_TOKENS_PER_USER = 0
+    (error,) = check_tokens_per_user(None)
+    assert (error.id, "API_TOKENS_PER_USER is 0" in error.msg) == ("accounts.E003", True)
+
+
 class TestWrongTokens:
     LIMIT = 60
     WRONG = "0" * 64
@@ -306,6 +313,20 @@ class TestSessions:
         client = browser(ada, x_forwarded_for=forwarded)
         (row,) = client.get("/api/v1/sessions/").json()["results"]
         assert row["ip"] == shown
+
+    def test_a_browser_may_describe_itself_as_anything_or_not_at_all(self, ada: User) -> None:
+        for user_agent in ("", "a\0b", "\xe9" * 10_000):
+            browser(ada, user_agent=user_agent)
+        client = browser(ada)
+        rows = client.get("/api/v1/sessions/").json()["results"]
+        assert [row["user_agent"] for row in rows] == ["", "\xe9" * 200, "ab", ""]
+
+    def test_another_person_can_log_in_in_the_same_browser(self, ada: User) -> None:
+        client = browser(ada)
+        client.force_login(User.objects.create_superuser("bob@example.com", PASSWORD))
+        (row,) = client.get("/api/v1/sessions/").json()["results"]
+        assert row["current"]
+        assert Session.objects.count() == 1
 
     def test_people_can_end_their_own(self, ada: User) -> None:
         lost, client = browser(ada), browser(ada)
