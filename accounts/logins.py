@@ -30,6 +30,8 @@ from .counters import count
 from .networks import network_of, widened
 from .users import KnownNetwork, User, normalize_email
 
+UNAVAILABLE = "Redis is unavailable. Try again later."
+
 # How long a network stays known after the last login from there, and how many networks each user has.
 KNOWN_DAYS = 90
 MAX_KNOWN_NETWORKS = 50
@@ -60,6 +62,11 @@ def seconds_to_wait(request: HttpRequest, email: str) -> int:
             is_first = cache.add(f"login_crowd_{_digest(f'{crowd} {email}')}", True, rate.duration)
             return 0 if is_first else rate.duration
     return 0
+
+
+def too_many_attempts(seconds: int) -> str:
+    """Return the sentence for an attempt that is not allowed."""
+    return f"Too many attempts. Try again in {seconds} seconds."
 
 
 def remember(request: HttpRequest, user: User) -> None:

@@ -20,6 +20,7 @@ from accounts.checks import check_tokens_per_user
 from accounts.sessions import MAX_SESSIONS
 from accounts.tokens import LoginOutdated, create_token
 from accounts.users import User
+from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -190,6 +191,27 @@ class TestChangingThePassword:
         form = {"current_password": "x", "new_password": NEW_PASSWORD}
         statuses = [token.post("/api/v1/password/", form).status_code for _ in range(11)]
         assert statuses == [400] * 10 + [429]
+
+    def test_nor_in_the_admin(self, ada: User) -> None:
+        client = browser(ada)
+        wrong = {"old_password": "x", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        for _ in range(10):
+            assert "Your old password was entered incorrectly" in self.answer(client, wrong)
+        assert "Too many attempts. Try again in 60 seconds." in self.answer(client, {**wrong, "old_password": PASSWORD})
+        ada.refresh_from_db()
+        assert ada.check_password(PASSWORD)
+
+    def test_nor_while_attempts_cannot_be_counted(self, ada: User, settings: Settings) -> None:
+        client = browser(ada)
+        redis = f"redis://127.0.0.1:{free_port()}/0"
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
+        form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        assert "Redis is unavailable. Try again later." in self.answer(client, form)
+        ada.refresh_from_db()
+        assert ada.check_password(PASSWORD)
+
+    def answer(self, client: Client, form: dict[str, str]) -> str:
+        return client.post("/admin/password_change/", form, follow=True).content.decode()
 
 
 class TestTokens:
