@@ -7,6 +7,7 @@ of Channels raises an exception for unknown paths.
 import gc
 
 from realtime.consumers import ChannelConsumer
+from realtime.entrance import enter_socket
 from realtime.node.node import current_node
 from realtime.server import access_logs, libraries, supervisor
 
@@ -14,7 +15,8 @@ from realtime.server import access_logs, libraries, supervisor
 # number has grown by a quarter. That took half of the CPU time of connecting, and more with more connections, although
 # connections leave few cycles behind.
 gc.set_threshold(10_000, 10, 50)
-libraries.install()
+if libraries.install():
+    libraries.open_front_door(enter_socket)
 # Before the first client: other nodes, the supervisor and Prometheus learn of a node that has no clients yet.
 libraries.when_running(current_node)
 supervisor.end_with_supervisor()

@@ -1,9 +1,14 @@
-"""Tasks that run as long as their node: kept running if they fail, and cancelled when the node stops."""
+"""Tasks that run as long as their node, and coroutines that need a task only if they have to wait.
+
+The former are kept running if they fail, and cancelled when the node stops.
+"""
 
 import asyncio
 import logging
+import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -49,3 +54,34 @@ async def end(tasks: Collection[asyncio.Task[None]]) -> None:
             task.cancel()
         if running:
             _, running = await asyncio.wait(running, timeout=ATTEMPT_SECONDS)
+
+
+def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    """Run a coroutine until it has to wait, and the rest of it in a task.
+
+    Until then there is no current task, so the coroutine must not use `asyncio.timeout`.
+
+    Returns:
+        The task, which the caller must keep; None if the coroutine has ended. What it raises before it waits is raised.
+    """
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration:
+        return None
+    return asyncio.get_running_loop().create_task(_go_on(coroutine, awaited))
+
+
+@types.coroutine
+def _go_on(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was started and waits for something."""
+    while True:
+        try:
+            result = yield awaited
+        except BaseException as error:  # a cancellation, which the coroutine must see
+            step, value = coroutine.throw, error
+        else:
+            step, value = coroutine.send, result
+        try:
+            awaited = step(value)
+        except StopIteration:
+            return

@@ -60,6 +60,19 @@ class KeyCache:
         self.version = 0
         """Grows with each announced change; an answer that was read under an older version may be outdated."""
 
+    def cached(self, public_key: str) -> KeyAccess | None:
+        """Return the access that a key gives; None if the key does not exist.
+
+        Raises:
+            LookupError: the key is not in the cache, or has expired there.
+        """
+        if not can_be_a_key(public_key):
+            return None
+        entry = self._known.get(public_key) or self._unknown.get(public_key)
+        if entry is None or entry.expires_at <= self._clock():
+            raise LookupError
+        return entry.access
+
     async def find(self, public_key: str) -> KeyAccess | None:
         """Return the access that a key gives; None if the key does not exist. A cached key is returned without waiting.
 

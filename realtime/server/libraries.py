@@ -19,7 +19,7 @@ from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from realtime.conf import conf
-from realtime.server import http_limits
+from realtime.server import door_socket, front_door, http_limits
 from realtime.server.websocket import ServerProtocol
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,21 @@ def install() -> bool:
     # Daphne measures how long something takes with the wall clock, which an administrator or NTP may change.
     for module in (http_protocol, server, ws_protocol):
         module.time = _MonotonicTime
-    http_limits.install()
+    http_limits.install(http_limits.new_protocol)
     return True
+
+
+def open_front_door(enter_socket: front_door.EnterSocket) -> None:
+    """Serve ordinary handshakes and publishes at the front door; if that is not possible, log a warning that says why.
+
+    Args:
+        enter_socket: serves a handshake, see `front_door.Doors`.
+    """
+    if missing := door_socket.learn():
+        logger.warning("Unknown versions of the server's libraries; the front door stays shut. Missing: %s", missing)
+        return
+    front_door.doors.enter_socket = enter_socket
+    http_limits.install(front_door.new_visitor)
 
 
 def when_running(function: Callable[[], object]) -> None:

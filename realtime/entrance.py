@@ -1,0 +1,64 @@
+"""Connections that arrive through the front door: admitted without a task, if their key is in the cache."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from realtime.base import tasks
+from realtime.conf import conf
+from realtime.node.node import Node, current_node
+from realtime.protocols.admission import decide
+from realtime.protocols.closes import Refusal
+from realtime.protocols.handshake import Request, parse_request
+from realtime.server.addresses import client_network
+from realtime.server.door_socket import DoorSocket
+from realtime.server.socket_outlet import SocketOutlet
+from realtime.sessions import Session, check_limits, refuse
+
+# The connections that wait until they have joined their channel.
+_joining: set[asyncio.Task[None]] = set()
+
+
+def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | None:
+    """Return what serves the connection of a handshake; None if its key must be looked up in the database.
+
+    Args:
+        scope: the ASGI scope of the handshake.
+    """
+    node = current_node()
+    try:
+        request: Request | Refusal = parse_request(scope, conf().cluster_domains)
+    except Refusal as refusal:
+        request = refusal
+    else:
+        try:
+            node.keys.cached(request.api_key)
+        except LookupError:
+            return None
+    return partial(_serve, node, client_network(scope, conf().num_proxies), request)
+
+
+def _serve(node: Node, network: str | None, request: Request | Refusal, socket: DoorSocket) -> None:
+    """Admit or refuse a connection, in the same order as the ordinary way does."""
+    outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
+    socket.on_lost = outlet.stop
+    try:
+        check_limits(node, network)
+        if isinstance(request, Refusal):
+            raise request
+        access = node.keys.cached(request.api_key)
+        session = Session(node, decide(request, access), outlet, network)
+    except Refusal as refusal:
+        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
+    else:
+        socket.on_lost = partial(_end, session, outlet)
+        joining = tasks.run_eagerly(session.join(socket.accept))
+    if joining is not None:
+        _joining.add(joining)
+        joining.add_done_callback(_joining.discard)
+
+
+def _end(session: Session, outlet: SocketOutlet) -> None:
+    session.leave()
+    outlet.stop()
