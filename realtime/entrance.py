@@ -33,8 +33,8 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
         request = refusal
     else:
         try:
-            node.keys.cached(request.api_key)
-        except LookupError:
+            node.keys.find_cached(request.api_key)
+        except KeyError:
             return None
     return partial(_serve, node, client_network(scope, conf().num_proxies), request)
 
@@ -47,7 +47,7 @@ def _serve(node: Node, network: str | None, request: Request | Refusal, socket: 
         check_limits(node, network)
         if isinstance(request, Refusal):
             raise request
-        access = node.keys.cached(request.api_key)
+        access = node.keys.find_cached(request.api_key)
         session = Session(node, decide(request, access), outlet, network)
     except Refusal as refusal:
         joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
-from realtime.conf import conf
 from realtime.fanout.outlets import Outlet
 from realtime.node.node import Node
 from realtime.protocols import commands

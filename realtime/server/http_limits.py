@@ -32,6 +32,11 @@ MAX_LARGE_BODIES = 64
 
 TOO_LARGE = "The request is larger than {} bytes; send less at a time."
 BUSY = "The server is receiving too many large requests; try again."
+# Pages of any origin may read it, since it says nothing about anybody.
+REJECTION = (
+    b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
+)
 
 
 class HttpConnection(Protocol):
@@ -193,8 +198,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
             return
         self.is_rejected = True
         body = compact_json({"error": sentence}).encode()
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        self.transport.write(head % (status, phrase, len(body)) + body)
+        self.transport.write(REJECTION % (status, phrase, len(body)) + body)
         http_connections.set_deadline(self, REJECTED_SECONDS)
 
 
