@@ -8,6 +8,7 @@ import gc
 
 from realtime.consumers import ChannelConsumer
 from realtime.entrance import enter_socket
+from realtime.http.cluster_api import answer_publish
 from realtime.node.node import current_node
 from realtime.server import access_logs, libraries, supervisor
 
@@ -16,7 +17,7 @@ from realtime.server import access_logs, libraries, supervisor
 # connections leave few cycles behind.
 gc.set_threshold(10_000, 10, 50)
 if libraries.install():
-    libraries.open_front_door(enter_socket)
+    libraries.open_front_door(enter_socket, answer_publish)
 # Before the first client: other nodes, the supervisor and Prometheus learn of a node that has no clients yet.
 libraries.when_running(current_node)
 supervisor.end_with_supervisor()

@@ -7,12 +7,13 @@ threads, and it does not query the database for keys that are cached.
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from realtime.base.asgi import Receive, Send, answer
+from realtime.base.asgi import Receive, Response, Send, answer
 from realtime.conf import conf
 from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
 from realtime.http.cors import PREFLIGHT, allow
@@ -73,40 +74,86 @@ class ClusterApi:
             await self._next_application(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        origin = headers.get(b"origin")
-        # Anybody may read why a request was rejected before its key was known.
-        cors = allow(origin)
-        node = current_node()
-        started_at = node.loop.time()
-        try:
-            if scope["method"] == "OPTIONS":
-                node.counters.api_answers[204] += 1
-                await answer(send, 204, b"", *PREFLIGHT)
-                return
-            if scope["method"] != operation.method:
-                raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
-            request = _Request(node, client_network(scope, conf().num_proxies), _credentials(headers))
-            body = Body()
-            if operation.method == "POST":
-                content = await _receive_body(receive, headers, operation.max_body_bytes())
-                started_at = node.loop.time()
-                access, body = await request.read(content)
-            else:
-                access = await request.authenticate(request.credentials, 401)
-            if origin is not None and not origin_matches(origin.decode("latin-1"), access.allowed_origins):
-                cors = ()
-            check_enabled(access)
-            await self._turns.wait(access.account_id)
-            answered = await operation.run(node, access, body)
-        except Problem as problem:
-            error = compact_json({"error": str(problem)}).encode()
-            node.counters.api_answers[problem.status] += 1
-            await answer(send, problem.status, error, *problem.headers, *cors)
+        response = await respond(
+            operation,
+            scope["method"],
+            headers,
+            client_network(scope, conf().num_proxies),
+            partial(_receive_body, receive, headers, operation.max_body_bytes()),
+            self._turns.wait,
+        )
+        await answer(send, response.status, response.body, *response.headers)
+
+
+async def answer_publish(path: str, headers: Mapping[bytes, bytes], network: str | None, content: bytes) -> Response:
+    """Perform a request to publish that has arrived whole, and waits for nobody's turn.
+
+    Args:
+        path: the path of the operation.
+        headers: the headers of the request, with names in lower case.
+        network: the client's network.
+        content: the body.
+    """
+
+    async def receive_content() -> bytes:
+        return content
+
+    return await respond(OPERATIONS[path], "POST", headers, network, receive_content, _no_turn)
+
+
+async def _no_turn(account_id: int) -> None: ...
+
+
+async def respond(
+    operation: Operation,
+    method: str,
+    headers: Mapping[bytes, bytes],
+    network: str | None,
+    receive_content: Callable[[], Awaitable[bytes]],
+    wait_for_turn: Callable[[int], Awaitable[None]],
+) -> Response:
+    """Perform an operation and return the response. While keys are in the cache, nothing but its arguments waits.
+
+    Args:
+        operation: the operation that the path of the request stands for.
+        method: the method of the request.
+        headers: the headers of the request, with names in lower case.
+        network: the client's network, which failures count for.
+        receive_content: returns the body of the request, or raises a `Problem`.
+        wait_for_turn: waits until an account may run a request.
+    """
+    origin = headers.get(b"origin")
+    # Anybody may read why a request was rejected before its key was known.
+    cors = allow(origin)
+    node = current_node()
+    started_at = node.loop.time()
+    try:
+        if method == "OPTIONS":
+            node.counters.api_answers[204] += 1
+            return Response(204, b"", PREFLIGHT)
+        if method != operation.method:
+            raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
+        request = _Request(node, network, _credentials(headers))
+        body = Body()
+        if operation.method == "POST":
+            content = await receive_content()
+            started_at = node.loop.time()
+            access, body = await request.read(content)
         else:
-            node.counters.api_answers[200] += 1
-            await answer(send, 200, answered, *cors)
-            if operation.publishes:
-                node.counters.publish_seconds.observe(node.loop.time() - started_at)
+            access = await request.authenticate(request.credentials, 401)
+        if origin is not None and not origin_matches(origin.decode("latin-1"), access.allowed_origins):
+            cors = ()
+        check_enabled(access)
+        await wait_for_turn(access.account_id)
+        answered = await operation.run(node, access, body)
+    except Problem as problem:
+        node.counters.api_answers[problem.status] += 1
+        error = compact_json({"error": str(problem)}).encode()
+        return Response(problem.status, error, (*problem.headers, *cors))
+    node.counters.api_answers[200] += 1
+    if operation.publishes:
+        node.counters.publish_seconds.observe(node.loop.time() - started_at)
+    return Response(200, answered, cors)
 
 
 @dataclass(frozen=True, slots=True)

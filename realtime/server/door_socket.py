@@ -8,7 +8,7 @@ import base64
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -58,7 +58,7 @@ class DoorSocket(ServerProtocol):
     on_lost: Callable[[], object] = staticmethod(nothing)
     """Called when the connection has ended."""
 
-    def __init__(self, server: Any, path: str, client: tuple[str, int] | None, key: bytes) -> None:
+    def __init__(self, server: Any, path: str, client: Sequence[Any] | None, key: bytes) -> None:
         """
         Args:
             server: Daphne's server.
@@ -122,7 +122,7 @@ class DoorSocket(ServerProtocol):
 
     def _log(self, action: str) -> None:
         if self.server.action_logger:
-            client = "%s:%s" % self._client if self._client else None
+            client = "%s:%s" % tuple(self._client) if self._client else None
             self.server.log_action("websocket", action, {"path": self._path, "client": client})
 
 

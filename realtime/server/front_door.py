@@ -7,15 +7,22 @@ Twisted takes over the connection, and gives it back when it has answered.
 *Ordinary* is defined narrowly: a request that the other way could understand differently goes the other way.
 """
 
+import asyncio
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.internet import protocol, tcp
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.http import RESPONSES
 
+from realtime.base.asgi import Response
+from realtime.base.tasks import run_eagerly
 from realtime.conf import conf
+from realtime.server.addresses import client_network
 from realtime.server.door_socket import DoorSocket
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 from realtime.server.http_limits import BoundedHTTPChannel, http_connections, new_protocol
@@ -23,6 +30,8 @@ from realtime.server.tcp_progress import tcp_connection
 
 # Larger heads and requests go the ordinary way, in bytes.
 _MAX_HEAD_BYTES = 8 * 1024
+_MAX_BODY_BYTES = 64 * 1024
+_MAX_HEADERS = 100
 _REQUEST_LINE = re.compile(
     rb"(?:GET (/v3/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?))(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
@@ -34,24 +43,25 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 # Offers of compression that Autobahn parses and this service declines: those of browsers and of common libraries.
 _DECLINED_EXTENSIONS = (b"permessage-deflate", b"permessage-deflate; client_max_window_bits")
 # Headers with a meaning that only the ordinary way knows.
-_NOT_ORDINARY = frozenset(
-    [
-        *(b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te", b"sec-websocket-protocol"),
-        *(b"daphne-root-path", b"keep-alive", b"http2-settings", b"proxy-connection"),
-    ]
-)
+_NOT_IN_HANDSHAKES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"sec-websocket-protocol"))
+_NOT_IN_PUBLISHES = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
+# How much of further requests is kept while one is answered, in bytes, before the connection is not read any more.
+_MAX_LATER_BYTES = 16 * 1024
+_PHRASES = {status: phrase for status, phrase in RESPONSES.items()}
 
 Headers = Mapping[bytes, bytes]
+AnswerPublish = Callable[[str, Headers, str | None, bytes], Coroutine[Any, Any, Response]]
 EnterSocket = Callable[[Mapping[str, Any]], Callable[[DoorSocket], object] | None]
 
 
 class Doors:
     """What the front door is for; the modules that know what a request means set it."""
 
-    def __init__(self) -> None:
-        self.enter_socket: EnterSocket | None = None
-        """Takes the ASGI scope of a handshake. Returns what to call with the connection; None if the handshake must go
-        the ordinary way, because the key must be looked up."""
+    enter_socket: EnterSocket | None = None
+    """Takes the ASGI scope of a handshake. Returns what to call with the connection; None if the handshake must go the
+    ordinary way, because its key must be looked up."""
+    answer_publish: AnswerPublish | None = None
+    """Takes the path, the headers, the client's network and the body of a request to publish; returns the response."""
 
 
 class _Head:
@@ -101,9 +111,20 @@ def _parse(data: bytes, position: int) -> _Request | None:
         pass
     except HttpParserError:
         return None
-    if head.is_odd or not _HOST.fullmatch(head.headers.get(b"host", b"")):
+    if head.is_odd or len(head.headers) > _MAX_HEADERS or not _HOST.fullmatch(head.headers.get(b"host", b"")):
         return None
     return _Request(line[1], line[2], line[3] or b"", head.headers, end)
+
+
+def _is_ordinary_publish(headers: Headers) -> bool:
+    length = headers.get(b"content-length", b"")
+    return (
+        length.isdigit()
+        and len(length) <= len(b"%d" % _MAX_BODY_BYTES)
+        and int(length) <= _MAX_BODY_BYTES
+        and headers.get(b"connection", b"keep-alive").lower() in (b"keep-alive", b"close")
+        and _NOT_IN_PUBLISHES.isdisjoint(headers)
+    )
 
 
 def _is_ordinary_handshake(headers: Headers) -> bool:
@@ -114,7 +135,7 @@ def _is_ordinary_handshake(headers: Headers) -> bool:
         and _KEY.fullmatch(headers.get(b"sec-websocket-key", b"")) is not None
         and (b"origin" not in headers or _ORIGIN.fullmatch(headers[b"origin"]) is not None)
         and headers.get(b"sec-websocket-extensions", _DECLINED_EXTENSIONS[0]) in _DECLINED_EXTENSIONS
-        and _NOT_ORDINARY.isdisjoint(headers)
+        and _NOT_IN_HANDSHAKES.isdisjoint(headers)
     )
 
 
@@ -129,29 +150,154 @@ class Visitor(protocol.Protocol, SlicedConnection):
     timeOut: float | None = None
     requestFactory: Any = None
 
+    _answering: asyncio.Task[None] | None = None
+    """Answers a request that has to wait; meanwhile, further requests wait."""
+    _later = b""
+    """What has arrived meanwhile."""
+    _missing = 0
+    """How many bytes of a request have not arrived yet."""
+    _is_idle = False
+    """Whether all requests are answered, and nothing has arrived since."""
+    _is_producer = False
+    """Whether the transport tells when too much waits for the client."""
+
     def connectionMade(self) -> None:
         client = getattr(tcp_connection(self.transport), "client", None)
-        self.peer = self.party = client[0] if isinstance(client, tuple) else None
+        self._client = [client[0], client[1]] if isinstance(client, tuple) else None
+        self._parts: list[bytes] = []  # of a request that has not arrived whole
+        self._answers: list[bytes] = []  # that are not sent yet
+        self.peer = self.party = self._client[0] if self._client else None
         if not http_connections.open(self):
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        scheduler.receive(self, data)
+        if self._answering is not None:
+            self._later += data
+            if len(self._later) > _MAX_LATER_BYTES:
+                self.transport.pauseProducing()
+        elif self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing <= 0:
+                whole, self._parts = b"".join(self._parts), []
+                scheduler.receive(self, whole)
+        else:
+            scheduler.receive(self, data)
 
     def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
         http_connections.close(self)
-        self.unconsumed = b""
+        self.unconsumed = self._later = b""
+        self._parts = []
+        if self._answering is not None:
+            self._answering.cancel()
 
     def consume(self, data: bytes, position: int, until: float) -> int:
-        request = _parse(data, position)
-        if request is not None and request.socket_path is not None and self._enter_socket(request, data):
-            return len(data)
-        self._go_the_ordinary_way(data[position:])
+        while position < len(data):
+            request = _parse(data, position)
+            if request is not None and request.publish_path is not None and _is_ordinary_publish(request.headers):
+                end = request.body_at + int(request.headers[b"content-length"])
+                if end > len(data):
+                    self._parts, self._missing = [data[position:]], end - len(data)
+                    http_connections.set_deadline(self, conf().request_seconds)
+                    break
+                self._publish(request, data[request.body_at : end])
+                position = end
+                if not self.transport.connected or self.transport.disconnecting:
+                    break
+                if self._answering is not None:
+                    self._later = data[position:]
+                    break
+                if time.perf_counter() > until:
+                    self._flush()
+                    return position
+            elif request is not None and request.socket_path is not None and self._enter_socket(request, data):
+                break
+            else:
+                self._flush()
+                self._go_the_ordinary_way(data[position:])
+                break
+        self._flush()
         return len(data)
 
     def miss_deadline(self) -> None:
-        """End the connection, whose request has not arrived in time."""
-        self.transport.abortConnection()
+        if self._is_idle:
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None: ...
+
+    def _publish(self, request: _Request, body: bytes) -> None:
+        if doors.answer_publish is None:
+            raise AssertionError
+        http_connections.finish_request(self)
+        path = request.publish_path.decode()
+        scope = {"headers": request.headers.items(), "client": self._client}
+        network = client_network(scope, conf().num_proxies)
+        coroutine = doors.answer_publish(path, request.headers, network, body)
+        self._answering = run_eagerly(self._answer(coroutine, request))
+        if self._answering is not None:
+            self._answering.add_done_callback(self._go_on)
+
+    async def _answer(self, answering: Coroutine[Any, Any, Response], request: _Request) -> None:
+        begun = time.monotonic()
+        response = await answering
+        closes = request.headers.get(b"connection", b"").lower() == b"close"
+        self._answers.append(_encode(response, self.factory.server.server_name, closes=closes))
+        server = self.factory.server
+        if server.action_logger:
+            details = {
+                "path": request.publish_path.decode(),
+                "status": response.status,
+                "method": "POST",
+                "client": "%s:%s" % tuple(self._client[:2]) if self._client else None,
+                "time_taken": time.monotonic() - begun,
+                "size": len(response.body),
+            }
+            server.log_action("http", "complete", details)
+        if closes:
+            self._flush()
+            self.transport.loseConnection()
+        else:
+            self._is_idle = True
+            http_connections.set_deadline(self, self.timeOut or 60)
+
+    def _go_on(self, answering: asyncio.Task[None]) -> None:
+        """Send an answer that had to wait, and go on with what has arrived meanwhile."""
+        self._answering = None
+        if answering.cancelled() or not self.transport.connected:
+            return
+        self._flush()
+        later, self._later = self._later, b""
+        self.transport.resumeProducing()
+        if later:
+            self.dataReceived(later)
+
+    def _flush(self) -> None:
+        """Write the answers; directly to the socket, if nothing waits in the transport."""
+        if not self._answers:
+            return
+        data = b"".join(self._answers)
+        self._answers.clear()
+        transport: Any = self.transport
+        sent = 0
+        if isinstance(transport, tcp.Connection):
+            if not transport.connected:
+                return
+            if not (transport._tempDataLen or transport.dataBuffer):
+                with contextlib.suppress(OSError):  # the transport detects it too, and ends the connection
+                    sent = transport.socket.send(data)
+        if sent < len(data):
+            if not self._is_producer:
+                self._is_producer = True
+                transport.registerProducer(self, True)
+            transport.write(data[sent:])
 
     def _enter_socket(self, request: _Request, data: bytes) -> bool:
         """Serve a handshake if it is ordinary; return whether it was."""
@@ -159,19 +305,20 @@ class Visitor(protocol.Protocol, SlicedConnection):
         if doors.enter_socket is None or request.socket_path is None or not _is_ordinary_handshake(request.headers):
             return False
         path = request.socket_path.decode("ascii")
-        client = getattr(tcp_connection(self.transport), "client", None)
         serve = doors.enter_socket(
             {
                 "type": "websocket",
                 "path": path,
                 "query_string": request.query,
                 "headers": list(request.headers.items()),
-                "client": [client[0], client[1]] if isinstance(client, tuple) else None,
+                "client": self._client,
             }
         )
         if serve is None:
             return False
-        socket = DoorSocket(server, path, client, request.headers[b"sec-websocket-key"])
+        socket = DoorSocket(server, path, self._client, request.headers[b"sec-websocket-key"])
+        self._flush()
+        self._stop_producing()
         http_connections.close(self)
         _attach(self.transport, socket)
         socket.unconsumed = data[request.body_at :]
@@ -183,6 +330,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
         """Have the connection again, on which the ordinary way has answered everything."""
         channel.setTimeout(None)
         channel._networkProducer.unregisterProducer()
+        self._is_idle = True
         http_connections.succeed(self, channel)
         self.transport.resumeProducing()
         _attach(self.transport, self)
@@ -194,9 +342,27 @@ class Visitor(protocol.Protocol, SlicedConnection):
         connection.timeOut = self.timeOut
         connection.requestFactory = self.requestFactory
         connection._channel.visitor = self
+        self._stop_producing()
         _attach(self.transport, connection)
         connection.makeConnection(self.transport)
         connection.dataReceived(data)
+
+
+    def _stop_producing(self) -> None:
+        if self._is_producer:
+            self._is_producer = False
+            self.transport.unregisterProducer()
+
+
+def _encode(response: Response, server_name: str, *, closes: bool) -> bytes:
+    """Return a response as Twisted and Daphne would send it."""
+    lines = [b"HTTP/1.1 %d %b" % (response.status, _PHRASES[response.status])]
+    if closes:
+        lines.append(b"Connection: close")
+    lines += [b"%b: %b" % (name.title(), value) for name, value in response.all_headers]
+    if server_name:
+        lines.append(b"Server: " + server_name.encode())
+    return b"\r\n".join([*lines, b"", response.body])
 
 
 def _attach(transport: Any, connection: Any) -> None:

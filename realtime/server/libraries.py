@@ -94,16 +94,18 @@ def install() -> bool:
     return True
 
 
-def open_front_door(enter_socket: front_door.EnterSocket) -> None:
+def open_front_door(enter_socket: front_door.EnterSocket, answer_publish: front_door.AnswerPublish) -> None:
     """Serve ordinary handshakes and publishes at the front door; if that is not possible, log a warning that says why.
 
     Args:
         enter_socket: serves a handshake, see `front_door.Doors`.
+        answer_publish: answers a request to publish, see there.
     """
     if missing := door_socket.learn():
         logger.warning("Unknown versions of the server's libraries; the front door stays shut. Missing: %s", missing)
         return
     front_door.doors.enter_socket = enter_socket
+    front_door.doors.answer_publish = answer_publish
     http_limits.install(front_door.new_visitor)
 
 
