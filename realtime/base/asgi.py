@@ -26,9 +26,7 @@ class Response(NamedTuple):
 
 async def answer(send: Send, status: int, body: bytes, *headers: Header, content_type: str = JSON) -> None:
     """Send a complete HTTP response."""
-    await send(
-        {"type": "http.response.start", "status": status, "headers": _headers(body, content_type, *headers)}
-    )
+    await send({"type": "http.response.start", "status": status, "headers": _headers(body, content_type, *headers)})
     await send({"type": "http.response.body", "body": body})
 
 

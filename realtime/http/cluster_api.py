@@ -4,16 +4,16 @@ Applications call it for each of their events. It is therefore a separate ASGI a
 threads, and it does not query the database for keys that are cached.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from realtime.base.asgi import Receive, Response, Send, answer
+from realtime.base.asgi import Header, Receive, Response, Send, answer
 from realtime.conf import conf
 from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
 from realtime.http.cors import PREFLIGHT, allow
@@ -74,19 +74,25 @@ class ClusterApi:
             await self._next_application(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        response = await respond(
-            operation,
-            scope["method"],
-            headers,
-            client_network(scope, conf().num_proxies),
-            partial(_receive_body, receive, headers, operation.max_body_bytes()),
-            self._turns.wait,
-        )
+        node = current_node()
+        try:
+            if scope["method"] == "OPTIONS":
+                response = _count(node, Response(204, b"", PREFLIGHT))
+            elif scope["method"] != operation.method:
+                raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
+            else:
+                content = await _receive_body(receive, headers, operation.max_body_bytes())
+                network = client_network(scope, conf().num_proxies)
+                response = await perform(node, operation, headers, network, content, self._turns.wait)
+        except Problem as problem:
+            response = _error(node, problem, allow(headers.get(b"origin")))
         await answer(send, response.status, response.body, *response.headers)
 
 
-async def answer_publish(path: str, headers: Mapping[bytes, bytes], network: str | None, content: bytes) -> Response:
-    """Perform a request to publish that has arrived whole, and waits for nobody's turn.
+def answer_publish(
+    path: str, headers: Mapping[bytes, bytes], network: str | None, content: bytes
+) -> Coroutine[Any, Any, Response]:
+    """Return the performance of a request to publish that has arrived whole, and waits for nobody's turn.
 
     Args:
         path: the path of the operation.
@@ -94,66 +100,58 @@ async def answer_publish(path: str, headers: Mapping[bytes, bytes], network: str
         network: the client's network.
         content: the body.
     """
-
-    async def receive_content() -> bytes:
-        return content
-
-    return await respond(OPERATIONS[path], "POST", headers, network, receive_content, _no_turn)
+    return perform(current_node(), OPERATIONS[path], headers, network, content)
 
 
-async def _no_turn(account_id: int) -> None: ...
-
-
-async def respond(
+async def perform(
+    node: Node,
     operation: Operation,
-    method: str,
     headers: Mapping[bytes, bytes],
     network: str | None,
-    receive_content: Callable[[], Awaitable[bytes]],
-    wait_for_turn: Callable[[int], Awaitable[None]],
+    content: bytes,
+    wait_for_turn: Callable[[int], Awaitable[None]] | None = None,
 ) -> Response:
-    """Perform an operation and return the response. While keys are in the cache, nothing but its arguments waits.
+    """Perform an operation and return the response.
 
     Args:
+        node: the node.
         operation: the operation that the path of the request stands for.
-        method: the method of the request.
         headers: the headers of the request, with names in lower case.
         network: the client's network, which failures count for.
-        receive_content: returns the body of the request, or raises a `Problem`.
+        content: the body of the request.
         wait_for_turn: waits until an account may run a request.
     """
+    started_at = node.loop.time()
     origin = headers.get(b"origin")
     # Anybody may read why a request was rejected before its key was known.
     cors = allow(origin)
-    node = current_node()
-    started_at = node.loop.time()
     try:
-        if method == "OPTIONS":
-            node.counters.api_answers[204] += 1
-            return Response(204, b"", PREFLIGHT)
-        if method != operation.method:
-            raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
         request = _Request(node, network, _credentials(headers))
-        body = Body()
         if operation.method == "POST":
-            content = await receive_content()
-            started_at = node.loop.time()
             access, body = await request.read(content)
         else:
-            access = await request.authenticate(request.credentials, 401)
+            access, body = await request.authenticate(request.credentials, 401), Body()
         if origin is not None and not origin_matches(origin.decode("latin-1"), access.allowed_origins):
             cors = ()
         check_enabled(access)
-        await wait_for_turn(access.account_id)
+        if wait_for_turn is not None:
+            await wait_for_turn(access.account_id)
         answered = await operation.run(node, access, body)
     except Problem as problem:
-        node.counters.api_answers[problem.status] += 1
-        error = compact_json({"error": str(problem)}).encode()
-        return Response(problem.status, error, (*problem.headers, *cors))
-    node.counters.api_answers[200] += 1
+        return _error(node, problem, cors)
     if operation.publishes:
         node.counters.publish_seconds.observe(node.loop.time() - started_at)
-    return Response(200, answered, cors)
+    return _count(node, Response(200, answered, cors))
+
+
+def _error(node: Node, problem: Problem, cors: tuple[Header, ...]) -> Response:
+    body = compact_json({"error": str(problem)}).encode()
+    return _count(node, Response(problem.status, body, (*problem.headers, *cors)))
+
+
+def _count(node: Node, response: Response) -> Response:
+    node.counters.api_answers[response.status] += 1
+    return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +192,16 @@ class _Request:
         if credentials.key is None or credentials.secret is None:
             raise Problem(status_if_absent, NO_KEY)
         try:
-            access = await self.node.keys.find_current(credentials.key)
+            access = self.node.keys.find_cached(credentials.key)
+        except KeyError:
+            access = await self._look_up(credentials.key)
+        return authenticate(self.node, self.network, credentials, access)
+
+    async def _look_up(self, key: str) -> KeyAccess | None:
+        try:
+            return await self.node.keys.find_current(key)
         except DatabaseError:
             raise Problem(503, "The key cannot be looked up right now; try again.", (b"retry-after", b"1")) from None
-        return authenticate(self.node, self.network, credentials, access)
 
 
 def _credentials(headers: Mapping[bytes, bytes]) -> Credentials:
@@ -239,14 +243,19 @@ async def _publish_batch(node: Node, access: KeyAccess, body: Body) -> bytes:
 
 async def _deliver(node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]]) -> None:
     """Publish messages; return when all of them are delivered here and taken by Redis."""
-    all_done = node.loop.create_future()
+    are_done = False
+    waiter: asyncio.Future[None] | None = None
 
     def note_done() -> None:
-        if not all_done.done():  # else the client has disconnected
-            all_done.set_result(None)
+        nonlocal are_done
+        are_done = True
+        if waiter is not None and not waiter.done():  # else the client has disconnected
+            waiter.set_result(None)
 
     publish(node, access, messages, note_done)
-    await all_done
+    if not are_done:
+        waiter = node.loop.create_future()
+        await waiter
 
 
 async def _members(node: Node, access: KeyAccess, body: Body) -> bytes:

@@ -5,7 +5,6 @@ two futures for its handshake. Here these values are attributes of the class, le
 """
 
 import base64
-import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ from daphne.ws_protocol import WebSocketFactory
 from twisted.internet import reactor, tcp
 from twisted.internet.protocol import connectionDone
 
-from realtime.protocols.frames import BINARY
 from realtime.server.fair_scheduling import nothing, scheduler
 from realtime.server.websocket import ServerProtocol
 

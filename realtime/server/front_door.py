@@ -12,6 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -47,7 +48,6 @@ _NOT_IN_HANDSHAKES = frozenset((b"content-length", b"transfer-encoding", b"expec
 _NOT_IN_PUBLISHES = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 # How much of further requests is kept while one is answered, in bytes, before the connection is not read any more.
 _MAX_LATER_BYTES = 16 * 1024
-_PHRASES = {status: phrase for status, phrase in RESPONSES.items()}
 
 Headers = Mapping[bytes, bytes]
 AnswerPublish = Callable[[str, Headers, str | None, bytes], Coroutine[Any, Any, Response]]
@@ -236,13 +236,13 @@ class Visitor(protocol.Protocol, SlicedConnection):
     def _publish(self, request: _Request, body: bytes) -> None:
         if doors.answer_publish is None:
             raise AssertionError
-        http_connections.finish_request(self)
         path = request.publish_path.decode()
         scope = {"headers": request.headers.items(), "client": self._client}
         network = client_network(scope, conf().num_proxies)
         coroutine = doors.answer_publish(path, request.headers, network, body)
         self._answering = run_eagerly(self._answer(coroutine, request))
         if self._answering is not None:
+            http_connections.finish_request(self)
             self._answering.add_done_callback(self._go_on)
 
     async def _answer(self, answering: Coroutine[Any, Any, Response], request: _Request) -> None:
@@ -347,16 +347,16 @@ class Visitor(protocol.Protocol, SlicedConnection):
         connection.makeConnection(self.transport)
         connection.dataReceived(data)
 
-
     def _stop_producing(self) -> None:
         if self._is_producer:
             self._is_producer = False
             self.transport.unregisterProducer()
 
 
+@lru_cache(maxsize=256)
 def _encode(response: Response, server_name: str, *, closes: bool) -> bytes:
     """Return a response as Twisted and Daphne would send it."""
-    lines = [b"HTTP/1.1 %d %b" % (response.status, _PHRASES[response.status])]
+    lines = [b"HTTP/1.1 %d %b" % (response.status, RESPONSES[response.status])]
     if closes:
         lines.append(b"Connection: close")
     lines += [b"%b: %b" % (name.title(), value) for name, value in response.all_headers]

@@ -20,6 +20,7 @@ from twisted.web import http
 
 from realtime.conf import conf
 from realtime.server import door_socket, front_door, http_limits
+from realtime.server.tcp_transport import TcpTransport
 from realtime.server.websocket import ServerProtocol
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def open_front_door(enter_socket: front_door.EnterSocket, answer_publish: front_
     front_door.doors.enter_socket = enter_socket
     front_door.doors.answer_publish = answer_publish
     http_limits.install(front_door.new_visitor)
+    tcp.Port.transport = TcpTransport
 
 
 def when_running(function: Callable[[], object]) -> None:
