@@ -7,7 +7,7 @@ threads, and it does not query the database for keys that are cached.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import Error as DatabaseError
@@ -154,15 +154,21 @@ def _count(node: Node, response: Response) -> Response:
     return response
 
 
-@dataclass(frozen=True, slots=True)
 class _Request:
-    """A request whose sender is not known yet."""
+    """A request whose sender is not known yet.
 
-    node: Node
-    network: str | None
-    """The client's network, which failures count for."""
-    credentials: Credentials = field(repr=False)
-    """The key and the secret in its headers."""
+    Args:
+        node: the node.
+        network: the client's network, which failures count for.
+        credentials: the key and the secret in its headers.
+    """
+
+    __slots__ = ("credentials", "network", "node")
+
+    def __init__(self, node: Node, network: str | None, credentials: Credentials) -> None:
+        self.node = node
+        self.network = network
+        self.credentials = credentials
 
     async def read(self, content: bytes) -> tuple[KeyAccess, Body]:
         """Return the access of its key and the members of its body.

@@ -83,12 +83,15 @@ class _Head:
 class _Request(NamedTuple):
     """An ordinary request whose head has arrived."""
 
+    head: bytes
     socket_path: bytes | None
     publish_path: bytes | None
     query: bytes
     headers: Headers
-    body_at: int
-    """Where its body begins."""
+    length: int
+    """The size of its body, in bytes."""
+    closes: bool
+    """Whether the connection ends with the response."""
 
 
 def _parse(data: bytes, position: int) -> _Request | None:
@@ -113,7 +116,17 @@ def _parse(data: bytes, position: int) -> _Request | None:
         return None
     if head.is_odd or len(head.headers) > _MAX_HEADERS or not _HOST.fullmatch(head.headers.get(b"host", b"")):
         return None
-    return _Request(line[1], line[2], line[3] or b"", head.headers, end)
+    headers = head.headers
+    if (
+        line[2] is not None
+        and not _is_ordinary_publish(headers)
+        or line[1] is not None
+        and not _is_ordinary_handshake(headers)
+    ):
+        return None
+    length = int(headers.get(b"content-length", b"0"))
+    closes = headers.get(b"connection", b"").lower() == b"close"
+    return _Request(text, line[1], line[2], line[3] or b"", headers, length, closes)
 
 
 def _is_ordinary_publish(headers: Headers) -> bool:
@@ -152,6 +165,8 @@ class Visitor(protocol.Protocol, SlicedConnection):
 
     _answering: asyncio.Task[None] | None = None
     """Answers a request that has to wait; meanwhile, further requests wait."""
+    _latest: _Request | None = None
+    """The latest request to publish."""
     _later = b""
     """What has arrived meanwhile."""
     _missing = 0
@@ -192,32 +207,40 @@ class Visitor(protocol.Protocol, SlicedConnection):
             self._answering.cancel()
 
     def consume(self, data: bytes, position: int, until: float) -> int:
-        while position < len(data):
-            request = _parse(data, position)
-            if request is not None and request.publish_path is not None and _is_ordinary_publish(request.headers):
-                end = request.body_at + int(request.headers[b"content-length"])
-                if end > len(data):
-                    self._parts, self._missing = [data[position:]], end - len(data)
-                    http_connections.set_deadline(self, conf().request_seconds)
-                    break
-                self._publish(request, data[request.body_at : end])
-                position = end
-                if not self.transport.connected or self.transport.disconnecting:
-                    break
-                if self._answering is not None:
-                    self._later = data[position:]
-                    break
-                if time.perf_counter() > until:
-                    self._flush()
-                    return position
-            elif request is not None and request.socket_path is not None and self._enter_socket(request, data):
-                break
-            else:
+        size = len(data)
+        while position < size:
+            request = self._latest
+            # A kept connection sends the same head again and again.
+            if request is None or not data.startswith(request.head, position):
+                request = _parse(data, position)
+            if request is None:
                 self._flush()
                 self._go_the_ordinary_way(data[position:])
                 break
+            body_at = position + len(request.head)
+            if request.socket_path is not None:
+                self._flush()
+                if not self._enter_socket(request, data[body_at:]):
+                    self._go_the_ordinary_way(data[position:])
+                break
+            end = body_at + request.length
+            if end > size:
+                self._parts, self._missing = [data[position:]], end - size
+                http_connections.set_deadline(self, conf().request_seconds)
+                break
+            self._latest = request
+            position = end
+            self._publish(request, data[body_at:end])
+            if self._answering is not None:
+                self._later = data[position:]
+                break
+            if request.closes:
+                break
+            if position < size and time.perf_counter() > until:
+                self._flush()
+                return position
         self._flush()
-        return len(data)
+        return size
 
     def miss_deadline(self) -> None:
         if self._is_idle:
@@ -234,34 +257,28 @@ class Visitor(protocol.Protocol, SlicedConnection):
     def stopProducing(self) -> None: ...
 
     def _publish(self, request: _Request, body: bytes) -> None:
-        if doors.answer_publish is None:
-            raise AssertionError
-        path = request.publish_path.decode()
-        scope = {"headers": request.headers.items(), "client": self._client}
-        network = client_network(scope, conf().num_proxies)
-        coroutine = doors.answer_publish(path, request.headers, network, body)
-        self._answering = run_eagerly(self._answer(coroutine, request))
+        self._answering = run_eagerly(self._answer(request, body))
         if self._answering is not None:
             http_connections.finish_request(self)
             self._answering.add_done_callback(self._go_on)
 
-    async def _answer(self, answering: Coroutine[Any, Any, Response], request: _Request) -> None:
+    async def _answer(self, request: _Request, body: bytes) -> None:
         begun = time.monotonic()
-        response = await answering
-        closes = request.headers.get(b"connection", b"").lower() == b"close"
-        self._answers.append(_encode(response, self.factory.server.server_name, closes=closes))
         server = self.factory.server
+        network = client_network({"headers": request.headers.items(), "client": self._client}, conf().num_proxies)
+        response = await doors.answer_publish(request.publish_path.decode(), request.headers, network, body)
+        self._answers.append(_encode(response, server.server_name, closes=request.closes))
         if server.action_logger:
             details = {
                 "path": request.publish_path.decode(),
                 "status": response.status,
                 "method": "POST",
-                "client": "%s:%s" % tuple(self._client[:2]) if self._client else None,
+                "client": "%s:%s" % tuple(self._client) if self._client else None,
                 "time_taken": time.monotonic() - begun,
                 "size": len(response.body),
             }
             server.log_action("http", "complete", details)
-        if closes:
+        if request.closes:
             self._flush()
             self.transport.loseConnection()
         else:
@@ -299,12 +316,14 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 transport.registerProducer(self, True)
             transport.write(data[sent:])
 
-    def _enter_socket(self, request: _Request, data: bytes) -> bool:
-        """Serve a handshake if it is ordinary; return whether it was."""
-        server = self.factory.server
-        if doors.enter_socket is None or request.socket_path is None or not _is_ordinary_handshake(request.headers):
-            return False
-        path = request.socket_path.decode("ascii")
+    def _enter_socket(self, request: _Request, rest: bytes) -> bool:
+        """Serve a handshake, if its key is in the cache; return whether it was.
+
+        Args:
+            request: the handshake.
+            rest: what has arrived after it.
+        """
+        path = request.socket_path.decode()
         serve = doors.enter_socket(
             {
                 "type": "websocket",
@@ -316,12 +335,11 @@ class Visitor(protocol.Protocol, SlicedConnection):
         )
         if serve is None:
             return False
-        socket = DoorSocket(server, path, self._client, request.headers[b"sec-websocket-key"])
-        self._flush()
         self._stop_producing()
         http_connections.close(self)
+        socket = DoorSocket(self.factory.server, path, self._client, request.headers[b"sec-websocket-key"])
         _attach(self.transport, socket)
-        socket.unconsumed = data[request.body_at :]
+        socket.unconsumed = rest
         socket.makeConnection(self.transport)
         serve(socket)
         return True
