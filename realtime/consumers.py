@@ -1,4 +1,4 @@
-"""Connections that arrive through ASGI: from any ASGI server, or from Daphne for handshakes that are not for the door."""
+"""Connections that arrive through ASGI: from any ASGI server, or from Daphne if the front door does not serve them."""
 
 from collections import Counter
 from collections.abc import Mapping, MutableMapping

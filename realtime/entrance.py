@@ -1,6 +1,7 @@
 """Connections that arrive through the front door: admitted without a task, if their key is in the cache."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +17,8 @@ from realtime.server.door_socket import DoorSocket
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.sessions import Session, check_limits, refuse
 
+logger = logging.getLogger(__name__)
+
 # The connections that wait until they have joined their channel.
 _joining: set[asyncio.Task[None]] = set()
 
@@ -27,38 +30,50 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
         scope: the ASGI scope of the handshake.
     """
     node = current_node()
+    request: Request | Refusal
     try:
-        request: Request | Refusal = parse_request(scope, conf().cluster_domains)
+        request = parsed = parse_request(scope, conf().cluster_domains)
+        node.keys.find_cached(parsed.api_key)
     except Refusal as refusal:
         request = refusal
-    else:
-        try:
-            node.keys.find_cached(request.api_key)
-        except KeyError:
-            return None
+    except KeyError:
+        return None
     return partial(_serve, node, client_network(scope, conf().num_proxies), request)
 
 
 def _serve(node: Node, network: str | None, request: Request | Refusal, socket: DoorSocket) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
     outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
-    socket.on_lost = outlet.stop
     try:
         check_limits(node, network)
         if isinstance(request, Refusal):
             raise request
-        access = node.keys.find_cached(request.api_key)
-        session = Session(node, decide(request, access), outlet, network)
+        session = Session(node, decide(request, node.keys.find_cached(request.api_key)), outlet, network)
     except Refusal as refusal:
+        socket.when_lost(outlet.stop)
         joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
     else:
-        socket.on_lost = partial(_end, session, outlet)
-        joining = tasks.run_eagerly(session.join(socket.accept))
+        joining = tasks.run_eagerly(_join(session, outlet, socket))
     if joining is not None:
         _joining.add(joining)
         joining.add_done_callback(_joining.discard)
 
 
-def _end(session: Session, outlet: SocketOutlet) -> None:
-    session.leave()
-    outlet.stop()
+async def _join(session: Session, outlet: SocketOutlet, socket: DoorSocket) -> None:
+    """Join the channel, and leave it when the connection has ended, but not in the middle of joining."""
+
+    def leave() -> None:
+        session.leave()
+        outlet.stop()
+
+    try:
+        await session.join(socket.accept)
+    except BaseException as error:
+        leave()
+        outlet.abort()
+        if isinstance(error, Exception):
+            logger.exception("Closing a connection that could not join its channel.")
+        else:
+            raise
+    else:
+        socket.when_lost(leave)

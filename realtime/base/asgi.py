@@ -17,6 +17,8 @@ class Response(NamedTuple):
     body: bytes
     headers: tuple[Header, ...] = ()
     """Besides those of the body."""
+    party: int | None = None
+    """The account whose share of the loop's time the request used; None if it is unknown."""
 
     @property
     def all_headers(self) -> list[Header]:

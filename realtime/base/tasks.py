@@ -74,14 +74,13 @@ def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | No
 @types.coroutine
 def _go_on(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
     """Go on with a coroutine that was started and waits for something."""
-    while True:
-        try:
-            result = yield awaited
-        except BaseException as error:  # a cancellation, which the coroutine must see
-            step, value = coroutine.throw, error
-        else:
-            step, value = coroutine.send, result
-        try:
-            awaited = step(value)
-        except StopIteration:
-            return
+    try:
+        while True:
+            try:
+                result = yield awaited
+            except BaseException as error:  # a cancellation, which the coroutine must see
+                awaited = coroutine.throw(error)
+            else:
+                awaited = coroutine.send(result)
+    except StopIteration:
+        return

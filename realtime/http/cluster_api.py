@@ -103,7 +103,7 @@ def answer_publish(
     return perform(current_node(), OPERATIONS[path], headers, network, content)
 
 
-async def perform(
+async def perform(  # noqa: PLR0913, PLR0917
     node: Node,
     operation: Operation,
     headers: Mapping[bytes, bytes],
@@ -141,7 +141,7 @@ async def perform(
         return _error(node, problem, cors)
     if operation.publishes:
         node.counters.publish_seconds.observe(node.loop.time() - started_at)
-    return _count(node, Response(200, answered, cors))
+    return _count(node, Response(200, answered, cors, access.account_id))
 
 
 def _error(node: Node, problem: Problem, cors: tuple[Header, ...]) -> Response:

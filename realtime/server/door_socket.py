@@ -1,7 +1,7 @@
 """WebSockets whose handshake the front door has read: the connections of `server.websocket`, at less cost.
 
 Autobahn sets some forty attributes on each new connection, nearly all of them to the same values, and keeps a timer and
-two futures for its handshake. Here these values are attributes of the class, learned once from a connection of Autobahn.
+two futures for its handshake. Here the values are attributes of the class, learned once from a connection of Autobahn.
 """
 
 import base64
@@ -35,6 +35,10 @@ _NOT_LEARNED = {
 }
 
 
+_new_statistics: Any = TrafficStats  # without types
+_new_validator: Any = Utf8Validator
+
+
 class _Future:
     """Stands in for the futures of a connection, for which nothing waits."""
 
@@ -46,15 +50,15 @@ class DoorSocket(ServerProtocol):
 
     is_closed = is_open = _Future()
     openHandshakeTimeoutCall = None
-    trafficStats = TrafficStats()  # of all together; nothing reads it
+    trafficStats: Any = _new_statistics()  # of all together; nothing reads it
     # As they are after a handshake:
     request = ()
     websocket_version = 13
     current_frame = None
     inside_message = False
 
-    on_lost: Callable[[], object] = staticmethod(nothing)
-    """Called when the connection has ended."""
+    _on_lost: Callable[[], object] = staticmethod(nothing)
+    _is_lost = False
 
     def __init__(self, server: Any, path: str, client: Sequence[Any] | None, key: bytes) -> None:
         """
@@ -73,7 +77,7 @@ class DoorSocket(ServerProtocol):
 
     @cached_property
     def utf8validator(self) -> Any:
-        return Utf8Validator()
+        return _new_validator()
 
     def connectionMade(self) -> None:
         if not hasattr(type(self), "autoPingTimeout"):
@@ -83,9 +87,11 @@ class DoorSocket(ServerProtocol):
         self._log("connecting")
 
     async def accept(self) -> None:
-        """Complete the handshake."""
+        """Complete the handshake, if the client is still there."""
+        if self._state != self.STATE_CONNECTING:
+            return
         server = self.factory.server
-        accepted = base64.b64encode(hashlib.sha1(self._key + _MAGIC).digest())
+        accepted = base64.b64encode(hashlib.sha1(self._key + _MAGIC, usedforsecurity=False).digest())
         self.sendData(_RESPONSE % (b"Server: %b\r\n" % server.encode() if server else b"", accepted))
         self.state = self.STATE_OPEN
         self._log("connected")
@@ -109,7 +115,15 @@ class DoorSocket(ServerProtocol):
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
         _sockets.discard(self)
         self._log("disconnected")
-        self.on_lost()
+        self._is_lost = True
+        self._on_lost()
+
+    def when_lost(self, function: Callable[[], object]) -> None:
+        """Have a function called when the connection has ended; immediately, if it has."""
+        if self._is_lost:
+            function()
+        else:
+            self._on_lost = function
 
     def check_timeouts(self) -> None:
         if self._state == self.STATE_CONNECTING:
@@ -120,7 +134,7 @@ class DoorSocket(ServerProtocol):
 
     def _log(self, action: str) -> None:
         if self.server.action_logger:
-            client = "%s:%s" % tuple(self._client) if self._client else None
+            client = "{}:{}".format(*self._client) if self._client else None
             self.server.log_action("websocket", action, {"path": self._path, "client": client})
 
 
@@ -159,7 +173,7 @@ def learn() -> list[str]:
     class Example(ServerProtocol): ...
 
     example = Example()
-    example.factory = factory = WebSocketFactory(None)
+    example.factory = WebSocketFactory(None)
     example._copy_options()
     example._connectionMade()
     example.openHandshakeTimeoutCall.cancel()

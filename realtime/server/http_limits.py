@@ -179,7 +179,12 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     def requestDone(self, request: http.Request) -> None:
         super().requestDone(request)
         is_at_rest = self.persistent and not (
-            self.requests or self._handlingRequest or self._buffer or self._busyReceiving or self.unconsumed
+            self.requests
+            or self._handlingRequest
+            or self._buffer
+            or self._busyReceiving
+            or self.unconsumed
+            or self.is_rejected
         )
         if is_at_rest and self.visitor is not None and self.transport.connected and not self.transport.disconnecting:
             self.visitor.take_back(self)

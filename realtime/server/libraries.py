@@ -19,7 +19,8 @@ from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from realtime.conf import conf
-from realtime.server import door_socket, front_door, http_limits
+from realtime.server import door_socket, http_limits
+from realtime.server.front_door import Doors, visitors
 from realtime.server.tcp_transport import TcpTransport
 from realtime.server.websocket import ServerProtocol
 
@@ -95,20 +96,42 @@ def install() -> bool:
     return True
 
 
-def open_front_door(enter_socket: front_door.EnterSocket, answer_publish: front_door.AnswerPublish) -> None:
+def open_front_door(doors: Doors) -> None:
     """Serve ordinary handshakes and publishes at the front door; if that is not possible, log a warning that says why.
 
     Args:
-        enter_socket: serves a handshake, see `front_door.Doors`.
-        answer_publish: answers a request to publish, see there.
+        doors: what serves them.
     """
-    if missing := door_socket.learn():
-        logger.warning("Unknown versions of the server's libraries; the front door stays shut. Missing: %s", missing)
+    if not conf().front_door:
         return
-    front_door.doors.enter_socket = enter_socket
-    front_door.doors.answer_publish = answer_publish
-    http_limits.install(front_door.new_visitor)
+    if missing := [*missing_internals_of_door(), *door_socket.learn()]:
+        logger.warning(
+            "Unknown versions of the server's libraries; the front door stays shut. Missing: %s", "; ".join(missing)
+        )
+        return
+    http_limits.install(visitors(doors))
     tcp.Port.transport = TcpTransport
+
+
+def missing_internals_of_door() -> list[str]:
+    """Return the internals that the installed libraries lack for the front door alone; empty if they have all."""
+    twisted_reactor: Any = reactor
+    expectations = {
+        "twisted: Port.transport": getattr(tcp.Port, "transport", None) is tcp.Server,
+        "twisted: Server(sock, protocol, client, server, sessionno, reactor)": _accepts(
+            tcp.Server, "__init__", "sock", "protocol", "client", "server", "sessionno", "reactor"
+        ),
+        "twisted: the readers of the reactor": isinstance(getattr(twisted_reactor, "_readers", None), dict)
+        and hasattr(twisted_reactor, "_asyncioEventloop")
+        and _accepts(type(twisted_reactor), "_readOrWrite", "selectable", "read"),
+        "twisted: HTTPChannel.requestDone(request)": _accepts(http.HTTPChannel, "requestDone", "request"),
+        "twisted: HTTPChannel.setTimeout(period)": _accepts(http.HTTPChannel, "setTimeout", "period"),
+        "twisted: the channel of a protocol": _accepts(http._GenericHTTPChannelProtocol, "__init__", "original"),
+        "daphne: Server.log_action(protocol, action, details)": _accepts(
+            Server, "log_action", "protocol", "action", "details"
+        ),
+    }
+    return [name for name, holds in expectations.items() if not holds]
 
 
 def when_running(function: Callable[[], object]) -> None:

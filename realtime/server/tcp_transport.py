@@ -8,19 +8,19 @@ import socket
 from typing import Any
 
 from twisted.internet import address, tcp
-from twisted.internet.main import CONNECTION_DONE
-from twisted.python.failure import Failure
+from twisted.internet.protocol import connectionDone
 
-_DONE = Failure(CONNECTION_DONE)
+_Server: Any = tcp.Server  # without types
 
 
-class TcpTransport(tcp.Server):
+class TcpTransport(_Server):  # type: ignore[misc]
     """The transport of an accepted connection."""
 
     logstr = "TCP"
     repstr = "<TcpTransport>"
+    disconnecting: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (as Twisted calls it)
         self, sock: socket.socket, protocol: Any, client: tuple[Any, ...], server: Any, sessionno: int, reactor: Any
     ) -> None:
         tcp.Connection.__init__(self, sock, protocol, reactor)
@@ -50,8 +50,10 @@ class TcpTransport(tcp.Server):
 
     def _end(self) -> None:
         """End the connection, unless something was written meanwhile, which is to be sent first."""
+        if not self.connected:
+            return
         if self.dataBuffer or self._tempDataLen:
             self.startWriting()
         else:
             self.stopWriting()
-            self.connectionLost(_DONE)
+            self.connectionLost(connectionDone)
