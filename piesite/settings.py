@@ -269,7 +269,6 @@ REALTIME = {
     "REQUEST_SECONDS": env.float("REQUEST_SECONDS", default=None),
     "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
-    "FRONT_DOOR": env.bool("FRONT_DOOR", default=None),
     "METRICS_ALLOWED": env.list("METRICS_ALLOWED", default=None),
     "METRICS_TOKEN": env.str("METRICS_TOKEN", default=None),
 }
