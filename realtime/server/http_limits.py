@@ -185,6 +185,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
             or self._busyReceiving
             or self.unconsumed
             or self.is_rejected
+            or self._waitingForTransport
         )
         if is_at_rest and self.visitor is not None and self.transport.connected and not self.transport.disconnecting:
             self.visitor.take_back(self)
