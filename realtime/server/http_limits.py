@@ -183,6 +183,14 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
             http_connections.set_deadline(self, conf().request_seconds)
             super().allHeadersReceived()
 
+    def checkPersistence(self, request: http.Request, version: bytes) -> bool:
+        """Return whether the connection stays open after a request. Twisted would miss `close` in a list."""
+        values = request.requestHeaders.getRawHeaders(b"connection", [])
+        if b"close" in (option.strip(b"\t ").lower() for option in b",".join(values).split(b",")):
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return version == b"HTTP/1.1"
+
     def admit_large_body(self) -> bool:
         """Count the request as one with a large body, or reject it if there is no room; return whether it counts."""
         forwarded = self.requests[-1].requestHeaders.getRawHeaders(b"x-forwarded-for", [])

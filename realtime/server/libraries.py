@@ -52,6 +52,9 @@ def missing_internals() -> list[str]:
             _accepts(http.HTTPChannel, method, "self")
             for method in ("connectionMade", "allHeadersReceived", "allContentReceived", "loseConnection")
         ),
+        "twisted: HTTPChannel.checkPersistence(request, version)": _accepts(
+            http.HTTPChannel, "checkPersistence", "request", "version"
+        ),
         "twisted: HTTPChannel.rawDataReceived(data)": _accepts(http.HTTPChannel, "rawDataReceived", "data"),
         "twisted: HTTPChannel.headerReceived(line) and lineReceived(line)": (
             _accepts(http.HTTPChannel, "headerReceived", "line") and _accepts(http.HTTPChannel, "lineReceived", "line")

@@ -250,6 +250,15 @@ def exchange(server: LiveServer, request: bytes) -> tuple[bytes, float]:
     return received, time.monotonic() - begun
 
 
+@pytest.mark.parametrize("header", ["close", "keep-alive, Close", "a,close", "a\r\nConnection:\tclose "])
+def test_a_connection_ends_after_the_request_that_asks_for_it(serve: LiveServer, header: str) -> None:
+    first = f"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: {header}\r\n\r\n"
+    answer, seconds = exchange(serve, f"{first}GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200"]
+    assert b"connection: close" in answer.lower()
+    assert seconds < 2
+
+
 CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

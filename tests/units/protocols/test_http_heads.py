@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from realtime.protocols.http_heads import are_trailers, read_target
 
-LINES = st.lists(
-    st.binary(max_size=12) | st.sampled_from([b"Host: a", b"Content-Length: 1", b"a: b", b" c"]), max_size=6
-)
+LINE = st.sampled_from([b"Host: a", b"Content-Length: 1", b"Transfer-Encoding: chunked", b"a: b", b" c", b""])
 
 
 @pytest.mark.parametrize(
@@ -31,13 +29,13 @@ def test_the_target_of_a_valid_head(line: bytes, authority: bytes | None, path_a
             assert read_target(head) == (authority, path_and_query)
 
 
-@given(lines=LINES)
+@given(lines=st.lists(st.binary(max_size=12) | LINE, max_size=6))
 def test_no_line_that_another_server_could_end_elsewhere_is_accepted(lines: list[bytes]) -> None:
     head = b"\r\n".join([b"GET / HTTP/1.1", *lines])
     if read_target(head) is not None:
         received = head.split(b"\r\n")[1:]
         assert are_trailers(received)
-        assert received == [line for line in head.replace(b"\r", b"").split(b"\n")][1:]
+        assert received == head.replace(b"\r", b"").split(b"\n")[1:]
         assert sum(line.lower().startswith(b"host:") for line in received) == 1
         assert sum(line.lower().startswith((b"content-length:", b"transfer-encoding:")) for line in received) <= 1
 
