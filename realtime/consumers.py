@@ -14,6 +14,7 @@ from realtime.fanout.outlets import AsgiOutlet, Outlet
 from realtime.node.node import Node, current_node
 from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import NO_DATABASE, Refusal
+from realtime.protocols.handshake import first_subprotocol
 from realtime.server.addresses import client_network
 from realtime.server.websocket import outlet_for
 from realtime.sessions import Session, check_limits, refuse
@@ -32,7 +33,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         outlet = _outlet(send, node.backlogs, node.counters.closes)
 
         async def accept() -> None:
-            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept", "subprotocol": first_subprotocol(scope)})
 
         try:
             network = client_network(scope, conf().num_proxies)

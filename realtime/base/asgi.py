@@ -1,6 +1,6 @@
 """Types for ASGI applications, and HTTP responses for the paths that Django does not serve."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -24,6 +24,13 @@ class Response(NamedTuple):
     def all_headers(self) -> list[Header]:
         """Its headers, with those of the body."""
         return _headers(self.body, JSON, *self.headers)
+
+
+def sent_path(scope: Mapping[str, Any]) -> str:
+    """Return the path of a request as it was sent, if the server tells; otherwise as the server has decoded it."""
+    decoded: str = scope["path"]
+    sent: bytes | None = scope.get("raw_path")
+    return decoded if sent is None else sent.decode("latin-1")
 
 
 async def answer(send: Send, status: int, body: bytes, *headers: Header, content_type: str = JSON) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from realtime.base.asgi import Header, Receive, Response, Send, answer
+from realtime.base.asgi import Header, Receive, Response, Send, answer, sent_path
 from realtime.conf import conf
 from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
 from realtime.http.cors import PREFLIGHT, allow
@@ -69,7 +69,7 @@ class ClusterApi:
         self._turns = RequestTurns(REQUESTS_PER_TURN)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        operation = OPERATIONS.get(scope["path"].rstrip("/"))
+        operation = OPERATIONS.get(sent_path(scope).removesuffix("/"))
         if operation is None:
             await self._next_application(scope, receive, send)
             return

@@ -327,6 +327,58 @@ async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
             await asyncio.wait_for(reader.read(10), 0.3)
 
 
+async def test_one_address_cannot_take_all_places_for_large_bodies(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    announced = b"Content-Length: 1000000\r\n\r\n" + bytes(1000)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 1_000_000 + bytes(200_000)
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(2 * http_limits.MAX_LARGE_BODIES):
+            _, writer = await stack.enter_async_context(raw(server, local="127.0.0.3"))
+            writer.write(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n" + (announced, chunked)[number % 2])
+            await writer.drain()
+        await large_publishes_succeed(server, keys, secrets, local="127.0.0.4")
+
+
+async def test_a_chunked_body_counts_as_large_when_it_is(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    start = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(raw(server, local="127.0.0.5"))
+            for _ in range(2 * http_limits.MAX_LARGE_BODIES)
+        ]
+        for _, writer in opened:
+            writer.write(start)
+        await large_publishes_succeed(server, keys, secrets, local="127.0.0.5")
+        for _, writer in opened:
+            writer.write(b"%x\r\n" % 1_000_000 + bytes(200_000))
+        answers = await asyncio.gather(*(first_line(reader) for reader, _ in opened))
+        assert 1 <= answers.count(b"") <= http_limits.MAX_LARGE_BODIES
+        assert set(answers) == {b"", b"HTTP/1.1 503 Service Unavailable\r\n"}
+        await large_publishes_succeed(server, keys, secrets, local="127.0.0.6")
+
+
+async def first_line(reader: asyncio.StreamReader) -> bytes:
+    """Return the first line of an answer; empty if the server does not answer for two seconds."""
+    try:
+        return await asyncio.wait_for(reader.readline(), 2)
+    except TimeoutError:
+        return b""
+
+
+async def large_publishes_succeed(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str], *, local: str
+) -> None:
+    body = {"key": keys["demo"], "secret": secrets["demo"], "channelId": "large", "message": "x" * 300_000}
+    transport = httpx.AsyncHTTPTransport(local_address=local)
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+        url = server.url("/api/publish", scheme="http")
+        answers = await asyncio.gather(*(http.post(url, json=body) for _ in range(12)))
+    assert [answer.status_code for answer in answers] == [200] * 12
+
+
 async def test_refused_clients_that_never_close_are_disconnected(server: LiveServer, keys: dict[str, str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         readers = []
