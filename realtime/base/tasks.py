@@ -5,7 +5,6 @@ The former are kept running if they fail, and cancelled when the node stops.
 
 import asyncio
 import logging
-import types
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from typing import Any
@@ -68,19 +67,26 @@ def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | No
         awaited = coroutine.send(None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_go_on(coroutine, awaited))
+    return asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
 
 
-@types.coroutine
-def _go_on(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was started and waits for something."""
-    try:
-        while True:
-            try:
-                result = yield awaited
-            except BaseException as error:  # a cancellation, which the coroutine must see
-                awaited = coroutine.throw(error)
-            else:
-                awaited = coroutine.send(result)
-    except StopIteration:
-        return
+class _Started(Coroutine[Any, Any, None]):
+    """A coroutine that has been started and waits for something."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def send(self, value: Any) -> Any:
+        awaited, self._awaited = self._awaited, None
+        return awaited or self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        self._awaited = None
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise AssertionError("only a task runs it")
