@@ -206,9 +206,8 @@ def main() -> None:
                         results[work.name, system.label].append(result)
                         print(f"{work.label}: {system.label}: {result}", flush=True)
     for work in works:
-        print(
-            f"\n{work.label}\n{'':22}{'per second':>12}{'p50 ms':>10}{'p99 ms':>10}{'µs CPU each':>13}{'CPU, ratio':>12}"
-        )
+        print(f"\n{work.label}")
+        print(f"{'':22}{'per second':>12}{'p50 ms':>10}{'p99 ms':>10}{'µs CPU each':>13}{'CPU, ratio':>12}")
         first: float | None = None
         for system in systems:
             if runs := results[work.name, system.label]:
