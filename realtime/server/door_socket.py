@@ -54,8 +54,6 @@ class DoorSocket(ServerProtocol):
     # As they are after a handshake:
     request = ()
     websocket_version = 13
-    current_frame = None
-    inside_message = False
 
     _on_lost: Callable[[], object] = staticmethod(nothing)
     _is_lost = False
