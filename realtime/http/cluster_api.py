@@ -109,7 +109,7 @@ class ClusterApi:
                 node.counters.publish_seconds.observe(node.loop.time() - started_at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     """A request whose sender is not known yet."""
 
