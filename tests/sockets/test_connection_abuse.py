@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -327,17 +328,25 @@ async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
             await asyncio.wait_for(reader.read(10), 0.3)
 
 
+@pytest.mark.parametrize("is_behind_proxy", [False, True])
 async def test_one_address_cannot_take_all_places_for_large_bodies(
-    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], is_behind_proxy: bool
 ) -> None:
+    server = start("serve", NUM_PROXIES="1" if is_behind_proxy else "0")
+    head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n"
+    if is_behind_proxy:
+        head += b"X-Forwarded-For: 198.51.100.1\r\n"
     announced = b"Content-Length: 1000000\r\n\r\n" + bytes(1000)
     chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 1_000_000 + bytes(200_000)
     async with contextlib.AsyncExitStack() as stack:
         for number in range(2 * http_limits.MAX_LARGE_BODIES):
             _, writer = await stack.enter_async_context(raw(server, local="127.0.0.3"))
-            writer.write(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n" + (announced, chunked)[number % 2])
+            writer.write(head + (announced, chunked)[number % 2])
             await writer.drain()
-        await large_publishes_succeed(server, keys, secrets, local="127.0.0.4")
+        local, headers = "127.0.0.4", {}
+        if is_behind_proxy:
+            local, headers = "127.0.0.3", {"X-Forwarded-For": "198.51.100.2"}
+        await large_publishes_succeed(server, keys, secrets, local=local, headers=headers)
 
 
 async def test_a_chunked_body_counts_as_large_when_it_is(
@@ -369,13 +378,18 @@ async def first_line(reader: asyncio.StreamReader) -> bytes:
 
 
 async def large_publishes_succeed(
-    server: LiveServer, keys: dict[str, str], secrets: dict[str, str], *, local: str
+    server: LiveServer,
+    keys: dict[str, str],
+    secrets: dict[str, str],
+    *,
+    local: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     body = {"key": keys["demo"], "secret": secrets["demo"], "channelId": "large", "message": "x" * 300_000}
     transport = httpx.AsyncHTTPTransport(local_address=local)
     async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
         url = server.url("/api/publish", scheme="http")
-        answers = await asyncio.gather(*(http.post(url, json=body) for _ in range(12)))
+        answers = await asyncio.gather(*(http.post(url, json=body, headers=headers) for _ in range(12)))
     assert [answer.status_code for answer in answers] == [200] * 12
 
 
