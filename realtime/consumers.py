@@ -13,6 +13,7 @@ from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
 from realtime.node.connections import Connection
+from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import current_node
 from realtime.protocols import commands
 from realtime.protocols.admission import Admission, admit
@@ -41,7 +42,7 @@ class Notice(NamedTuple):
 NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
 FORGED = Notice.of("forged", "Clients cannot send system events.")
 TOO_OFTEN = Notice.of("too_often", "You exceeded the quota of messages per second; this message was dropped.")
-USED_UP = Notice.of("used_up", "The account has used up its quota of messages per day (UTC); this message was dropped.")
+USED_UP = Notice.of("used_up", f"{DAY_USED_UP}; this message was dropped.")
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]

@@ -18,6 +18,8 @@ from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 MIB = 1024 * 1024
 HASTY_SECONDS = 2
+# How long what needs no waiting may take on a busy machine. The server's own time limits are longer.
+SOON_SECONDS = 5
 Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -77,7 +79,7 @@ async def others_are_served(server: LiveServer, keys: dict[str, str], local: str
     begun = time.monotonic()
     async with open_client(server, channel_path("well", keys["demo"]), local_addr=(local, 0)) as client:
         await client.settle()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_SECONDS
 
 
 async def test_a_request_that_is_not_complete_in_time_is_disconnected(hasty: LiveServer, keys: dict[str, str]) -> None:
@@ -119,7 +121,7 @@ async def test_the_number_of_http_connections_from_an_address_is_limited(
         await asyncio.sleep(0.2)
         with contextlib.suppress(ConnectionError):  # the server may reset the connection before it is open
             reader, _ = await stack.enter_async_context(raw(narrow, local="127.0.2.1"))
-            assert await seconds_to_the_end(reader) < 1
+            assert await seconds_to_the_end(reader) < SOON_SECONDS
         await others_are_served(narrow, keys)
         for _, writer in held[:5]:
             writer.transport.abort()
@@ -243,7 +245,7 @@ async def test_a_large_request_head_is_refused(server: LiveServer, keys: dict[st
         with contextlib.suppress(ConnectionError):  # the kernel resets the connection because of unread data
             answer = await reader.read(100)
         assert answer.startswith(b"HTTP/1.1 400") or not answer
-        assert await seconds_to_the_end(reader) < 2
+        assert await seconds_to_the_end(reader) < SOON_SECONDS
     await others_are_served(server, keys)
 
 
@@ -252,7 +254,7 @@ async def test_thousands_of_options_are_refused(server: LiveServer, keys: dict[s
     begun = time.monotonic()
     async with open_client(server, path) as client:
         assert (await client.ending())[1] == 4000
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_SECONDS
 
 
 SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
