@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from realtime.fanout.outlets import Outlet
+from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node
 from realtime.protocols import commands
 from realtime.protocols.admission import Admission
@@ -34,7 +35,7 @@ class Notice(NamedTuple):
 NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
 FORGED = Notice.of("forged", "Clients cannot send system events.")
 TOO_OFTEN = Notice.of("too_often", "You exceeded the quota of messages per second; this message was dropped.")
-USED_UP = Notice.of("used_up", "The account has used up its quota of messages per day (UTC); this message was dropped.")
+USED_UP = Notice.of("used_up", f"{DAY_USED_UP}; this message was dropped.")
 
 
 def check_limits(node: Node, network: str | None) -> None:

@@ -102,10 +102,8 @@ def nodes(
 @pytest.fixture(scope="session")
 def balanced(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
     """The two nodes behind HAProxy, as one server."""
-    proxy = behind_haproxy(tmp_path_factory.mktemp("haproxy"), nodes)
-    proxy.start()
-    yield proxy
-    proxy.stop()
+    with behind_haproxy(tmp_path_factory.mktemp("haproxy"), nodes).start() as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session", params=SERVERS)

@@ -5,7 +5,6 @@ separate process sends a flood. The exit status is 1 if any kind of flood more t
 the rounds).
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.clients import channel_path
+from tests.options import option_parser
 from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
 from tests.sockets.test_abuse import FLOODS, Flood, Raw, RequestFlood, delays
 
@@ -24,9 +24,7 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.fairness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.fairness", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each kind of flood (default: %(default)s)")
     parser.add_argument("--messages", type=int, default=250, help="messages in each measurement (default: %(default)s)")
     parser.add_argument(

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -81,16 +81,24 @@ class LiveServer:
         self.log_path = directory / "server.log"
         self._command = command
 
-    def start(self) -> None:
+    def start(self) -> Self:
+        """Start the server and return it. As a context manager, it stops at the end."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self._command, cwd=PROJECT, env=self.env, stdout=log, stderr=log)
         wait_for_port(self.port, self.process)
+        return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def log(self) -> str:

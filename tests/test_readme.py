@@ -67,9 +67,8 @@ async def test_presence_sends_the_events_that_are_shown(server: LiveServer, keys
 
 def test_issuing_a_key_with_curl(server: LiveServer) -> None:
     server.manage("shell", "-v", "0", "-c", MAKE_ADA)
-    program = next(block for block in code_blocks(ACCOUNTS, "bash") if "api()" in block).replace(
-        ":8000", f":{server.port}"
-    )
+    blocks = (block for block in code_blocks(ACCOUNTS, "bash") if "PASSWORD=" in block or "api()" in block)
+    program = "".join(blocks).replace(":8000", f":{server.port}")
     done = subprocess.run(
         ["bash", "-eu", "-c", program],
         input="ada-password\n",

@@ -14,16 +14,22 @@ from accounts.users import MAX_EMAIL_LENGTH, User
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
 
 
-class VisiblePrimaryKeyRelatedField(serializers.PrimaryKeyRelatedField[Any]):
+class VisibleOnly:
     """A reference to a resource that the user can see. Any other resource is reported as nonexistent."""
+
+    queryset: Any
+    context: dict[str, Any]
+
+    def get_queryset(self) -> Any:
+        return self.queryset.visible_to(self.context["request"].user)
+
+
+class VisiblePrimaryKeyRelatedField(VisibleOnly, serializers.PrimaryKeyRelatedField[Any]):
+    """A reference by primary key to a resource that the user can see."""
 
     def __init__(self, **kwargs: Any) -> None:
         # Otherwise a number that is not an integer would reach the database, which truncates it or fails.
         super().__init__(pk_field=serializers.IntegerField(), **kwargs)
-
-    def get_queryset(self) -> Any:
-        queryset: Any = self.queryset  # type: ignore[arg-type]
-        return queryset.visible_to(self.context["request"].user)
 
 
 class NameRelatedField(serializers.SlugRelatedField[Any]):
@@ -33,12 +39,8 @@ class NameRelatedField(serializers.SlugRelatedField[Any]):
         return super().to_internal_value(serializers.CharField(max_length=MAX_EMAIL_LENGTH).run_validation(data))
 
 
-class VisibleNameRelatedField(NameRelatedField):
+class VisibleNameRelatedField(VisibleOnly, NameRelatedField):
     """A reference by a unique name to a resource that the user can see."""
-
-    def get_queryset(self) -> Any:
-        queryset: Any = self.queryset  # type: ignore[arg-type]
-        return queryset.visible_to(self.context["request"].user)
 
 
 class LoginSerializer(serializers.Serializer[Any]):

@@ -41,6 +41,29 @@ async def _keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(RESTART_SECONDS)
 
 
+class KeptTask:
+    """A task that runs from `start` to `stop`, and starts again if it fails or returns.
+
+    Args:
+        name: names the task in the log and in the metrics.
+        run: the coroutine function that the task calls.
+    """
+
+    def __init__(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._name = name
+        self._run = run
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the task."""
+        self._task = keep(self._name, self._run)
+
+    async def stop(self) -> None:
+        """End the task if it was started."""
+        if self._task is not None:
+            await end([self._task])
+
+
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they have ended, for a few seconds at most.
 

@@ -26,12 +26,14 @@ class ConnectionCounts:
     A *user* is an account or an API key: `account:ID` or `key:PUBLIC_KEY`.
     """
 
-    is_reachable = True
-    """Whether the connections on other nodes are counted."""
-
     def __init__(self) -> None:
         self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._users: Counter[str] = Counter()
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the connections on other nodes are counted."""
+        return True
 
     def start(self) -> None:
         """Start to share the counts with other nodes."""

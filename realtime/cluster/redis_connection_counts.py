@@ -1,4 +1,4 @@
-"""Counts of connections on nodes that share a Redis, and the seats of their members in presence.
+"""Counts of connections on nodes that share a Redis, and the lease of each node.
 
 Only the node itself writes its counts. It writes numbers and not changes, so writing them twice is harmless. Each node
 also holds a lease. When the lease expires, the counts of the node are ignored, and the other nodes delete them.
@@ -8,10 +8,9 @@ also holds a lease. When the lease expires, the counts of the node are ignored, 
     channels:NODE:CLUSTER   hash: the connections to each channel of a cluster, by the channel's path
     clusters:NODE           the clusters that have such a hash
     users:NODE              hash: the connections of each account and API key
-    seats:NODE:GROUP        hash: the seats in the presence of a channel, by their numbers
-    groups:NODE             the groups that have such a hash
 
-The names of the keys begin with the prefix of the service.
+The names of the keys begin with the prefix of the service. A node that loses its lease loses its seats in presence too;
+`redis_seats` describes their keys.
 """
 
 import asyncio
@@ -19,27 +18,17 @@ import contextlib
 import json
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from redis import asyncio as redis_asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from realtime.base import tasks
 from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
-from realtime.cluster.redis_queries import ANSWER_SECONDS, client_options
-from realtime.cluster.redis_scripts import (
-    CLEAN_UP,
-    COMPLETE_NODES,
-    FORGET_SEATS,
-    LIVING_NODES,
-    READ_OTHERS,
-    WRITE_USERS,
-)
+from realtime.cluster.redis_client import ANSWER_SECONDS, RedisClient
+from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, WRITE_USERS, read_others
+from realtime.cluster.redis_seats import RedisSeats
 from realtime.protocols.channels import Channel
 
 logger = logging.getLogger(__name__)
@@ -47,14 +36,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LEASE_SECONDS = 10
-# The interval at which the lease is renewed, in seconds.
+# The interval at which the lease is renewed, and at which this is retried while Redis is unreachable, in seconds.
 RENEW_SECONDS = 1.0
+RETRY_SECONDS = 0.5
 # How many renewals it takes until everything is written again, in case Redis has evicted some of it.
 REWRITE_RENEWALS = 15
 # How many counts or quota checks one request to Redis contains. Redis takes at most a tenth of a second for them.
 _MAX_BATCH = 1_000
-# How many requests may wait for Redis at the same time. Each takes a connection to Redis, which stays open.
-_MAX_REQUESTS = 8
 
 
 class RedisConnectionCounts(ConnectionCounts):
@@ -70,9 +58,11 @@ class RedisConnectionCounts(ConnectionCounts):
         super().__init__()
         self._prefix = prefix
         self._node_id = node_id
-        # Retry once, since Redis may have closed an idle connection, which is not an outage.
-        retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-        self._redis = redis_asyncio.from_url(url, retry=retry, **client_options())
+        self._client = RedisClient(url, prefix, node_id)
+        self._redis = self._client.redis
+        self.seats = RedisSeats(self._client)
+        """The seats of presence in Redis, which the same lease keeps."""
+        self._client.on_failure += [self.seats.note_failure, self._admit_queue]
         self._queue: deque[Place] = deque()  # connections whose quotas have to be checked
         self._waiting: Counter[str] = Counter()  # for each user, the connections that have not passed the check yet
         self._changed_channels: set[Channel] = set()
@@ -81,15 +71,16 @@ class RedisConnectionCounts(ConnectionCounts):
         self._leased = asyncio.Event()  # until then, other nodes ignore what this node writes
         self._count_requests: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
         self._counting: asyncio.Task[None] | None = None
-        self._request_slots = asyncio.Semaphore(_MAX_REQUESTS)
         self._tasks: list[asyncio.Task[None]] = []
         self._channel_portions = Portions(self._all_channels, REWRITE_RENEWALS)
         self._user_portions = Portions(lambda: list(self._users), REWRITE_RENEWALS)
         self._has_warned = False
-        self.has_all_seats = True
-        """Whether all seats of this node are in Redis. After a loss, its presence writes them again and says so."""
         self.rewrites = 0
         """How often this node had to write everything again, because Redis may have lost it."""
+
+    @property
+    def is_reachable(self) -> bool:
+        return self._client.is_reachable
 
     def start(self) -> None:
         self._tasks = [
@@ -115,18 +106,20 @@ class RedisConnectionCounts(ConnectionCounts):
         if not (place.is_waiting and self.is_reachable):
             self._admit_unchecked(place)
             return True
-        place.decision = asyncio.get_running_loop().create_future()
+        decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        place.decision = decision
         self._queue.append(place)
         self._changed.set()
         try:
             # Not asyncio.timeout, which needs a task; the front door starts to join without one.
-            await asyncio.wait([place.decision], timeout=ANSWER_SECONDS)
-            if place.decision.done():
-                return place.decision.result()
-            self._admit_unchecked(place)
-            return True
+            await asyncio.wait([decision], timeout=ANSWER_SECONDS)
         finally:
             place.decision = None
+        if decision.done():
+            return decision.result()
+        if place.is_waiting:  # else it has left
+            self._admit_unchecked(place)
+        return True
 
     def leave(self, place: Place) -> None:
         super().leave(place)
@@ -178,7 +171,7 @@ class RedisConnectionCounts(ConnectionCounts):
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         total = Counter(self._channels.get(cluster_pk, {}))
-        found = await self._run([_others("channels:", f":{cluster_pk}")]) or [[]]
+        found = await self._client.run([read_others("channels:", f":{cluster_pk}")]) or [[]]
         for path, connections in zip(found[0][::2], found[0][1::2], strict=True):
             total[path] += int(connections)
         return total
@@ -192,7 +185,7 @@ class RedisConnectionCounts(ConnectionCounts):
         try:
             while requests:
                 batch = [requests.popitem() for _ in range(min(len(requests), _MAX_BATCH))]
-                found = await self._run([_others("channels:", f":{pk}", path) for (pk, path), _ in batch])
+                found = await self._client.run([read_others("channels:", f":{pk}", path) for (pk, path), _ in batch])
                 for number, (channel, callbacks) in enumerate(batch):
                     elsewhere = sum(map(int, found[number][1::2])) if found else 0
                     for then in callbacks:
@@ -202,68 +195,8 @@ class RedisConnectionCounts(ConnectionCounts):
 
     async def living_nodes(self) -> list[str] | None:
         """Return the nodes that hold a lease; None if Redis does not answer."""
-        found = await self._run([(LIVING_NODES,)])
+        found = await self._client.run([(LIVING_NODES,)])
         return found[0] if found else None
-
-    async def seats(self, group: str) -> tuple[list[list[Any]], list[str]] | None:
-        """Return the seats of a group on the other living nodes, and the nodes that have written all of their seats.
-
-        None if Redis does not answer.
-        """
-        found = await self._run([_others("seats:", f":{group}"), (COMPLETE_NODES,)])
-        return ([json.loads(fields) for fields in found[0][1::2]], found[1]) if found else None
-
-    async def _run(self, scripts: Sequence[tuple[str, ...]]) -> list[list[str]] | None:
-        """Run scripts with their arguments.
-
-        Returns:
-            The answer to each script; None if Redis is unreachable. Requests do not wait for Redis again until it is
-            back.
-        """
-        async with self._request_slots:
-            if not self.is_reachable:
-                return None
-            pipeline = self._redis.pipeline(transaction=False)
-            for script, *arguments in scripts:
-                pipeline.eval(script, 1, self._prefix, self._node_id, *arguments)
-            try:
-                answers: list[list[str]] = await pipeline.execute()
-            except (RedisError, OSError) as error:
-                self._handle_error(error)
-                return None
-        return answers
-
-    async def write_seats(
-        self, changes: Sequence[tuple[str, int, Sequence[Any] | None]], left_groups: Iterable[str]
-    ) -> bool:
-        """Write changes of the seats on this node.
-
-        Args:
-            changes: the group, number and fields of each changed seat. The fields are None if the seat was removed.
-            left_groups: the groups in which this node has no seats any more.
-
-        Returns:
-            Whether Redis has stored the changes.
-        """
-        if not self.is_reachable:
-            return False
-        pipeline = self._redis.pipeline(transaction=False)
-        for group, number, fields in changes:
-            key = f"{self._prefix}seats:{self._node_id}:{group}"
-            if fields is None:
-                pipeline.hdel(key, str(number))
-            else:
-                pipeline.hset(key, str(number), json.dumps(fields))
-        for group in {group for group, _, _ in changes}:
-            pipeline.sadd(f"{self._prefix}groups:{self._node_id}", group)
-        for group in left_groups:
-            pipeline.srem(f"{self._prefix}groups:{self._node_id}", group)
-        try:
-            await pipeline.execute()
-        except (RedisError, OSError) as error:
-            self._handle_error(error)
-            return False
-        return True
 
     async def _write_changes(self) -> None:
         """Write changed counts immediately. Changes during a write go together into the next one."""
@@ -284,7 +217,7 @@ class RedisConnectionCounts(ConnectionCounts):
                 self._changed.set()
                 self._changed_channels.update(place.channel for place in places)
                 self._queue.extendleft(places)
-                self._handle_error(error)
+                self._client.report_failure(error)
                 await asyncio.sleep(RENEW_SECONDS)
             else:
                 for place, answer in zip(places, has_room, strict=True):
@@ -315,7 +248,7 @@ class RedisConnectionCounts(ConnectionCounts):
             pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", cluster_pk)
         quotas = [place.quotas for place in places]
         here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
-        joining = [(str(cluster_pk), path) for cluster_pk, path in (place.channel for place in places)]
+        joining = [(str(place.channel[0]), place.channel[1], self._count_here(place.channel)) for place in places]
         argument = json.dumps({"here": here, "waiting": quotas, "channels": joining})
         pipeline.eval(WRITE_USERS, 1, self._prefix, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()
@@ -332,31 +265,24 @@ class RedisConnectionCounts(ConnectionCounts):
                         await self._redis.connection_pool.disconnect(inuse_connections=False)
                 held = await self._renew()
                 if not (held and self.is_reachable):
-                    await self._start_over(held)
+                    await self._start_over()
             except Exception as error:
-                self._handle_error(error)
+                self._client.report_failure(error)
             else:
-                if not self.is_reachable:
-                    logger.warning("Redis is reachable again; the connections on all nodes are counted.")
                 if held and self.is_reachable:
                     self._mark_some_changed()
                 else:
                     # Other nodes may have deleted the counts of this node, or Redis may have lost them.
                     self._mark_all_changed()
-                self.is_reachable = True
-            await asyncio.sleep(RENEW_SECONDS)
+                self._client.report_success()
+            await asyncio.sleep(RENEW_SECONDS if self.is_reachable else RETRY_SECONDS)
 
-    async def _start_over(self, held: bool) -> None:
-        """Prepare Redis for being told again what this node has.
-
-        Args:
-            held: whether the node still held its lease.
-        """
-        if not held:
-            self.has_all_seats = False
-            await self._renew()  # so that other nodes do not miss seats that are written again soon
+    async def _start_over(self) -> None:
+        """Prepare Redis for being told again what this node has."""
+        self.seats.are_complete = False
+        await self._renew()  # so that other nodes do not miss seats that are written again soon
         # Among them may be seats of members that have left during the outage.
-        await self._redis.eval(FORGET_SEATS, 1, self._prefix, self._node_id)
+        await self.seats.forget()
         await self._check_eviction()
 
     async def _check_eviction(self) -> None:
@@ -373,7 +299,7 @@ class RedisConnectionCounts(ConnectionCounts):
     async def _renew(self) -> bool:
         """Renew the lease and clean up. Return whether this node still held the lease."""
         pipeline = self._redis.pipeline(transaction=True)
-        value = "complete" if self.has_all_seats else "incomplete"
+        value = "complete" if self.seats.are_complete else "incomplete"
         pipeline.set(f"{self._prefix}lease:{self._node_id}", value, px=int(LEASE_SECONDS * 1000), get=True)
         pipeline.sadd(f"{self._prefix}nodes", self._node_id)
         pipeline.eval(CLEAN_UP, 1, self._prefix)
@@ -398,10 +324,8 @@ class RedisConnectionCounts(ConnectionCounts):
     def _all_channels(self) -> list[Channel]:
         return [(pk, path) for pk, paths in self._channels.items() for path in paths]
 
-    def _handle_error(self, error: Exception) -> None:
-        if self.is_reachable:
-            logger.error("Redis is unreachable (%s); connections on other nodes are not counted.", error)
-            self.is_reachable = self.has_all_seats = False
+    def _admit_queue(self) -> None:
+        """Accept the connections that wait for Redis, which does not answer."""
         while self._queue:
             place = self._queue.popleft()
             if place.decision is not None and not place.decision.done() and place.is_waiting:
@@ -412,7 +336,3 @@ class RedisConnectionCounts(ConnectionCounts):
 def _take_some(items: set[T]) -> set[T]:
     """Remove and return the items of one batch."""
     return {items.pop() for _ in range(min(len(items), _MAX_BATCH))}
-
-
-def _others(prefix: str, suffix: str, *field: str) -> tuple[str, ...]:
-    return READ_OTHERS, prefix, suffix, *field

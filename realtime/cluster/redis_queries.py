@@ -7,13 +7,10 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
+from realtime.cluster.redis_client import client_options
 from realtime.cluster.redis_scripts import READ_OTHERS
 
 logger = logging.getLogger(__name__)
-
-# How long to wait for an answer from Redis, in seconds. A connection that has not been counted on all nodes after this
-# time is accepted anyway.
-ANSWER_SECONDS = 2.0
 
 
 def of_user_everywhere(url: str, prefix: str, user: str) -> int:
@@ -28,10 +25,4 @@ def of_user_everywhere(url: str, prefix: str, user: str) -> int:
 
 @cache
 def _client(url: str) -> Any:
-    return redis.Redis.from_url(url, **client_options())
-
-
-def client_options() -> dict[str, Any]:
-    """Return the options of a client of Redis."""
-    # Explicit timeouts, since the defaults of redis-py have changed.
-    return {"decode_responses": True, "socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+    return redis.Redis.from_url(url, **client_options(url))

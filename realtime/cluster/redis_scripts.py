@@ -47,7 +47,7 @@ return found
 WRITE_USERS = (
     _FIND_LIVING
     + """
-local request, elsewhere, answers = cjson.decode(ARGV[2]), {}, {}
+local request, elsewhere, joined, answers = cjson.decode(ARGV[2]), {}, {}, {}
 local function count_everywhere(user)
   if not elsewhere[user] then
     elsewhere[user] = 0
@@ -66,8 +66,10 @@ for number, quotas in ipairs(request.waiting) do
   end
   if answers[number] == 1 then
     for user in pairs(quotas) do request.here[user] = request.here[user] + 1 end
-    local cluster, path = unpack(request.channels[number])
-    redis.call('HINCRBY', KEYS[1] .. 'channels:' .. ARGV[1] .. ':' .. cluster, path, 1)
+    local cluster, path, here = unpack(request.channels[number])
+    local hash = KEYS[1] .. 'channels:' .. ARGV[1] .. ':' .. cluster
+    joined[hash .. ' ' .. path] = (joined[hash .. ' ' .. path] or here) + 1
+    redis.call('HSET', hash, path, joined[hash .. ' ' .. path])
     redis.call('SADD', KEYS[1] .. 'clusters:' .. ARGV[1], cluster)
   end
 end
@@ -100,3 +102,13 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'nodes')) do
   end
 end
 """
+
+
+def read_others(prefix: str, suffix: str, *field: str) -> tuple[str, ...]:
+    """Return the script and its arguments that read the hash `prefix`NODE`suffix` of each of the other living nodes.
+
+    Args:
+        prefix, suffix: what the name of the hash begins and ends with.
+        field: the only field to read; if left out, all fields.
+    """
+    return READ_OTHERS, prefix, suffix, *field

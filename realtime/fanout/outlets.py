@@ -93,7 +93,7 @@ class AsgiOutlet:
     def close(self, close: Close) -> None:
         if self._close is not None:
             return
-        if close.sentence is not None:
+        if close.sentence:
             self._queue.append(error_message(close.sentence))
         self._close = close
         self._closes[close.code] += 1

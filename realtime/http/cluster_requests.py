@@ -8,8 +8,9 @@ import hmac
 from collections.abc import Callable, Sequence
 
 from accounts.key_access import KeyAccess, can_be_a_key
-from realtime.node.message_quotas import seconds_to_midnight
+from realtime.node.message_quotas import DAY_USED_UP, seconds_to_midnight
 from realtime.node.node import Node
+from realtime.protocols.admission import why_off
 from realtime.protocols.frames import Message
 from realtime.protocols.publishing import Credentials, Problem
 from realtime.server.addresses import address_limits
@@ -65,10 +66,8 @@ def check_enabled(access: KeyAccess) -> None:
     Raises:
         Problem: the account is suspended, or the cluster is off.
     """
-    if access.account_suspended:
-        raise Problem(403, "The account is suspended; its owner can find out why from the operator.")
-    if not access.cluster_enabled:
-        raise Problem(403, "The cluster is switched off; its owner can switch it on.")
+    if off := why_off(access):
+        raise Problem(403, off.sentence)
 
 
 def publish(
@@ -86,8 +85,7 @@ def publish(
         Problem: the quota does not allow as many messages today.
     """
     if not node.message_quotas.account(access).take(len(messages)):
-        sentence = "The account has sent as many messages as its quota allows a day (UTC)."
-        raise Problem(429, sentence, (b"retry-after", b"%d" % seconds_to_midnight()))
+        raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
     if len(messages) == 1:
         ((group, message),) = messages
         node.publish_to(group, message, access.account_id, on_done)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from realtime.base import tasks
+from realtime.base.tasks import KeptTask
 
 TICK_SECONDS = 0.5
 # How long a lag counts for `worst`, in seconds: longer than the interval at which Prometheus scrapes.
@@ -18,17 +18,16 @@ class Lag:
         self._due = self._loop.time()
         self._last = 0.0
         self._recent: deque[float] = deque(maxlen=int(REMEMBERED_SECONDS / TICK_SECONDS))
-        self._task: asyncio.Task[None] | None = None
+        self._measuring = KeptTask("measuring the lag", self._measure)
 
     def start(self) -> None:
         """Start to measure."""
         self._due = self._loop.time() + TICK_SECONDS
-        self._task = tasks.keep("measuring the lag", self._measure)
+        self._measuring.start()
 
     async def stop(self) -> None:
         """Stop measuring."""
-        if self._task is not None:
-            await tasks.end([self._task])
+        await self._measuring.stop()
 
     @property
     def seconds(self) -> float:

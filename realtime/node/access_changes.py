@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 
 from accounts.access import find_access_of_keys
 from accounts.key_access import KeyAccess
-from realtime.base import tasks
+from realtime.base.tasks import KeptTask
 from realtime.node.connections import Connection
 from realtime.node.database import background
 from realtime.node.key_cache import KeyCache
@@ -54,15 +54,16 @@ class AccessChanges:
         self._end = end
         self._apply_settings = apply_settings
         self._pending: set[Connection] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._reconciling = KeptTask("comparing keys with the database", self._reconcile)
 
     def start(self) -> None:
         """Start to compare keys with the database."""
-        self._reconciling = tasks.keep("comparing keys with the database", self._reconcile)
+        self._reconciling.start()
 
     async def stop(self) -> None:
         """Stop comparing."""
-        await tasks.end([self._reconciling])
+        await self._reconciling.stop()
 
     def apply(self, event: dict[str, Any]) -> None:
         """Check the connections of the account, cluster or key that an event names."""
@@ -83,8 +84,8 @@ class AccessChanges:
 
     def _check(self, connections: Iterable[Connection]) -> None:
         self._pending.update(connections)
-        if self._pending and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._check_pending())
+        if self._pending and (self._checking is None or self._checking.done()):
+            self._checking = asyncio.create_task(self._check_pending())
 
     async def _check_pending(self) -> None:
         """Check until no connection is pending. A single task is enough, however often access changes."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from django.db import Error as DatabaseError
 
-from realtime.base import tasks
+from realtime.base.tasks import KeptTask
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +27,18 @@ class KeyUse:
         """
         self._write = write
         self._used: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._writing = KeptTask("recording which keys are used", self._run)
 
     def start(self) -> None:
         """Start to write."""
-        self._task = tasks.keep("recording which keys are used", self._run)
+        self._writing.start()
 
     async def stop(self) -> None:
         """Write what is left; give up after `STOP_SECONDS`."""
-        if self._task is not None:
-            await tasks.end([self._task])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._write_used()
+        await self._writing.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._write_used()
 
     def note(self, public_key: str) -> None:
         """Remember that a key was used: it admitted a connection, or came with its right secret."""

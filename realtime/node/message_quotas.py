@@ -29,6 +29,8 @@ PATIENCE_MESSAGES = 50
 # How often message counts are written to the database, in seconds.
 SYNC_SECONDS = 5.0
 STOP_SECONDS = 3.0
+# Begins the sentence for a sender whose message exceeds the daily quota.
+DAY_USED_UP = "The account has used up its quota of messages per day (UTC)"
 
 Record = Callable[[Mapping[int, int], date], Awaitable[Mapping[int, int]]]
 

@@ -18,7 +18,7 @@ from django.conf import settings
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
-from realtime.base import tasks
+from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -75,6 +75,7 @@ class Node:
         self.key_use = KeyUse(background.wrap(record_use))
         self.connections: set[Connection] = set()
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
+        self._checking = KeptTask("checking the backlogs", self._check_backlogs)
         self._shutdown = Shutdown(
             self.connections,
             self._close_for_restart,
@@ -86,14 +87,14 @@ class Node:
                 self.counts.stop,
                 self.bus.stop,
                 self.lag.stop,
-                self._stop_checking,
+                self._checking.stop,
             ],
         )
 
     def start(self) -> None:
         """Start all parts of the node and make stop signals drain it first."""
         self.lag.start()
-        self._checking = tasks.keep("checking the backlogs", self._check_backlogs)
+        self._checking.start()
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
@@ -258,9 +259,6 @@ class Node:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             self.backlogs.check()
-
-    async def _stop_checking(self) -> None:
-        await tasks.end([self._checking])
 
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)

@@ -1,4 +1,4 @@
-"""Seats: one for each connection that takes part in presence. Clients see them as a list of members."""
+"""Seats: one for each connection that takes part in presence, and the order in which clients see them."""
 
 from typing import NamedTuple
 

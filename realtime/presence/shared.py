@@ -32,7 +32,7 @@ EVENT = "presence.change"
 COMPARE_SECONDS = 20.0
 # How long the members of a node stay after its lease has expired or was lost with Redis, in seconds. If the node renews
 # the lease in time, they do not leave.
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 4.0
 # How long an event of this node may take to come back, in seconds. After that it takes effect here anyway.
 ECHO_SECONDS = 2.0
 
@@ -93,7 +93,7 @@ class RedisPresence(Presence):
             self._held.pop(group, None)
 
     async def _seats(self, group: str) -> list[Seat]:
-        elsewhere, _ = await self._counts.seats(group) or ([], [])
+        elsewhere, _ = await self._counts.seats.of_group(group) or ([], [])
         return [*await super()._seats(group), *map(_seat, elsewhere)]
 
     def _prepare(self, group: str) -> None:
@@ -115,7 +115,7 @@ class RedisPresence(Presence):
 
     async def _read(self, group: str) -> None:
         """Update a roster to the seats in Redis, and then apply the changes that have arrived meanwhile."""
-        written = await self._counts.seats(group)
+        written = await self._counts.seats.of_group(group)
         held, roster = self._held.pop(group, []), self._rosters.get(group)
         del self._reading[group]
         if roster is None:
@@ -146,12 +146,12 @@ class RedisPresence(Presence):
         """Write the changes to Redis and then announce them, in order. Without Redis, apply them on this node only."""
         changes, self._changes = self._changes, []
         rewrites = self._counts.rewrites
-        is_written = await self._counts.write_seats(
+        is_written = await self._counts.seats.write(
             [(group, seat.number, _fields(seat) if joined else None) for group, seat, joined in changes],
             {change.group for change in changes if change.group not in self._local_seats},
         )
         if is_written and rewrites == self._counts.rewrites == self._announced_rewrites:
-            self._counts.has_all_seats = True
+            self._counts.seats.are_complete = True
         deadline = time.monotonic() + ECHO_SECONDS
         for group, seat, joined in changes:
             if is_written:
@@ -185,7 +185,7 @@ class RedisPresence(Presence):
                 self._last_seen.update(dict.fromkeys(alive, time.monotonic()))
                 was_reachable = True
                 self._remove_dead_nodes()
-            await self._counts.write_seats(
+            await self._counts.seats.write(
                 [
                     (group, seat.number, _fields(seat))
                     for group, seat in self._seat_portions.take()

@@ -121,12 +121,20 @@ def why_not(access: KeyAccess | None, path: str, origin: str | None, *, authenti
     """
     if access is None or access.revoked:
         return KEY_REVOKED
-    if access.account_suspended:
-        return ACCOUNT_SUSPENDED
-    if not access.cluster_enabled:
-        return CLUSTER_OFF
+    off = why_off(access)
+    if off is not None:
+        return off
     if origin is not None and access.allowed_origins and not origin_matches(origin, access.allowed_origins):
         return BAD_ORIGIN
     if not authenticated and (access.protects_channels or is_private(path)):
         return BAD_JWT
+    return None
+
+
+def why_off(access: KeyAccess) -> Close | None:
+    """Return why a key can currently be used neither to connect nor to publish, or None if it can."""
+    if access.account_suspended:
+        return ACCOUNT_SUSPENDED
+    if not access.cluster_enabled:
+        return CLUSTER_OFF
     return None

@@ -8,14 +8,14 @@ class Close:
     """Why the server closes a connection.
 
     A *final* close means that the client must change something before it reconnects. It has a sentence, sent as
-    `{"error": …}` before the close frame: PieSocket's SDKs reconnect until they have read such a frame. A *passing*
-    close has no sentence.
+    `{"error": …}` before the close frame: PieSocket's SDKs reconnect until they have read such a frame. The sentence of
+    a *passing* close is empty.
     """
 
     code: int
     reason: str
     """The label in metrics."""
-    sentence: str | None = None
+    sentence: str = ""
 
     def saying(self, sentence: str) -> "Close":
         """Return the same final close with a more precise sentence, which must not contain any part of a credential."""
@@ -26,7 +26,7 @@ class Refusal(Exception):
     """Raised when a connection cannot be admitted. `close` is the close that it gets."""
 
     def __init__(self, close: Close) -> None:
-        super().__init__(f"{close.code} {close.sentence or ''}".rstrip())
+        super().__init__(f"{close.code} {close.sentence}".rstrip())
         self.close = close
 
 

@@ -16,6 +16,7 @@ _HEAD = re.compile(
     rb"(?P<method>%b) (?P<target>[\x21-\x7e\x80-\xff]++) HTTP/1\.(?P<minor>[01])(?:\r\n%b)*+" % (_TOKEN, _FIELD)
 )
 _SAYS_WHERE = re.compile(rb"\r\n(host|content-length|transfer-encoding):[\t ]*+([^\r]*)", re.IGNORECASE)
+_LENGTH = re.compile(rb"[0-9]{1,100}")
 # RFC 3986, section 3.2, without a user.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"(?:https?|wss?)://(?P<authority>[^/?]+)(?P<path>[^?]*)(?P<query>.*)", re.IGNORECASE)
@@ -64,7 +65,7 @@ def _is_one_length(lengths: list[bytes], codings: list[bytes], *, may_be_chunked
     """Return whether headers say in at most one way how long the body is (section 6.3)."""
     if codings:
         return may_be_chunked and not lengths and len(codings) == 1 and codings[0].lower() == b"chunked"
-    return not lengths or (len(lengths) == 1 and lengths[0].isdigit())
+    return not lengths or (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None)
 
 
 def _split(target: bytes, method: bytes) -> Target | None:

@@ -150,6 +150,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     def connectionMade(self) -> None:
         super().connectionMade()
         self.head_lines: list[bytes] = []
+        self.head_bytes = 0
         self.peer = self.party = getattr(self.transport.getPeer(), "host", None)
         if self.visitor is not None:
             http_connections.succeed(self, self.visitor)
@@ -174,29 +175,31 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         return len(data)
 
     def lineReceived(self, line: bytes) -> None:
+        """Collect the lines of a head, and parse it when it is complete and valid."""
         if self.is_rejected:
             return
         if line:
             self.head_lines.append(line)
-        elif self.head_lines:
+            self.head_bytes += len(line)
+            if self.head_bytes > self.totalHeadersSize or len(self.head_lines) > self.maxHeaders:
+                self._respondToBadRequestAndDisconnect()
+            return
+        receive = super().lineReceived
+        if self.head_lines:
             target = read_target(b"\r\n".join(self.head_lines))
-            self.head_lines.clear()
             if target is None:
                 self._respondToBadRequestAndDisconnect()
                 return
             self.target = target
-        super().lineReceived(line)
+            for head_line in self.head_lines:
+                receive(head_line)
+            self.head_lines.clear()
+            self.head_bytes = 0
+        receive(line)
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self.is_rejected:
             super().rawDataReceived(data)
-
-    def headerReceived(self, line: bytes) -> bool:
-        try:
-            return bool(super().headerReceived(line))
-        except ValueError:  # the Content-Length has more digits than Python converts
-            self._respondToBadRequestAndDisconnect()
-            return False
 
     def allHeadersReceived(self) -> None:
         authority, self._path = self.target

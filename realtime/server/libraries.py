@@ -58,8 +58,9 @@ def missing_internals() -> list[str]:
             http.HTTPChannel, "checkPersistence", "request", "version"
         ),
         "twisted: HTTPChannel.rawDataReceived(data)": _accepts(http.HTTPChannel, "rawDataReceived", "data"),
-        "twisted: HTTPChannel.headerReceived(line) and lineReceived(line)": (
-            _accepts(http.HTTPChannel, "headerReceived", "line") and _accepts(http.HTTPChannel, "lineReceived", "line")
+        "twisted: HTTPChannel.lineReceived(line), with limits": (
+            _accepts(http.HTTPChannel, "lineReceived", "line")
+            and {"totalHeadersSize", "maxHeaders"} <= set(vars(http.HTTPChannel))
         ),
         "twisted: HTTPChannel._finishRequestBody(data), with the trailers of its decoder": (
             _accepts(http.HTTPChannel, "_finishRequestBody", "data")

@@ -136,7 +136,7 @@ class SocketOutlet:
     def close(self, close: Close) -> None:
         if self._protocol.state != _OPEN:
             return
-        if close.sentence is not None:
+        if close.sentence:
             self.write(error_message(close.sentence).wire)
         self._protocol.sendCloseFrame(code=close.code)
         self.pause_direct_writes()  # nothing may follow

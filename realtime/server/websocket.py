@@ -319,7 +319,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
-            if code == close.code and close.sentence is not None and self.state == _OPEN:
+            if code == close.code and close.sentence and self.state == _OPEN:
                 self.flush()
                 self.sendData(error_message(close.sentence).wire)
         super()._fail_connection(code, reason)

@@ -5,7 +5,6 @@ all servers are interleaved, and medians count. As long as the server keeps its 
 load generator is not the bottleneck.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -15,6 +14,8 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.options import option_parser
 
 from .contestants import Contestant, contestants
 from .report import Measurement, write
@@ -68,9 +69,7 @@ WORK = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.bench", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     parser.add_argument("--work", nargs="+", choices=[work.name for work in WORK], help="run only this work")

@@ -8,7 +8,6 @@ at every listener, in order.
 Then, the program compares two nodes with one node, and with other systems in alternating rounds: see `two_nodes.py`.
 """
 
-import argparse
 import asyncio
 import os
 import struct
@@ -23,6 +22,7 @@ from statistics import median
 
 from tests.bench.two_nodes import WORKS, System, compare
 from tests.clients import channel_path
+from tests.options import option_parser
 from tests.servers import LiveServer, Redis, environment, free_port, make_tenants
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
@@ -168,9 +168,7 @@ def running(number: int) -> Iterator[tuple[list[LiveServer], Redis, str]]:
             own.mkdir()
             command = [sys.executable, "manage.py", "serve", "--port", str(port)]
             env = {"DATA_DIR": str(directory), "REDIS_URL": redis.url, "QUOTA_MESSAGES_PER_SECOND": "100000000"}
-            nodes.append(LiveServer(own, command, port, **env))
-            nodes[-1].start()
-            stack.callback(nodes[-1].stop)
+            nodes.append(stack.enter_context(LiveServer(own, command, port, **env).start()))
         yield nodes, redis, key
 
 
@@ -189,9 +187,7 @@ def print_medians(label: str, runs: list[Run]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.nodes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.bench.nodes", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     parser.add_argument(

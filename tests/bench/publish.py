@@ -5,7 +5,6 @@ receivers each; each connection sends one request at a time. Every message must 
 and the messages of one connection in the order in which they were published.
 """
 
-import argparse
 import json
 import os
 import selectors
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.clients import channel_path
+from tests.options import option_parser
 from tests.servers import PROJECT, environment, free_port, make_tenants, wait_for_port
 
 CHANNELS, RECEIVERS = 100, 10
@@ -150,9 +150,7 @@ def load(port: int, credentials: dict[str, str], connections: int, seconds: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.bench.publish", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     parser.add_argument(

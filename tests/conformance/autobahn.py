@@ -28,7 +28,7 @@ PASSED = ("OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED")
 # Sections 9, 12 and 13 test performance and compression.
 SETS = {"quick": (["*"], ["9.*", "12.*", "13.*"]), "all": (["*"], [])}
 # The suite's reports truncate messages to 64 characters.
-ERROR_FRAME = str(error_message(NOT_UTF8.sentence or "").data)[:64]
+ERROR_FRAME = str(error_message(NOT_UTF8.sentence).data)[:64]
 
 
 def main() -> int:

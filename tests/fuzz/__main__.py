@@ -3,22 +3,20 @@
 Each failure is printed with the options that repeat its attack: `--seed SEED --first NUMBER --inputs 1`.
 """
 
-import argparse
 import asyncio
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.options import option_parser
 from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
 
 from .attack import NO_LIMITS, Findings, Fuzzer
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.fuzz", __doc__)
     parser.add_argument("--inputs", type=int, default=10_000, help="number of attacks (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=int(time.time()), help="seed of the random attacks (default: the current time)"

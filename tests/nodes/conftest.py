@@ -19,10 +19,8 @@ Http = Callable[..., Awaitable[httpx.AsyncClient]]
 @pytest.fixture(scope="session")
 def nginx(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
     """The nodes behind nginx."""
-    proxy = behind_nginx(tmp_path_factory.mktemp("nginx"), nodes)
-    proxy.start()
-    yield proxy
-    proxy.stop()
+    with behind_nginx(tmp_path_factory.mktemp("nginx"), nodes).start() as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session", params=["balanced", "nginx"])

@@ -17,15 +17,17 @@ from realtime.protocols import closes
 from tests.clients import Client, Member, channel_path, open_client, until
 from tests.faults import Link
 from tests.nodes.service import NODES, Service
+from tests.servers import Postgres, Redis
 from tests.sockets.test_refusals import error
 
 # How long it may take until everything is exact again, in seconds.
 RECOVERY_SECONDS = 10
 # How long a node may take to notice a failure and to stop making clients wait for it, in seconds.
 NOTICE_SECONDS = 5.0
+OUTAGE_SECONDS = 8
 CUT_SECONDS = 60
 # How long two clients of one node may receive nothing from each other, in seconds.
-GAP_SECONDS = 2.0
+GAP_SECONDS = 4.0
 LARGE_MESSAGE = "x" * 1024 * 1000
 
 Fault = Callable[[Service], Awaitable[None]]
@@ -173,11 +175,7 @@ async def traffic(service: Service, channel: str) -> AsyncIterator[Traffic]:
 
 
 async def redis_is_stopped(service: Service) -> None:
-    service.redis.stop()
-    try:
-        await asyncio.sleep(8)
-    finally:
-        service.redis.start()
+    await _stop_for_a_while(service.redis)
 
 
 async def redis_is_cut_off(service: Service) -> None:
@@ -191,19 +189,23 @@ async def one_node_is_cut_off_from_redis(service: Service) -> None:
 async def redis_connections_die_silently(service: Service) -> None:
     for link in service.to_redis:
         link.mute()
-    await asyncio.sleep(8)
+    await asyncio.sleep(OUTAGE_SECONDS)
 
 
 async def postgresql_is_stopped(service: Service) -> None:
-    service.postgres.stop()
-    try:
-        await asyncio.sleep(8)
-    finally:
-        service.postgres.start()
+    await _stop_for_a_while(service.postgres)
 
 
 async def postgresql_is_cut_off(service: Service) -> None:
     await _cut_for(service.to_postgres, CUT_SECONDS)
+
+
+async def _stop_for_a_while(store: Redis | Postgres) -> None:
+    store.stop()
+    try:
+        await asyncio.sleep(OUTAGE_SECONDS)
+    finally:
+        store.start()
 
 
 async def _cut_for(links: list[Link], seconds: float) -> None:

@@ -4,7 +4,6 @@ The memory in the last third of the run is compared with that in the second thir
 is compared before and after the run.
 """
 
-import argparse
 import asyncio
 import itertools
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
+from tests.options import option_parser
 from tests.servers import LiveServer, Redis, environment, free_port, make_tenants, server_command
 
 from .traffic import PATIENT, QUICK, Site, Visit, run_visit, visits
@@ -30,9 +30,7 @@ MAX_CONCURRENT = 400
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser("tests.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=10, help="length of the run (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=40, help="new clients per second (default: %(default)s)")
     parser.add_argument(
@@ -51,9 +49,7 @@ def main() -> int:
             folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
             shutil.copytree(directory, folder, dirs_exist_ok=True)
             server = LiveServer(folder, server_command("daphne", port, folder, APPLICATION), port, kind="daphne", **env)
-            server.start()
-            stack.callback(server.stop)
-            servers.append(server)
+            servers.append(stack.enter_context(server.start()))
         soak = Soak(Site(servers, keys, secrets), options.minutes * 60, options.rate, options.seed)
         faults = asyncio.run(soak.run())
         faults += [f"a traceback in the log:\n{server.log}" for server in servers if "Traceback" in server.log]

@@ -1,12 +1,14 @@
 """What several tests of sockets use."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.clients import channel_path
-from tests.servers import LiveServer
+from tests.clients import Client, channel_path, open_client
+from tests.servers import LiveServer, Redis
 from tests.sockets.raw import Open, Raw
+from tests.sockets.workers import SPREAD, WORKERS
 
 
 @pytest.fixture
@@ -21,3 +23,24 @@ def raw(keys: dict[str, str]) -> Iterator[Open]:
     yield open_raw
     for client in opened:
         client.socket.close()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def fresh_workers(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
+    """A server with two workers, which a test may kill."""
+    with start("serve", "--workers", str(WORKERS), REDIS_URL=redis.url) as server:
+        yield server
+
+
+@pytest.fixture
+async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[list[Client]]:
+    """Clients in one channel, on all workers of the server."""
+    async with AsyncExitStack() as stack:
+        path = channel_path(channel, keys["demo"])
+        yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]

@@ -49,11 +49,9 @@ def small(start: Callable[..., LiveServer]) -> LiveServer:
 
 
 @pytest.fixture(scope="module")
-def with_redis(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        server = start("serve", REDIS_URL=redis.url)
+def with_redis(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
+    with start("serve", REDIS_URL=redis.url) as server:
         yield server
-        server.stop()
 
 
 def growth_kib(server: LiveServer, attack: Callable[[], object]) -> int:

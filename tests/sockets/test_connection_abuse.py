@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -17,6 +18,8 @@ from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 MIB = 1024 * 1024
 HASTY_SECONDS = 2
+# How long what needs no waiting may take on a busy machine. The server's own time limits are longer.
+SOON_SECONDS = 5
 Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -76,7 +79,7 @@ async def others_are_served(server: LiveServer, keys: dict[str, str], local: str
     begun = time.monotonic()
     async with open_client(server, channel_path("well", keys["demo"]), local_addr=(local, 0)) as client:
         await client.settle()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_SECONDS
 
 
 async def test_a_request_that_is_not_complete_in_time_is_disconnected(hasty: LiveServer, keys: dict[str, str]) -> None:
@@ -118,7 +121,7 @@ async def test_the_number_of_http_connections_from_an_address_is_limited(
         await asyncio.sleep(0.2)
         with contextlib.suppress(ConnectionError):  # the server may reset the connection before it is open
             reader, _ = await stack.enter_async_context(raw(narrow, local="127.0.2.1"))
-            assert await seconds_to_the_end(reader) < 1
+            assert await seconds_to_the_end(reader) < SOON_SECONDS
         await others_are_served(narrow, keys)
         for _, writer in held[:5]:
             writer.transport.abort()
@@ -242,7 +245,7 @@ async def test_a_large_request_head_is_refused(server: LiveServer, keys: dict[st
         with contextlib.suppress(ConnectionError):  # the kernel resets the connection because of unread data
             answer = await reader.read(100)
         assert answer.startswith(b"HTTP/1.1 400") or not answer
-        assert await seconds_to_the_end(reader) < 2
+        assert await seconds_to_the_end(reader) < SOON_SECONDS
     await others_are_served(server, keys)
 
 
@@ -251,7 +254,7 @@ async def test_thousands_of_options_are_refused(server: LiveServer, keys: dict[s
     begun = time.monotonic()
     async with open_client(server, path) as client:
         assert (await client.ending())[1] == 4000
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_SECONDS
 
 
 SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
@@ -327,17 +330,25 @@ async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
             await asyncio.wait_for(reader.read(10), 0.3)
 
 
+@pytest.mark.parametrize("is_behind_proxy", [False, True])
 async def test_one_address_cannot_take_all_places_for_large_bodies(
-    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], is_behind_proxy: bool
 ) -> None:
+    server = start("serve", NUM_PROXIES="1" if is_behind_proxy else "0")
+    head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n"
+    if is_behind_proxy:
+        head += b"X-Forwarded-For: 198.51.100.1\r\n"
     announced = b"Content-Length: 1000000\r\n\r\n" + bytes(1000)
     chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 1_000_000 + bytes(200_000)
     async with contextlib.AsyncExitStack() as stack:
         for number in range(2 * http_limits.MAX_LARGE_BODIES):
             _, writer = await stack.enter_async_context(raw(server, local="127.0.0.3"))
-            writer.write(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n" + (announced, chunked)[number % 2])
+            writer.write(head + (announced, chunked)[number % 2])
             await writer.drain()
-        await large_publishes_succeed(server, keys, secrets, local="127.0.0.4")
+        local, headers = "127.0.0.4", {}
+        if is_behind_proxy:
+            local, headers = "127.0.0.3", {"X-Forwarded-For": "198.51.100.2"}
+        await large_publishes_succeed(server, keys, secrets, local=local, headers=headers)
 
 
 async def test_a_chunked_body_counts_as_large_when_it_is(
@@ -369,13 +380,18 @@ async def first_line(reader: asyncio.StreamReader) -> bytes:
 
 
 async def large_publishes_succeed(
-    server: LiveServer, keys: dict[str, str], secrets: dict[str, str], *, local: str
+    server: LiveServer,
+    keys: dict[str, str],
+    secrets: dict[str, str],
+    *,
+    local: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     body = {"key": keys["demo"], "secret": secrets["demo"], "channelId": "large", "message": "x" * 300_000}
     transport = httpx.AsyncHTTPTransport(local_address=local)
     async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
         url = server.url("/api/publish", scheme="http")
-        answers = await asyncio.gather(*(http.post(url, json=body) for _ in range(12)))
+        answers = await asyncio.gather(*(http.post(url, json=body, headers=headers) for _ in range(12)))
     assert [answer.status_code for answer in answers] == [200] * 12
 
 

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,28 +15,13 @@ from piesite import __version__
 from realtime.metrics.across_workers import FILE_VARIABLE, Snapshot, WorkerFile
 from tests.clients import Client, channel_path, open_client
 from tests.metrics import Scrape, scrape, until
-from tests.servers import LiveServer, Redis
-from tests.sockets.test_workers import SPREAD, pids_with_connections, worker_pids
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
+from tests.servers import LiveServer
+from tests.sockets.workers import SPREAD, is_replaced, pids_with_connections, worker_pids
 
 
 @pytest.fixture
-def server(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
-    server = start("serve", "--workers", "2", REDIS_URL=redis.url)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[list[Client]]:
-    async with AsyncExitStack() as stack:
-        path = channel_path(channel, keys["demo"])
-        yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+def server(fresh_workers: LiveServer) -> LiveServer:
+    return fresh_workers
 
 
 async def exchange_messages(clients: list[Client]) -> None:
@@ -70,7 +54,7 @@ async def test_no_counter_decreases_when_a_worker_dies_and_is_replaced(
     victim = min(worker_pids(server))
     os.kill(victim, signal.SIGKILL)
     last = before.counters()
-    while victim in (now := worker_pids(server)) or len(now) < 2:
+    while not is_replaced(server, victim):
         last = scrape_grown(last, server)
         await asyncio.sleep(0.02)
     left = [client for client in clients if client.socket.close_code is None]

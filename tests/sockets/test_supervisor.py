@@ -6,34 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from realtime.server.supervisor import HANG_SECONDS, MAX_FAILED_STARTS
 from tests.clients import channel_path, open_client, until
-from tests.servers import PROJECT, LiveServer, Redis
-
-WORKERS = 2
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
+from tests.servers import PROJECT, LiveServer
+from tests.sockets.workers import WORKERS, until_replaced, worker_pids
 
 
 @pytest.fixture
-def server(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
-    server = start("serve", "--workers", str(WORKERS), REDIS_URL=redis.url)
-    yield server
-    server.stop()
-
-
-def workers_of(server: LiveServer) -> set[int]:
-    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
-    return {int(pid) for pid in found.stdout.split()}
+def server(fresh_workers: LiveServer) -> LiveServer:
+    return fresh_workers
 
 
 def is_running(pid: int) -> bool:
@@ -60,11 +45,11 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     server: LiveServer, keys: dict[str, str], channel: str
 ) -> None:
     await all_have_served(server)
-    before = workers_of(server)
+    before = worker_pids(server)
     victim = min(before)
     os.kill(victim, signal.SIGSTOP)
-    await until(lambda: victim not in workers_of(server) and len(workers_of(server)) == WORKERS, HANG_SECONDS + 30)
-    assert max(before) in workers_of(server)
+    await until_replaced(server, victim, HANG_SECONDS + 30)
+    assert max(before) in worker_pids(server)
     assert f"A worker has been silent for {HANG_SECONDS:g} seconds" in server.log
     await all_have_served(server)
     async with open_client(server, channel_path(channel, keys["demo"])) as client:
@@ -73,7 +58,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
 
 async def test_workers_end_with_a_supervisor_that_is_killed(server: LiveServer) -> None:
     await all_have_served(server)
-    workers = workers_of(server)
+    workers = worker_pids(server)
     server.process.kill()
     server.process.wait()
     await until(lambda: not any(map(is_running, workers)), 20)

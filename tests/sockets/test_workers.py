@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import time
@@ -18,35 +17,13 @@ from realtime.protocols import closes
 from tests.clients import Client, Member, channel_path, open_client, until
 from tests.servers import LiveServer, Redis
 from tests.sockets.test_refusals import error
-
-# So many that all of them reach the same worker only once in two hundred million runs.
-SPREAD = 30
+from tests.sockets.workers import SPREAD, WORKERS, pids_with_connections, until_replaced, worker_pids
 
 
 @pytest.fixture(scope="module")
-def server(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        server = start("serve", "--workers", "2", REDIS_URL=redis.url)
+def server(start: Callable[..., LiveServer], redis: Redis) -> Iterator[LiveServer]:
+    with start("serve", "--workers", str(WORKERS), REDIS_URL=redis.url) as server:
         yield server
-        server.stop()
-
-
-@pytest.fixture
-async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> AsyncIterator[list[Client]]:
-    async with AsyncExitStack() as stack:
-        path = channel_path(channel, keys["demo"])
-        yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
-
-
-def worker_pids(server: LiveServer) -> set[int]:
-    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
-    return {int(pid) for pid in found.stdout.split()}
-
-
-def pids_with_connections(server: LiveServer) -> set[str]:
-    """Return the processes that hold client connections."""
-    command = ["ss", "-tnHp", "state", "established", f"sport = :{server.port}"]
-    return set(re.findall(r"pid=(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
 async def test_connections_are_counted_across_all_workers(
@@ -193,7 +170,7 @@ async def test_revoking_a_key_closes_its_connections_on_every_worker(
         begun = time.monotonic()
         for client in clients:
             assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5  # without an announcement, up to 30
 
 
 async def test_suspending_an_account_in_another_process_closes_its_connections(
@@ -221,13 +198,9 @@ async def test_an_idle_bus_still_carries_messages_after_a_while(clients: list[Cl
 
 
 async def test_a_worker_that_dies_is_replaced(server: LiveServer, keys: dict[str, str], channel: str) -> None:
-    before = worker_pids(server)
-    victim = min(before)
+    victim = min(worker_pids(server))
     subprocess.run(["kill", "-KILL", str(victim)], check=True)
-    deadline = time.monotonic() + 20
-    while len(now := worker_pids(server)) < 2 or victim in now:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
+    await until_replaced(server, victim, 20)
     async with AsyncExitStack() as stack:
         path = channel_path(channel, keys["demo"])
         clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]

@@ -1,6 +1,5 @@
 """`manage.py demo`: create a tenant for trying out the service."""
 
-import json
 from argparse import ArgumentParser
 from typing import Any
 
@@ -11,7 +10,7 @@ from accounts import services
 from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
-from realtime.management.command_line import manage_command
+from realtime.management.command_line import add_json_option, format_values, manage_command
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 
 # Addresses to listen on that clients on this machine reach as `localhost`.
@@ -59,7 +58,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_port_option(parser)
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_json_option(parser)
         parser.add_argument(
             "--force", action="store_true", help="create the demo tenant even if the database has other accounts"
         )
@@ -73,8 +72,4 @@ class Command(BaseCommand):
             "secret": issued.secret,
             "url": demo_url("127.0.0.1", port),
         }
-        if options["json"]:
-            self.stdout.write(json.dumps(values))
-        else:
-            for name, value in values.items():
-                self.stdout.write(f"{name + ':':<9}{value}")
+        self.stdout.write(format_values(values, as_json=options["json"]))

@@ -1,6 +1,5 @@
 """`manage.py token`: sign a JWT for a private channel, as an application's server would."""
 
-import json
 from argparse import ArgumentParser
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.access import find_access
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.key_access import KeyAccess
+from realtime.management.command_line import add_json_option, format_values
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 from realtime.protocols import tokens
 from realtime.protocols.channels import CHANNEL_PATH
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             "--ttl", type=int, default=3600, help="seconds until the JWT expires (default: %(default)s)"
         )
         add_port_option(parser)
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_json_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         channel = CHANNEL_PATH.fullmatch(options["channel"])
@@ -46,11 +46,7 @@ class Command(BaseCommand):
             raise CommandError("The secret of this key cannot be decrypted. Rotate it, or restore ENCRYPTION_KEYS.")
         jwt = tokens.sign(access.secret, channel[0], options["ttl"], options["user"])
         values = {"jwt": jwt, "url": _url(access, channel[0], jwt, options["port"])}
-        if options["json"]:
-            self.stdout.write(json.dumps(values))
-        else:
-            for name, value in values.items():
-                self.stdout.write(f"{name}: {value}")
+        self.stdout.write(format_values(values, as_json=options["json"]))
 
 
 def _url(access: KeyAccess, path: str, jwt: str, port: int | None) -> str:

@@ -2,14 +2,15 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from realtime.cluster import redis_client, redis_queries
 from realtime.cluster import redis_connection_counts as module
-from realtime.cluster import redis_queries
 from realtime.cluster.connection_counts import ConnectionCounts, Place
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.cluster.redis_queries import of_user_everywhere
@@ -125,6 +126,49 @@ async def test_a_connection_added_during_a_write_waits_for_the_next_write(
     await settle(one)
     await first
     assert await count(two) == 2
+
+
+async def test_a_connection_that_leaves_before_redis_answers_is_not_counted(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one = node("one")
+    await settle(one, "account:1")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        place = enter(one, "account:1")
+        joining = asyncio.create_task(one.join(place))
+        await asyncio.sleep(0)
+        one.leave(place)
+        assert await joining
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert (one.of_user("account:1"), await count(one)) == (1, 1)
+
+
+async def test_a_connection_whose_answer_comes_just_in_time_is_counted_once(
+    node: Callable[[str], RedisConnectionCounts],
+) -> None:
+    one = node("one")
+    await settle(one)
+    loop = asyncio.get_running_loop()
+    is_busy = True
+
+    def slow_down() -> None:
+        time.sleep(0.03)
+        if is_busy:
+            loop.call_soon(slow_down)
+
+    slow_down()  # each iteration of the loop takes long, so answers and time limits come in the same ones
+    places = [enter(one, "account:1") for _ in range(100)]
+    joins = []
+    for place in places:
+        joins.append(asyncio.create_task(one.join(place)))
+        await asyncio.sleep(0)
+    assert all(await asyncio.gather(*joins))
+    is_busy = False
+    for place in places:
+        one.leave(place)
+    assert (one.of_user("account:1"), await count(one)) == (0, 1)
 
 
 async def test_simultaneous_counts_share_a_query_and_each_get_an_answer(
@@ -281,5 +325,5 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
 
     await until(is_exact)
     assert one.is_reachable
-    told = [record.message for record in caplog.records if record.name == module.__name__]
+    told = [record.message for record in caplog.records if record.name == redis_client.__name__]
     assert 0 < len([message for message in told if "unreachable" in message]) <= 2 * 3

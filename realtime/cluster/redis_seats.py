@@ -1,0 +1,72 @@
+"""The seats of presence in Redis, where nodes read those of other nodes.
+
+Only the node itself writes its seats. They count as long as the node holds its lease; when it expires, the other nodes
+delete them. `redis_connection_counts` keeps the lease.
+
+    seats:NODE:GROUP   hash: the seats in the presence of a channel, by their numbers
+    groups:NODE        the groups that have such a hash
+
+The names of the keys begin with the prefix of the service.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from realtime.cluster.redis_client import RedisClient
+from realtime.cluster.redis_scripts import COMPLETE_NODES, FORGET_SEATS, read_others
+
+
+class RedisSeats:
+    """The seats of this node in Redis, and those of the other nodes. Loop thread only."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self.are_complete = True
+        """Whether all seats of this node are in Redis. After a loss, its presence writes them again and says so."""
+
+    def note_failure(self) -> None:
+        """Note that a request to Redis has failed, so that seats may be missing there."""
+        self.are_complete = False
+
+    async def of_group(self, group: str) -> tuple[list[list[Any]], list[str]] | None:
+        """Return the seats of a group on the other living nodes, and the nodes that have written all of their seats.
+
+        None if Redis does not answer.
+        """
+        found = await self._client.run([read_others("seats:", f":{group}"), (COMPLETE_NODES,)])
+        return ([json.loads(fields) for fields in found[0][1::2]], found[1]) if found else None
+
+    async def write(self, changes: Sequence[tuple[str, int, Sequence[Any] | None]], left_groups: Iterable[str]) -> bool:
+        """Write changes of the seats on this node.
+
+        Args:
+            changes: the group, number and fields of each changed seat. The fields are None if the seat was removed.
+            left_groups: the groups in which this node has no seats any more.
+
+        Returns:
+            Whether Redis has stored the changes.
+        """
+        if not self._client.is_reachable:
+            return False
+        prefix, node_id = self._client.prefix, self._client.node_id
+        pipeline = self._client.redis.pipeline(transaction=False)
+        for group, number, fields in changes:
+            key = f"{prefix}seats:{node_id}:{group}"
+            if fields is None:
+                pipeline.hdel(key, str(number))
+            else:
+                pipeline.hset(key, str(number), json.dumps(fields))
+        for group in {group for group, _, _ in changes}:
+            pipeline.sadd(f"{prefix}groups:{node_id}", group)
+        for group in left_groups:
+            pipeline.srem(f"{prefix}groups:{node_id}", group)
+        return await self._client.execute(pipeline) is not None
+
+    async def forget(self) -> None:
+        """Delete the seats of this node.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        await self._client.redis.eval(FORGET_SEATS, 1, self._client.prefix, self._client.node_id)

@@ -1,0 +1,34 @@
+"""The worker processes of a server, as the operating system shows them."""
+
+import re
+import subprocess
+
+from tests.clients import until
+from tests.servers import LiveServer
+
+WORKERS = 2
+# How many clients are in one channel: so many that all of them reach the same worker only once in two hundred million
+# runs.
+SPREAD = 30
+
+
+def worker_pids(server: LiveServer) -> set[int]:
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+def pids_with_connections(server: LiveServer) -> set[str]:
+    """Return the processes that hold client connections."""
+    command = ["ss", "-tnHp", "state", "established", f"sport = :{server.port}"]
+    return set(re.findall(r"pid=(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+def is_replaced(server: LiveServer, pid: int) -> bool:
+    """Return whether a worker has gone and another runs in its place."""
+    pids = worker_pids(server)
+    return pid not in pids and len(pids) == WORKERS
+
+
+async def until_replaced(server: LiveServer, pid: int, seconds: float) -> None:
+    """Wait until a worker has gone and another runs in its place."""
+    await until(lambda: is_replaced(server, pid), seconds)
