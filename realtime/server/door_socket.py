@@ -91,6 +91,7 @@ class DoorSocket(ServerProtocol):
         server = self.factory.server
         accepted = base64.b64encode(hashlib.sha1(self._key + _MAGIC, usedforsecurity=False).digest())
         self.sendData(_RESPONSE % (b"Server: %b\r\n" % server.encode() if server else b"", accepted))
+        del self._key
         self.state = self.STATE_OPEN
         self._log("connected")
         if self.unconsumed:
@@ -114,7 +115,8 @@ class DoorSocket(ServerProtocol):
         _sockets.discard(self)
         self._log("disconnected")
         self._is_lost = True
-        self._on_lost()
+        on_lost, self._on_lost = self._on_lost, nothing  # a cycle that garbage collection would have to find
+        on_lost()
 
     def when_lost(self, function: Callable[[], object]) -> None:
         """Have a function called when the connection has ended; immediately, if it has."""

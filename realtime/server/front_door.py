@@ -174,8 +174,8 @@ class Visitor(protocol.Protocol, SlicedConnection):
     """What has arrived meanwhile."""
     _missing = 0
     """How many bytes of a request have not arrived yet."""
-    _is_idle = False
-    """Whether a request was answered, and nothing has arrived since."""
+    _has_answered = _is_idle = False
+    """Whether a request was answered, and whether nothing has arrived since."""
     _is_lost = False
     _is_producer = False
     """Whether the transport pauses this connection while too much waits for its client."""
@@ -193,6 +193,8 @@ class Visitor(protocol.Protocol, SlicedConnection):
         client = getattr(tcp_connection(self.transport), "client", None)
         self._client = [client[0], client[1]] if isinstance(client, tuple) else None
         self.peer = self.party = self._client[0] if self._client else None
+        if self._client is not None:
+            self.transport.setTcpNoDelay(True)
         if not http_connections.open(self):
             self.transport.abortConnection()
 
@@ -228,7 +230,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
             # A kept connection sends the same head again and again.
             if request is None or not data.startswith(request.head, position):
                 request = parse(data, position)
-            if request is None:
+            if request is None or self.factory.server.proxy_forwarded_address_header:
                 self._go_the_ordinary_way(data[position:])
                 return size
             body_at = position + len(request.head)
@@ -326,7 +328,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 self.dataReceived(later)
 
     def _wait_for_request(self) -> None:
-        self._is_idle = True
+        self._has_answered = self._is_idle = True
         http_connections.set_deadline(self, self.timeOut)
 
     def _flush(self) -> None:
@@ -376,7 +378,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
     def _go_the_ordinary_way(self, data: bytes) -> None:
         self._flush()
         self._stop_producing()
-        if self._latest is not None:  # a deadline of a request that was answered
+        if self._has_answered:  # the next request has a deadline of its own
             http_connections.finish_request(self)
         connection = new_protocol(self.factory)
         connection.factory = self.factory

@@ -247,6 +247,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         super().requestDone(request)
         is_at_rest = self.persistent and not (
             self.requests
+            or self.head_lines
             or self._handlingRequest
             or self._buffer
             or self._busyReceiving

@@ -23,7 +23,7 @@ from tests.metrics import scrape
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
-EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "60"))
 # How long to wait for answers, in seconds: to requests that are right, and to those after which the server may wait for
 # something itself.
 ANSWER_SECONDS = 20.0
