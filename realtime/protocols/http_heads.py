@@ -12,9 +12,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _FIELD = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+"
 _FIELD_LINE = re.compile(_FIELD)
 # Sections 3 and 5. Without bare CR or LF, other control characters, spaces before colons, and folded lines.
-_HEAD = re.compile(
-    rb"(?P<method>%b) (?P<target>[\x21-\x7e\x80-\xff]++) HTTP/1\.(?P<minor>[01])(?:\r\n%b)*+" % (_TOKEN, _FIELD)
-)
+_HEAD = re.compile(rb"(?P<method>%b) (?P<target>[\x21-\x7e]++) HTTP/1\.(?P<minor>[01])(?:\r\n%b)*+" % (_TOKEN, _FIELD))
 _SAYS_WHERE = re.compile(rb"\r\n(host|content-length|transfer-encoding):[\t ]*+([^\r]*)", re.IGNORECASE)
 _LENGTH = re.compile(rb"[0-9]{1,100}")
 # RFC 3986, section 3.2, without a user.

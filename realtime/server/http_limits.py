@@ -195,7 +195,11 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
                 receive(head_line)
             self.head_lines.clear()
             self.head_bytes = 0
-        receive(line)
+        if not self.is_rejected:
+            receive(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self.is_rejected:
@@ -286,6 +290,8 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
 class BoundedRequest(WebRequest):  # type: ignore[misc]
     """Daphne's request, with a limit for bodies that do not announce their size."""
 
+    uri: bytes
+
     def gotLength(self, length: int | None) -> None:
         if length is None:  # Twisted would open a file, even for a single byte
             self.content: Any = SpooledTemporaryFile(LARGE_BODY_BYTES)  # noqa: SIM115  (Twisted closes it)
@@ -297,6 +303,9 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         self.requestHeaders.removeHeader(b"daphne-root-path")
         if self.clientproto == b"HTTP/1.0":  # which has no upgrades (RFC 9110, section 7.8)
             self.requestHeaders.removeHeader(b"upgrade")
+        if self.uri.startswith(b"//") and self.requestHeaders.hasHeader(b"upgrade"):
+            # Autobahn would take it for a host and a path (RFC 3986, section 4.2), or fail and echo its credentials.
+            self.uri = b"/." + self.uri
         transport: Any = self.transport
         channel: Any = self.channel
         self.content.seek(0, SEEK_END)  # Daphne would take the body of a handshake for frames

@@ -38,6 +38,7 @@ _SHORTEST = 6  # the size of an empty masked frame
 _PLAIN_TCP = TransportDetails(is_server=True, is_secure=False)
 _CONNECTING = WebSocketProtocol.STATE_CONNECTING
 _OPEN = WebSocketProtocol.STATE_OPEN
+_CLOSED = WebSocketProtocol.STATE_CLOSED
 _HANDSHAKE_ATTRIBUTES = (
     "_raw_query_string",
     "_wskey",
@@ -149,6 +150,8 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """Consume whole messages on a short path and everything else through Autobahn, in fair slices of time."""
+        if self._state == _CLOSED:
+            return
         if self._state == _CONNECTING and self.request is None:
             self._dataReceived(data)  # the handshake request, which Daphne has rebuilt
             return
@@ -286,7 +289,7 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
             request.headers["sec-websocket-protocol"] = subprotocols.replace("%", "%25")
         # Autobahn refuses handshakes whose offers it does not understand; without compression, it declines all of them.
         self.websocket_extensions: list[Any] = []
-        # Autobahn takes `//host/path` for a URL, and a part of `/path;a=b` for parameters.
+        # Autobahn would take a part of `/path;a=b` for parameters.
         request.path = self.http_request_uri.partition("?")[0]
         return super().onConnect(request)
 

@@ -221,6 +221,12 @@ def test_a_request_that_another_server_could_read_differently_gets_400_and_ends_
         "GET healthz HTTP/1.1\r\nHost: a",
         "GET * HTTP/1.1\r\nHost: a",
         "GET /healthz#a HTTP/1.1\r\nHost: a",
+        "GET /\xe9 HTTP/1.1\r\nHost: a",
+        "GET /?\xe9 HTTP/1.1\r\nHost: a",
+        "GET /" + "a" * 20_000 + " HTTP/1.1\r\nHost: a",
+        "GET / HTTP/1.1\r\nHost: a\r\na: " + "b" * 20_000,
+        "GET / HTTP/1.1\r\nHost: a" + "\r\na: b" * 600,
+        "GET / HTTP/1.1\r\nHost: a" + "\r\na: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" * 490,
         "GET http:///healthz HTTP/1.1\r\nHost: a",
         "GET http://user@a/healthz HTTP/1.1\r\nHost: a",
         "GET file://a/healthz HTTP/1.1\r\nHost: a",
@@ -229,6 +235,7 @@ def test_a_request_that_another_server_could_read_differently_gets_400_and_ends_
         "G@T /healthz HTTP/1.1\r\nHost: a",
         "POST /healthz HTTP/1.0\r\nTransfer-Encoding: chunked",
     ],
+    ids=lambda head: head[:50],
 )
 def test_a_head_that_is_not_valid_http_gets_400_with_a_sentence_and_the_end_of_the_connection(
     serve: LiveServer, head: str
@@ -353,6 +360,28 @@ def test_a_frame_behind_a_handshake_with_a_body_is_handled_and_the_body_is_not(
         received = read_until(connection, b"cmd_x")
     assert PONG not in received
     assert received.count(b"connection_count") == 1
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", PING, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["nothing", "frame", "request"]
+)
+@pytest.mark.parametrize(("method", "status"), [("GET", b"400"), ("POST", b"405")])
+def test_a_failed_handshake_with_a_body_gets_one_answer_and_the_end_of_the_connection(
+    serve: LiveServer, method: str, status: bytes, rest: bytes
+) -> None:
+    request = handshake("/v3/x", "Content-Length: 3").replace(b"GET", method.encode())
+    answer, seconds = exchange(serve, request + b"abc" + rest)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [status]
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("path", ["//[x/v3/1", "//x]/v3/1", "//[::1/v3/1", "//v3/1"])
+def test_a_path_that_looks_like_an_authority_is_refused_and_no_credential_is_echoed(
+    serve: LiveServer, path: str
+) -> None:
+    answer, _ = exchange(serve, handshake(f"{path}?jwt=secret", *GOOD_HANDSHAKE))
+    assert struct.pack("!H", closes.BAD_REQUEST.code) in answer
+    assert b"secret" not in answer
 
 
 def test_http_1_0_has_no_upgrades(serve: LiveServer, keys: dict[str, str], channel: str) -> None:
