@@ -172,7 +172,6 @@ options = st.sampled_from(
             "",
             "&notify_self",
             "&notify_self=2",
-            "&presence&uuid=u",
             "&uuid=",
             "&jwt=x",
             "&v=%ff",
