@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.attack import NO_LIMITS, Fuzzer
 from tests.servers import LiveServer
 
-INPUTS = 2_000
+INPUTS = 3_000
 SEED = 7
 
 
