@@ -241,9 +241,12 @@ async def test_json_of_strangers_is_parsed_at_a_limited_rate_and_right_headers_a
         assert all(answer.headers["retry-after"].isdigit() for answer in answers if answer.status_code == 429)
         assert (await http.post("/api/publish", json=right, headers=headers)).status_code == 200
         assert (await http.post("/api/publish", json={**right, "message": "small"})).status_code == 200
-        async with asyncio.timeout(60):
-            while (await http.post("/api/publish", json=right)).status_code != 200:
-                await asyncio.sleep(0.2)
+        for _ in range(100):
+            if (await http.post("/api/publish", json=right)).status_code == 200:
+                break
+            await asyncio.sleep(0.2)
+        else:
+            pytest.fail("The address is still limited after 20 seconds.")
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 70_000, 2**20 - 1_000])
