@@ -1,8 +1,13 @@
-"""Connections that arrive through ASGI: from any ASGI server, or from Daphne if the front door does not serve them."""
+"""The life of one connection: it is admitted, joins its channel, sends messages and leaves.
+
+The consumer is the same for every way that a WebSocket arrives: through ASGI, from any ASGI server, or through the
+front door of Daphne, which calls its methods directly.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
@@ -11,23 +16,66 @@ from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
+from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node, current_node
+from realtime.protocols import commands
 from realtime.protocols.admission import Admission, admit
-from realtime.protocols.closes import NO_DATABASE, Refusal
+from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
+from realtime.protocols.events import is_forged
+from realtime.protocols.frames import Message, system_message
 from realtime.protocols.handshake import first_subprotocol
-from realtime.server.addresses import client_network
+from realtime.server.addresses import address_limits, client_network
+from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
-from realtime.sessions import Session, check_limits, refuse
+
+
+class Notice(NamedTuple):
+    """Why a message was dropped."""
+
+    reason: str
+    """The label in metrics."""
+    message: Message
+    """The answer to the sender."""
+
+    @classmethod
+    def of(cls, reason: str, sentence: str) -> "Notice":
+        return cls(reason, system_message({"error": sentence}))
+
+
+NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
+FORGED = Notice.of("forged", "Clients cannot send system events.")
+TOO_OFTEN = Notice.of("too_often", "You exceeded the quota of messages per second; this message was dropped.")
+USED_UP = Notice.of("used_up", f"{DAY_USED_UP}; this message was dropped.")
+
+
+def check_limits(node: Node, network: str | None) -> None:
+    """Check what does not depend on the key: the limits of the client's address and of this node.
+
+    Raises:
+        Refusal: the client may not connect now.
+    """
+    if not address_limits.may_connect(network):
+        raise Refusal(TOO_MANY_OF_ADDRESS)
+    node.check_capacity()
+
+
+async def refuse(node: Node, outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal) -> None:
+    """Accept a handshake and close the connection, so that the client learns why."""
+    node.counters.refusals[refusal.close.reason] += 1
+    await accept()
+    outlet.open()
+    outlet.close(refusal.close)
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     """Serves one WebSocket. The channel in its URL is a group of the channel layer, which the node joins for it.
 
-    The consumer has no mailbox of its own on the channel layer and no handler dispatch. A plain loop over `receive()`
-    handles a message without creating a task, changing the thread or copying.
+    The consumer has no mailbox of its own on the channel layer and no handler dispatch. A message is handled without
+    creating a task, changing the thread or copying.
     """
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve a connection that arrives through ASGI, in a plain loop over `receive()`."""
         await receive()  # websocket.connect
         node = current_node()
         outlet = _outlet(send, node.backlogs, node.counters.closes)
@@ -39,7 +87,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             network = client_network(scope, conf().num_proxies)
             try:
                 check_limits(node, network)
-                session = Session(node, await _admit(node, scope), outlet, network)
+                self.open(node, await _admit(node, scope), outlet, network)
             except Refusal as refusal:
                 await refuse(node, outlet, accept, refusal)
                 await _until_disconnected(receive)
@@ -47,15 +95,88 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             # Drop the credentials and free their memory.
             scope["headers"], scope["query_string"] = [], b""
             try:
-                await session.join(accept)
+                await self.join(accept)
                 while (event := await receive())["type"] == "websocket.receive":
                     text = event.get("text")
-                    session.receive(event["bytes"] if text is None else text)
+                    self.receive(event["bytes"] if text is None else text)
             finally:
                 # The only place that neither an exception nor a cancellation can skip.
-                session.leave()
+                self.leave()
         finally:
             outlet.stop()
+
+    def open(self, node: Node, admission: Admission, outlet: Outlet, network: str | None) -> None:
+        """Count the connection until it leaves.
+
+        Args:
+            node: the node of this process.
+            admission: what the connection may do.
+            outlet: sends messages to the client.
+            network: the network that the client connects from; None if it is unknown.
+
+        Raises:
+            Refusal: the node is full, or a quota is used up.
+        """
+        self._node = node
+        self._connection = node.open(admission, outlet, network)
+
+    async def join(self, accept: Callable[[], Awaitable[None]]) -> None:
+        """Join the channel and complete the handshake. From then on, the client's messages arrive at `receive`.
+
+        With a server other than Daphne, the caller passes them on.
+        """
+        connection = self._connection
+        await self._node.join(connection, accept)
+        if isinstance(connection.outlet, SocketOutlet):
+            connection.outlet.take_messages(
+                self.receive, connection.flush, self._count_frame, connection.access.account_id
+            )
+
+    def leave(self) -> None:
+        """Leave the channel; the connection has ended, however it did."""
+        self._node.leave(self._connection)
+
+    def receive(self, data: str | bytes) -> None:
+        """Handle one message of the client."""
+        connection = self._connection
+        room = connection.room
+        if room is None:
+            return  # the server has closed the connection
+        text = data if isinstance(data, str) else None
+        bucket = connection.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.refill():
+            if bucket.is_flooded:
+                self._node.end(connection, TOO_FAST)
+            else:
+                self._drop(TOO_OFTEN)
+        elif text is not None and text.startswith(commands.PREFIX):
+            commands.answer(text, partial(self._node.counts.count, connection.admission.channel), connection.send)
+        elif not connection.allows_client_messages:
+            self._drop(NOT_ALLOWED)
+        elif is_forged(data):
+            self._drop(FORGED)
+        else:
+            message = Message(data)
+            # Daphne rejects larger messages by their frame header; other servers have limits of their own.
+            if len(message.wire) > connection.max_frame_bytes:
+                self._node.end(connection, TOO_BIG)
+            elif connection.use.take():
+                self._node.publish(room, message, connection)
+            else:
+                self._drop(USED_UP)
+
+    def _count_frame(self, *, is_fragment: bool) -> None:
+        """Count a frame that is not a message: control frames against the messages per second, fragments separately."""
+        connection = self._connection
+        bucket = connection.fragment_bucket() if is_fragment else connection.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
+            self._node.end(connection, TOO_FAST)
+
+    def _drop(self, notice: Notice) -> None:
+        self._node.counters.refused_messages[notice.reason] += 1
+        self._connection.send(notice.message)
 
 
 async def _admit(node: Node, scope: Mapping[str, Any]) -> Admission:

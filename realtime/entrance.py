@@ -8,6 +8,7 @@ from typing import Any
 
 from realtime.base import tasks
 from realtime.conf import conf
+from realtime.consumers import ChannelConsumer, check_limits, refuse
 from realtime.node.node import Node, current_node
 from realtime.protocols.admission import decide
 from realtime.protocols.closes import Refusal
@@ -15,7 +16,6 @@ from realtime.protocols.handshake import Request, parse_request
 from realtime.server.addresses import client_network
 from realtime.server.door_socket import DoorSocket
 from realtime.server.socket_outlet import SocketOutlet
-from realtime.sessions import Session, check_limits, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +48,27 @@ def _serve(node: Node, network: str | None, request: Request | Refusal, socket: 
         check_limits(node, network)
         if isinstance(request, Refusal):
             raise request
-        session = Session(node, decide(request, node.keys.find_cached(request.api_key)), outlet, network)
+        consumer = ChannelConsumer()
+        consumer.open(node, decide(request, node.keys.find_cached(request.api_key)), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
         joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
     else:
-        joining = tasks.run_eagerly(_join(session, outlet, socket))
+        joining = tasks.run_eagerly(_join(consumer, outlet, socket))
     if joining is not None:
         _joining.add(joining)
         joining.add_done_callback(_joining.discard)
 
 
-async def _join(session: Session, outlet: SocketOutlet, socket: DoorSocket) -> None:
+async def _join(consumer: ChannelConsumer, outlet: SocketOutlet, socket: DoorSocket) -> None:
     """Join the channel, and leave it when the connection has ended, but not in the middle of joining."""
 
     def leave() -> None:
-        session.leave()
+        consumer.leave()
         outlet.stop()
 
     try:
-        await session.join(socket.accept)
+        await consumer.join(socket.accept)
     except BaseException as error:
         leave()
         outlet.abort()
