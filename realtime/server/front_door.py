@@ -38,11 +38,13 @@ logger = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 8 * 1024
 _MAX_HEADERS = 100
 _MAX_BODY_BYTES = 64 * 1024
+_MAX_DIGITS = 5
 # How much of further requests is kept while one is answered, in bytes, before the connection is not read any more.
 _MAX_LATER_BYTES = 16 * 1024
 _REQUEST_LINE = re.compile(
     rb"(?:GET (/v3/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?))(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
+_LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(rb"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
@@ -70,15 +72,39 @@ class Doors(NamedTuple):
 class _Request(NamedTuple):
     """An ordinary request whose head has arrived."""
 
-    head: bytes
+    head: tuple[bytes, bytes]
+    """Its head, before and after the value of `Content-Length`."""
     path: str
     is_publish: bool
     query: bytes
     headers: Headers
-    length: int
-    """The size of its body, in bytes."""
     closes: bool
     """Whether the connection ends with the response."""
+
+    def find_body(self, data: bytes, position: int) -> tuple[int, int] | None:
+        """Return where the body of a request begins and ends whose head is the same, up to the size of the body.
+
+        A kept connection sends the same head again and again, and comparing it takes a tenth of the time of parsing it.
+
+        Args:
+            data: what has arrived.
+            position: where the head begins.
+
+        Returns:
+            None if the head is another one.
+        """
+        before, after = self.head
+        if not data.startswith(before, position):
+            return None
+        length_at = position + len(before)
+        end = data.find(b"\r", length_at, length_at + _MAX_DIGITS + 1) if self.is_publish else length_at
+        if end < 0 or not data.startswith(after, end):
+            return None
+        length = data[length_at:end]
+        body_at = end + len(after)
+        if not self.is_publish:
+            return body_at, body_at
+        return (body_at, body_at + int(length)) if _is_length(length) else None
 
 
 class _Head:
@@ -118,28 +144,29 @@ def parse(data: bytes, position: int = 0) -> _Request | None:
     if head.is_odd or len(headers) > _MAX_HEADERS or not _HOST.fullmatch(headers.get(b"host", b"")):
         return None
     is_publish = line[2] is not None
+    length = _LENGTH.search(text) if is_publish else None
     if not (_is_ordinary_publish(headers) if is_publish else _is_ordinary_handshake(headers)):
         return None
     return _Request(
-        text,
+        (text, b"") if length is None else (text[: length.start(1)], text[length.end(1) :]),
         (line[2] if is_publish else line[1]).decode(),
         is_publish,
         line[3] or b"",
         headers,
-        int(headers.get(b"content-length", b"0")),
         headers.get(b"connection", b"").lower() == b"close",
     )
 
 
 def _is_ordinary_publish(headers: Headers) -> bool:
-    length = headers.get(b"content-length", b"")
     return (
-        length.isdigit()
-        and len(length) <= len(b"%d" % _MAX_BODY_BYTES)
-        and int(length) <= _MAX_BODY_BYTES
+        _is_length(headers.get(b"content-length", b""))
         and headers.get(b"connection", b"keep-alive").lower() in (b"keep-alive", b"close")
         and _NOT_IN_PUBLISHES.isdisjoint(headers)
     )
+
+
+def _is_length(value: bytes) -> bool:
+    return len(value) <= _MAX_DIGITS and value.isdigit() and int(value) <= _MAX_BODY_BYTES
 
 
 def _is_ordinary_handshake(headers: Headers) -> bool:
@@ -227,18 +254,18 @@ class Visitor(protocol.Protocol, SlicedConnection):
         size = len(data)
         while position < size:
             request = self._latest
-            # A kept connection sends the same head again and again.
-            if request is None or not data.startswith(request.head, position):
+            body = None if request is None else request.find_body(data, position)
+            if body is None:
                 request = parse(data, position)
-            if request is None or self.factory.server.proxy_forwarded_address_header:
+                body = None if request is None else request.find_body(data, position)
+            if request is None or body is None or self.factory.server.proxy_forwarded_address_header:
                 self._go_the_ordinary_way(data[position:])
                 return size
-            body_at = position + len(request.head)
+            body_at, end = body
             if not request.is_publish:
                 if not self._enter_socket(request, data[body_at:]):
                     self._go_the_ordinary_way(data[position:])
                 return size
-            end = body_at + request.length
             if end > size:
                 self._parts, self._missing = [data[position:]], end - size
                 http_connections.set_deadline(self, conf().request_seconds)

@@ -26,15 +26,44 @@ def head(lines: list[str], **changed: str | None) -> bytes:
 def test_an_ordinary_handshake_is_parsed() -> None:
     request = parse(b"..." + head(HANDSHAKE) + b"rest", 3)
     assert request is not None
-    assert (request.path, request.query, request.is_publish, request.length) == ("/v3/1", b"api_key=k", False, 0)
+    assert (request.path, request.query, request.is_publish) == ("/v3/1", b"api_key=k", False)
     assert request.headers[b"sec-websocket-version"] == b"13"
-    assert request.head == head(HANDSHAKE)
+    body_at = 3 + len(head(HANDSHAKE))
+    assert request.find_body(b"..." + head(HANDSHAKE) + b"rest", 3) == (body_at, body_at)
 
 
 def test_an_ordinary_publish_is_parsed() -> None:
-    request = parse(head(PUBLISH, connection="connection: Close") + b"{}")
+    sent = head(PUBLISH, connection="connection: Close")
+    request = parse(sent + b"{}")
     assert request is not None
-    assert (request.path, request.is_publish, request.length, request.closes) == ("/api/publish", True, 2, True)
+    assert (request.path, request.is_publish, request.closes) == ("/api/publish", True, True)
+    assert request.find_body(sent + b"{}", 0) == (len(sent), len(sent) + 2)
+
+
+@pytest.mark.parametrize("length", ["0", "17", "00018", "65536"])
+def test_the_same_head_is_recognized_with_a_body_of_another_size(length: str) -> None:
+    request, again = (
+        parse(head(PUBLISH, more="X: y")),
+        head(PUBLISH, content_length=f"Content-Length: {length}", more="X: y"),
+    )
+    assert request is not None
+    assert request.find_body(b"..." + again, 3) == (3 + len(again), 3 + len(again) + int(length))
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1x", "65537", "000018", "1, 1", "1 "])
+def test_a_head_whose_size_is_not_ordinary_is_not_recognized(length: str) -> None:
+    request = parse(head(PUBLISH))
+    assert request is not None
+    assert request.find_body(head(PUBLISH, content_length=f"Content-Length: {length}"), 0) is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"host": "Host: other"}, {"more": "X: y"}, {"content_length": "Content-length: 2"}]
+)
+def test_another_head_is_not_recognized(changed: dict[str, str | None]) -> None:
+    request = parse(head(PUBLISH))
+    assert request is not None
+    assert request.find_body(head(PUBLISH, **changed), 0) is None
 
 
 @pytest.mark.parametrize(
