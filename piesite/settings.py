@@ -105,6 +105,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
+    # Requests are handled in a fixed number of threads (realtime/http/django_limits.py), and each keeps its connection.
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     # By default, a lost network is detected only after minutes, for which a thread waits. The times are in seconds,
     # except tcp_user_timeout, which is in milliseconds.

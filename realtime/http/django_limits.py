@@ -5,7 +5,10 @@ Django handles each request in a thread, and threads take time from the event lo
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
 
 from realtime.base.asgi import Receive, Send, answer
 from realtime.conf import conf
@@ -28,7 +31,11 @@ class DjangoLimits:
             application: the ASGI application that handles the requests.
         """
         self._application = application
-        self._slots = asyncio.Semaphore(conf().max_requests_at_once)
+        threads = conf().max_requests_at_once
+        self._slots = asyncio.Semaphore(threads)
+        # Each keeps its database connection for the next request. Django itself would start a thread for each request,
+        # which would open a connection and leave it to the garbage collector.
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix="django") for _ in range(threads)]
         self._waiting = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -44,9 +51,12 @@ class DjangoLimits:
                 await self._slots.acquire()
             finally:
                 self._waiting -= 1
+            thread = self._threads.pop()
             try:
-                await self._application(scope, receive, send)
+                async with ThreadSensitiveContext(executor=thread):
+                    await self._application(scope, receive, send)
             finally:
+                self._threads.append(thread)  # the next request takes the thread that was used last
                 self._slots.release()
 
 
