@@ -9,21 +9,6 @@ from rest_framework.throttling import AnonRateThrottle, BaseThrottle, UserRateTh
 from accounts import logins
 
 
-class LoginThrottle(BaseThrottle):
-    """Limits the attempts for one e-mail address and from one network address."""
-
-    @sensitive_variables()
-    def allow_request(self, request: Request, view: Any) -> bool:
-        data = request.data
-        # str(), because the serializer also accepts numbers as text.
-        email = str(data.get("email")) if isinstance(data, dict) else ""
-        self._seconds = logins.seconds_to_wait(request, email)
-        return not self._seconds
-
-    def wait(self) -> float:
-        return self._seconds
-
-
 class _ByNetwork(BaseThrottle):
     """Identifies clients by their network, so that all IPv6 addresses of one client count together."""
 
@@ -37,3 +22,25 @@ class AddressThrottle(_ByNetwork, AnonRateThrottle):
 
 class UserThrottle(_ByNetwork, UserRateThrottle):
     """Limits the requests of users who are logged in."""
+
+
+class LoginThrottle(BaseThrottle):
+    """Limits the attempts for one e-mail address and from one network address.
+
+    The requests from the network address are counted before the body is parsed, which takes time.
+    """
+
+    @sensitive_variables()
+    def allow_request(self, request: Request, view: Any) -> bool:
+        address = AddressThrottle()
+        if not address.allow_request(request, view):
+            self._seconds = address.wait()
+            return False
+        data = request.data
+        # str(), because the serializer also accepts numbers as text.
+        email = str(data.get("email")) if isinstance(data, dict) else ""
+        self._seconds = logins.seconds_to_wait(request, email)
+        return not self._seconds
+
+    def wait(self) -> float | None:
+        return self._seconds

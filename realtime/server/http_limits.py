@@ -19,6 +19,7 @@ from twisted.web import http
 from realtime.conf import conf
 from realtime.protocols.frames import compact_json
 from realtime.server.addresses import address_limits
+from realtime.server.bodies import body_limit
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 
 SWEEP_SECONDS = 1.0
@@ -29,7 +30,6 @@ LARGE_BODY_BYTES = 100_000
 # How many large bodies may be received at the same time.
 MAX_LARGE_BODIES = 64
 
-TOO_LARGE = "The request is larger than {} bytes; send less at a time."
 BUSY = "The server is receiving too many large requests; try again."
 
 
@@ -131,9 +131,9 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
             return False
 
     def allHeadersReceived(self) -> None:
-        limit = conf().max_request_bytes
-        if self.length is not None and self.length > limit:
-            self.reject(413, b"Content Too Large", TOO_LARGE.format(limit))
+        self.body_limit = body_limit(self._path.decode("latin-1"))
+        if self.length is not None and self.length > self.body_limit.max_bytes:
+            self.reject_body()
         elif (self.length is None or self.length > LARGE_BODY_BYTES) and not http_connections.admit_large_body(self):
             self.reject(503, b"Service Unavailable", BUSY)
         else:
@@ -150,7 +150,11 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         self.unconsumed = b""
         super().connectionLost(reason)
 
-    def reject(self, status: int, phrase: bytes, sentence: str) -> None:
+    def reject_body(self) -> None:
+        """Reject a request whose body is too large, see `reject`."""
+        self.reject(413, b"Content Too Large", self.body_limit.sentence, self.body_limit.error_member)
+
+    def reject(self, status: int, phrase: bytes, sentence: str, member: str = "error") -> None:
         """Answer an incomplete request with an error, and close the connection later.
 
         Closing it immediately could lose the response.
@@ -158,7 +162,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         if self.is_rejected:
             return
         self.is_rejected = True
-        body = compact_json({"error": sentence}).encode()
+        body = compact_json({member: sentence}).encode()
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         self.transport.write(head % (status, phrase, len(body)) + body)
         http_connections.set_deadline(self, REJECTED_SECONDS)
@@ -180,8 +184,8 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         return processed
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.content.tell() + len(data) > conf().max_request_bytes:
-            self.channel.reject(413, b"Content Too Large", TOO_LARGE.format(conf().max_request_bytes))
+        if self.content.tell() + len(data) > self.channel.body_limit.max_bytes:
+            self.channel.reject_body()
         else:
             super().handleContentChunk(data)
 
