@@ -1,9 +1,10 @@
 """Routes of the management API."""
 
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
+from .schema_view import SchemaView
 from .views import (
     PRIMARY_KEY,
     AccountViewSet,
@@ -25,7 +26,7 @@ account_router.register("audit", AuditViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("schema/", SchemaView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
     path("", include(router.urls)),
     re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(account_router.urls)),
