@@ -15,9 +15,17 @@ from . import services
 from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
-from .service_admin import ServiceAdmin, ServiceInline, changelist_link, issued_keys, secrets_page, timestamp_filter
+from .service_admin import (
+    ConnectionsColumn,
+    ServiceAdmin,
+    ServiceInline,
+    changelist_link,
+    issued_keys,
+    secrets_page,
+    timestamp_filter,
+)
 from .services import IssuedKey
-from .usage import connections, messages_today
+from .usage import messages_today
 from .users import User
 
 admin.site.login_form = LoginForm
@@ -103,7 +111,7 @@ class UserAdmin(BaseUserAdmin):
 
 
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin):
+class AccountAdmin(ConnectionsColumn):
     list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
     list_filter = [timestamp_filter("suspended_at", "suspended", if_set="Suspended", if_null="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
@@ -139,10 +147,6 @@ class AccountAdmin(ServiceAdmin):
                 continue  # users with only the view permission get no form fields
             form.base_fields[name].widget.attrs["placeholder"] = "server limit" if default is None else default
         return form
-
-    @admin.display(description="connections now")
-    def connections(self, account: Account) -> int:
-        return connections(account_id=account.pk)
 
     @admin.display(description="messages today", ordering="sent_today")
     def messages_today(self, account: Any) -> int:
@@ -202,7 +206,7 @@ class ClusterAdmin(ServiceAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ServiceAdmin):
+class ApiKeyAdmin(ConnectionsColumn):
     form = ApiKeyForm
     list_display = ["label", "public_key", "cluster", "account", "active", "connections", "last_used_at", "created_at"]
     list_filter = [
@@ -231,10 +235,6 @@ class ApiKeyAdmin(ServiceAdmin):
     @admin.display(ordering="cluster__account__name")
     def account(self, key: ApiKey) -> Account:
         return key.cluster.account
-
-    @admin.display(description="connections now")
-    def connections(self, key: ApiKey) -> int:
-        return connections(public_key=key.public_key)
 
     @admin.display(boolean=True, ordering="revoked_at")
     def active(self, key: ApiKey) -> bool:

@@ -15,6 +15,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 
 from .services import IssuedKey
+from .usage import connections_of
 
 # The maximum number of rows that an inline shows.
 MAX_INLINE_ROWS = 50
@@ -112,6 +113,23 @@ class ServiceAdmin(admin.ModelAdmin):
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
         return secrets_page(self, request, keys, response.headers.get("Location", "..")) if keys else response
+
+
+class ConnectionsColumn(ServiceAdmin):
+    """Adds the number of open connections, which a list counts for all of its rows together."""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        counted = connections_of(changelist.result_list)
+        for row in changelist.result_list:
+            row.open_connections = counted[row]
+        return changelist
+
+    @admin.display(description="connections now")
+    def connections(self, resource: Any) -> int:
+        if not hasattr(resource, "open_connections"):
+            resource.open_connections = connections_of([resource])[resource]
+        return int(resource.open_connections)
 
 
 class ServiceInline(admin.TabularInline):
