@@ -4,8 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.forms import ModelForm
@@ -17,6 +19,7 @@ from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .service_admin import (
     ConnectionsColumn,
+    LimitedLookups,
     ServiceAdmin,
     ServiceInline,
     changelist_link,
@@ -93,7 +96,7 @@ class ApiKeyInline(ServiceInline):
 
 
 @admin.register(User)
-class UserAdmin(BaseUserAdmin):
+class UserAdmin(LimitedLookups, BaseUserAdmin):
     add_form = BaseUserCreationForm
     show_full_result_count = False
     list_per_page = 50
@@ -108,6 +111,14 @@ class UserAdmin(BaseUserAdmin):
     ]
     add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "name", "password1", "password2"]})]
     readonly_fields = ["last_login", "date_joined"]
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(LimitedLookups, BaseGroupAdmin):
+    pass
 
 
 @admin.register(Account)
@@ -258,7 +269,7 @@ class ApiKeyAdmin(ConnectionsColumn):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin):
+class AuditEntryAdmin(LimitedLookups):
     """The audit log, read-only."""
 
     show_full_result_count = False

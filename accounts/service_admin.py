@@ -46,7 +46,24 @@ def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> ty
     return TimestampFilter
 
 
-class ServiceAdmin(admin.ModelAdmin):
+class LimitedLookups(admin.ModelAdmin):
+    """Rejects lookups in a URL that no list of the admin links to. With some values, they would make the query fail."""
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        field, _, operator = lookup.rpartition("__")
+        is_linked = not field or operator in ("exact", "isnull", "gte", "lt")
+        return is_linked and _can_be_stored(value) and super().lookup_allowed(lookup, value, request)
+
+
+def _can_be_stored(value: str) -> bool:
+    """Return whether a query can contain a value: it may not be a larger integer than 64 bits, or have a NUL."""
+    try:
+        return abs(int(value)) < 2**63
+    except ValueError:
+        return "\0" not in value
+
+
+class ServiceAdmin(LimitedLookups):
     """Saves through the services, and shows the secrets of newly issued keys once."""
 
     show_full_result_count = False
@@ -127,6 +144,8 @@ class ConnectionsColumn(ServiceAdmin):
 
     @admin.display(description="connections now")
     def connections(self, resource: Any) -> int:
+        if resource.pk is None:
+            return 0
         if not hasattr(resource, "open_connections"):
             resource.open_connections = connections_of([resource])[resource]
         return int(resource.open_connections)
