@@ -9,21 +9,6 @@ from rest_framework.throttling import AnonRateThrottle, BaseThrottle, UserRateTh
 from accounts import logins
 
 
-class _ByNetwork(BaseThrottle):
-    """Identifies clients by their network, so that all IPv6 addresses of one client count together."""
-
-    def get_ident(self, request: Request) -> str:
-        return logins.client_network(request)
-
-
-class AddressThrottle(_ByNetwork, AnonRateThrottle):
-    """Limits the requests of users who are not logged in."""
-
-
-class UserThrottle(_ByNetwork, UserRateThrottle):
-    """Limits the requests of users who are logged in."""
-
-
 class LoginThrottle(BaseThrottle):
     """Limits the attempts for one e-mail address and from one network address.
 
@@ -44,3 +29,18 @@ class LoginThrottle(BaseThrottle):
 
     def wait(self) -> float | None:
         return self._seconds
+
+
+class _ByNetwork(BaseThrottle):
+    """Identifies clients by their network, so that all IPv6 addresses of one client count together."""
+
+    def get_ident(self, request: Request) -> str:
+        return logins.client_network(request)
+
+
+class AddressThrottle(_ByNetwork, AnonRateThrottle):
+    """Limits the requests of users who are not logged in."""
+
+
+class UserThrottle(_ByNetwork, UserRateThrottle):
+    """Limits the requests of users who are logged in."""
