@@ -4,8 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.forms import ModelForm
@@ -15,9 +17,18 @@ from . import services, token_admin  # noqa: F401  (registers itself)
 from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
-from .service_admin import ServiceAdmin, ServiceInline, changelist_link, issued_keys, secrets_page, timestamp_filter
+from .service_admin import (
+    ConnectionsColumn,
+    LimitedLookups,
+    ServiceAdmin,
+    ServiceInline,
+    changelist_link,
+    issued_keys,
+    secrets_page,
+    timestamp_filter,
+)
 from .services import IssuedKey
-from .usage import connections, messages_today
+from .usage import messages_today
 from .users import User
 
 admin.site.login_form = LoginForm
@@ -85,7 +96,7 @@ class ApiKeyInline(ServiceInline):
 
 
 @admin.register(User)
-class UserAdmin(BaseUserAdmin):
+class UserAdmin(LimitedLookups, BaseUserAdmin):
     add_form = BaseUserCreationForm
     show_full_result_count = False
     list_per_page = 50
@@ -102,8 +113,16 @@ class UserAdmin(BaseUserAdmin):
     readonly_fields = ["last_login", "date_joined"]
 
 
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(LimitedLookups, BaseGroupAdmin):
+    pass
+
+
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin):
+class AccountAdmin(ConnectionsColumn):
     list_display = ["name", "active", "cluster_count", "connections", "messages_today", "created_at"]
     list_filter = [timestamp_filter("suspended_at", "suspended", if_set="Suspended", if_null="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
@@ -139,10 +158,6 @@ class AccountAdmin(ServiceAdmin):
                 continue  # users with only the view permission get no form fields
             form.base_fields[name].widget.attrs["placeholder"] = "server limit" if default is None else default
         return form
-
-    @admin.display(description="connections now")
-    def connections(self, account: Account) -> int:
-        return connections(account_id=account.pk)
 
     @admin.display(description="messages today", ordering="sent_today")
     def messages_today(self, account: Any) -> int:
@@ -202,7 +217,7 @@ class ClusterAdmin(ServiceAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ServiceAdmin):
+class ApiKeyAdmin(ConnectionsColumn):
     form = ApiKeyForm
     list_display = ["label", "public_key", "cluster", "account", "active", "connections", "last_used_at", "created_at"]
     list_filter = [
@@ -232,10 +247,6 @@ class ApiKeyAdmin(ServiceAdmin):
     def account(self, key: ApiKey) -> Account:
         return key.cluster.account
 
-    @admin.display(description="connections now")
-    def connections(self, key: ApiKey) -> int:
-        return connections(public_key=key.public_key)
-
     @admin.display(boolean=True, ordering="revoked_at")
     def active(self, key: ApiKey) -> bool:
         return not key.revoked
@@ -258,7 +269,7 @@ class ApiKeyAdmin(ServiceAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin):
+class AuditEntryAdmin(LimitedLookups):
     """The audit log, read-only."""
 
     show_full_result_count = False

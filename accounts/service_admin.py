@@ -15,6 +15,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 
 from .services import IssuedKey
+from .usage import connections_of
 
 # The maximum number of rows that an inline shows.
 MAX_INLINE_ROWS = 50
@@ -45,7 +46,24 @@ def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> ty
     return TimestampFilter
 
 
-class ServiceAdmin(admin.ModelAdmin):
+class LimitedLookups(admin.ModelAdmin):
+    """Rejects lookups in a URL that no list of the admin links to. With some values, they would make the query fail."""
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        field, _, operator = lookup.rpartition("__")
+        is_linked = not field or operator in ("exact", "isnull", "gte", "lt")
+        return is_linked and _can_be_stored(value) and super().lookup_allowed(lookup, value, request)
+
+
+def _can_be_stored(value: str) -> bool:
+    """Return whether a query can contain a value: it may not be a larger integer than 64 bits, or have a NUL."""
+    try:
+        return abs(int(value)) < 2**63
+    except ValueError:
+        return "\0" not in value
+
+
+class ServiceAdmin(LimitedLookups):
     """Saves through the services, and shows the secrets of newly issued keys once."""
 
     show_full_result_count = False
@@ -112,6 +130,25 @@ class ServiceAdmin(admin.ModelAdmin):
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
         return secrets_page(self, request, keys, response.headers.get("Location", "..")) if keys else response
+
+
+class ConnectionsColumn(ServiceAdmin):
+    """Adds the number of open connections, which a list counts for all of its rows together."""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        counted = connections_of(changelist.result_list)
+        for row in changelist.result_list:
+            row.open_connections = counted[row]
+        return changelist
+
+    @admin.display(description="connections now")
+    def connections(self, resource: Any) -> int:
+        if resource.pk is None:
+            return 0
+        if not hasattr(resource, "open_connections"):
+            resource.open_connections = connections_of([resource])[resource]
+        return int(resource.open_connections)
 
 
 class ServiceInline(admin.TabularInline):

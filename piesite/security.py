@@ -1,9 +1,10 @@
-"""Security headers for every page, and a restriction of what the hosts of clusters serve."""
+"""Security headers for every page, checks of every request, and a restriction of what the hosts of clusters serve."""
 
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import split_domain_port
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -40,6 +41,22 @@ class SecurityHeaders:
         return response
 
 
+class Utf8Bodies:
+    """Rejects requests whose bodies have another encoding than UTF-8, which forms and JSON always have.
+
+    Django would decode a form with any codec of Python, and some raise exceptions that it does not expect.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        charset = (request.content_params or {}).get("charset", "utf-8")
+        if charset.lower() not in ("utf-8", "utf8"):
+            return JsonResponse({"detail": "The body must be encoded in UTF-8."}, status=400)
+        return self._get_response(request)
+
+
 class ClusterHosts:
     """Serves only the URLs of `realtime` on the hosts of clusters, which are the subdomains of the cluster domains.
 
@@ -52,7 +69,9 @@ class ClusterHosts:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        host, _ = split_domain_port(request.get_host())
+        host, port = split_domain_port(request.get_host())
+        if len(port) > len("65535") or int(port or 0) > 65535:
+            raise DisallowedHost("The port in the Host header is not a number up to 65535.")
         suffixes = tuple(f".{domain}" for domain in settings.CLUSTER_DOMAINS)
         if host.endswith(suffixes) and host not in settings.ALLOWED_HOSTS:
             request.urlconf = "realtime.urls"

@@ -72,9 +72,10 @@ MIDDLEWARE = [
     "piesite.security.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "piesite.security.Utf8Bodies",
     "piesite.security.ClusterHosts",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "piesite.slashes.SlashMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -109,6 +110,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
+    # Requests are handled in a fixed number of threads (realtime/http/django_limits.py), and each keeps its connection.
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     # By default, a lost network is detected only after minutes, for which a thread waits. The times are in seconds,
     # except tcp_user_timeout, which is in milliseconds.
@@ -233,27 +235,22 @@ SPECTACULAR_SETTINGS = {
 }
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Remove the traceback: invalid requests are not errors in the code, and one line is enough."""
-    record.exc_info = None
-    return True
-
-
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"no_traceback": {"()": "django.utils.log.CallbackFilter", "callback": _without_traceback}},
+    "filters": {"limit": {"()": "piesite.log_limits.LogLimit"}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
-        "console_line": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_traceback"]},
+        "limited_console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["limit"]},
     },
     "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default=logging.INFO)},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         # Django logs every 4xx response as a warning, and any client can cause those.
         "django.request": {"level": "ERROR"},
-        "django.security": {"handlers": ["console_line"], "level": "WARNING", "propagate": False},
+        # Any client can cause these too, with a wrong host name or an expired form.
+        "django.security": {"handlers": ["limited_console"], "level": "WARNING", "propagate": False},
         "daphne": {"level": "WARNING"},
         # While Redis is unavailable, it logs a traceback every second; `realtime` logs the outage once.
         "channels_redis": {"level": "CRITICAL"},

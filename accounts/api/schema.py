@@ -47,6 +47,7 @@ ERRORS = {
         "404", "The resource does not exist, or you do not belong to its account.", DETAIL_SCHEMA
     ),
     "Conflict": ErrorResponse("409", "The request conflicts with the current state of the resource.", DETAIL_SCHEMA),
+    "ContentTooLarge": ErrorResponse("413", "The body is larger than 64 KiB.", DETAIL_SCHEMA),
     "UnsupportedMediaType": ErrorResponse("415", "The body is neither JSON nor a form.", DETAIL_SCHEMA),
     "TooManyRequests": ErrorResponse(
         "429", "You have sent too many requests. Retry after the number of seconds in `Retry-After`.", DETAIL_SCHEMA
@@ -67,7 +68,7 @@ def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             if {} not in operation.get("security", []):
                 names += ["Unauthorized", "Forbidden"]
             if "requestBody" in operation:
-                names += ["UnsupportedMediaType"]
+                names += ["ContentTooLarge", "UnsupportedMediaType"]
             if method != "get" or any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
                 names += ["Invalid"]
             if "{" in path or method in ("get", "delete"):

@@ -10,17 +10,24 @@ from accounts import logins
 
 
 class LoginThrottle(BaseThrottle):
-    """Limits the attempts for one e-mail address and from one network address."""
+    """Limits the attempts for one e-mail address and from one network address.
+
+    The requests from the network address are counted before the body is parsed, which takes time.
+    """
 
     @sensitive_variables()
     def allow_request(self, request: Request, view: Any) -> bool:
+        address = AddressThrottle()
+        if not address.allow_request(request, view):
+            self._seconds = address.wait()
+            return False
         data = request.data
         # str(), because the serializer also accepts numbers as text.
         email = str(data.get("email")) if isinstance(data, dict) else ""
         self._seconds = logins.seconds_to_wait(request, email)
         return not self._seconds
 
-    def wait(self) -> float:
+    def wait(self) -> float | None:
         return self._seconds
 
 

@@ -1,10 +1,11 @@
 """Routes of the management API."""
 
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
 from .login_views import PasswordView, StoredTokenViewSet, UserSessionViewSet
+from .schema_view import SchemaView
 from .views import (
     PRIMARY_KEY,
     AccountViewSet,
@@ -29,10 +30,14 @@ account_router.register("audit", AuditViewSet)
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
     path("password/", PasswordView.as_view(), name="password"),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path(
+        "docs/",
+        # Without a template for it, OPTIONS would fail.
+        SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html", http_method_names=["get", "head"]),
+        name="docs",
+    ),
     path("", include(router.urls)),
     re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(account_router.urls)),
-    # Matches only paths that end with a slash, so that APPEND_SLASH still redirects the others.
-    re_path(r"([\s\S]*/)?$", NotFoundView.as_view()),
+    re_path("", NotFoundView.as_view()),
 ]

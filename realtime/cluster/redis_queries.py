@@ -1,6 +1,7 @@
 """What any process may ask Redis, also one without a node."""
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -8,19 +9,21 @@ import redis
 from redis.exceptions import RedisError
 
 from realtime.cluster.redis_client import client_options
-from realtime.cluster.redis_scripts import READ_OTHERS
+from realtime.cluster.redis_scripts import COUNT_USERS
 
 logger = logging.getLogger(__name__)
 
 
-def of_user_everywhere(url: str, prefix: str, user: str) -> int:
-    """Return a user's number of connections on all nodes, or 0 if Redis is unreachable. Any process may call it."""
+def of_users_everywhere(url: str, prefix: str, users: Sequence[str]) -> list[int]:
+    """Return the number of connections on all nodes of each of up to 1,000 users, or 0 if Redis is unreachable."""
+    if not users:
+        return []
     try:
-        found: Any = _client(url).eval(READ_OTHERS, 1, prefix, "", "users:", "", user)
+        counts: list[int] = _client(url).eval(COUNT_USERS, 1, prefix, *users)
     except RedisError as error:
         logger.error("Redis is unreachable (%s); connections cannot be counted.", error)
-        return 0
-    return sum(map(int, found[1::2]))
+        return [0] * len(users)
+    return counts
 
 
 @cache

@@ -41,6 +41,20 @@ end
 return found
 """
 )
+# Return how many connections each of the users ARGV has on all living nodes together.
+COUNT_USERS = (
+    _FIND_LIVING
+    + """
+local sums = {}
+for number = 1, #ARGV do sums[number] = 0 end
+for _, node in ipairs(living) do
+  for number, count in ipairs(redis.call('HMGET', KEYS[1] .. 'users:' .. node, unpack(ARGV))) do
+    sums[number] = sums[number] + (count or 0)
+  end
+end
+return sums
+"""
+)
 # Check the quotas of waiting connections, count those that are within them in their channels, and write how many
 # connections the users have on this node. As it is one step, nodes that check at the same time neither admit too many
 # connections nor reject too many.

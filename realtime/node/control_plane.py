@@ -6,6 +6,7 @@ command.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -13,7 +14,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 
 from realtime.cluster.bus import CONTROL_GROUP
-from realtime.cluster.redis_queries import of_user_everywhere
+from realtime.cluster.redis_queries import of_users_everywhere
 from realtime.node import access_changes
 from realtime.node.message_quotas import account_user, key_user
 from realtime.node.node import running_node
@@ -41,13 +42,13 @@ def on_access_changed(sender: object, **change: Any) -> None:
             logger.error("Cannot announce a change of access; other nodes notice it late: %s", error)
 
 
-def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
-    """Return how many connections of an account or an API key are open on all nodes."""
-    user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
+def count_connections(*, account_ids: Sequence[int] = (), public_keys: Sequence[str] = ()) -> list[int]:
+    """Return how many connections are open on all nodes: of each of these accounts, and then of each of these keys."""
+    users = [*map(account_user, account_ids), *map(key_user, public_keys)]
     node = running_node()
     if settings.REDIS_URLS and (node is None or node.counts.is_reachable):
-        return of_user_everywhere(settings.REDIS_URLS[0], settings.REDIS_PREFIX, user)
-    return node.counts.of_user(user) if node is not None else 0
+        return of_users_everywhere(settings.REDIS_URLS[0], settings.REDIS_PREFIX, users)
+    return [node.counts.of_user(user) if node is not None else 0 for user in users]
 
 
 async def _announce(layer: Any, event: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from realtime.conf import conf
 from realtime.protocols.frames import compact_json
 from realtime.protocols.http_heads import Target, are_trailers, read_target
 from realtime.server.addresses import address_limits, client_network
+from realtime.server.bodies import body_limit
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 
 SWEEP_SECONDS = 1.0
@@ -35,7 +36,6 @@ LARGE_BODY_BYTES = 100_000
 MAX_LARGE_BODIES = 64
 
 INVALID = "The request is not valid HTTP (RFC 9112), or its head is too large."
-TOO_LARGE = "The request is larger than {} bytes; send less at a time."
 BUSY = "The server is receiving too many large requests; try again."
 # Pages of any origin may read it, since it says nothing about anybody.
 REJECTION = (
@@ -209,9 +209,9 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         authority, self._path = self.target
         if authority is not None:
             self.requests[-1].requestHeaders.setRawHeaders(b"host", [authority])
-        limit = conf().max_request_bytes
-        if self.length is not None and self.length > limit:
-            self.reject(413, b"Content Too Large", TOO_LARGE.format(limit))
+        self.body_limit = body_limit(self._path.decode("latin-1"))
+        if self.length is not None and self.length > self.body_limit.max_bytes:
+            self.reject_body()
         elif self.length is None or self.length <= LARGE_BODY_BYTES or self.admit_large_body():
             http_connections.set_deadline(self, conf().request_seconds)
             super().allHeadersReceived()
@@ -270,7 +270,11 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.reject(400, b"Bad Request", INVALID)
 
-    def reject(self, status: int, phrase: bytes, sentence: str) -> None:
+    def reject_body(self) -> None:
+        """Reject a request whose body is too large, see `reject`."""
+        self.reject(413, b"Content Too Large", self.body_limit.sentence, self.body_limit.error_member)
+
+    def reject(self, status: int, phrase: bytes, sentence: str, member: str = "error") -> None:
         """Answer a request that is not complete, or not valid, with an error, and close the connection.
 
         The client sees the end immediately. What it still sends is discarded for some seconds, because closing the
@@ -279,7 +283,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         if self.is_rejected:
             return
         self.is_rejected = True
-        body = compact_json({"error": sentence}).encode()
+        body = compact_json({member: sentence}).encode()
         self.transport.write(REJECTION % (status, phrase, len(body)) + body)
         http_connections.finish_request(self)
         http_connections.set_deadline(self, REJECTED_SECONDS)
@@ -320,11 +324,11 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         return processed
 
     def handleContentChunk(self, data: bytes) -> None:
-        size = self.content.tell() + len(data)
         if self.channel.is_rejected:
             return
-        if size > conf().max_request_bytes:
-            self.channel.reject(413, b"Content Too Large", TOO_LARGE.format(conf().max_request_bytes))
+        size = self.content.tell() + len(data)
+        if size > self.channel.body_limit.max_bytes:
+            self.channel.reject_body()
         elif size <= LARGE_BODY_BYTES or self.channel.admit_large_body():
             super().handleContentChunk(data)
 

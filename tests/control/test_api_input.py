@@ -31,6 +31,16 @@ def test_invalid_json_gets_400(as_: As, owner: User, account: Account) -> None:
         assert answer.status_code == 400
 
 
+def test_attempts_to_log_in_are_counted_before_their_body_is_parsed(as_: As, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rest_framework.throttling import AnonRateThrottle
+
+    monkeypatch.setitem(AnonRateThrottle.THROTTLE_RATES, "anon", "3/min")
+    client = as_(None)
+    answers = [client.post("/api/v1/token/", b"{", content_type="application/json") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+
+
 def test_requests_are_throttled(as_: As, owner: User, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from rest_framework.throttling import UserRateThrottle
 

@@ -118,7 +118,11 @@ def test_members_can_see_the_usage(
     monkeypatch: pytest.MonkeyPatch,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_id, public_key: 3 if account_id else 2)
+    monkeypatch.setattr(
+        usage,
+        "_connection_counter",
+        lambda *, account_ids, public_keys: [3] * len(account_ids) + [2] * len(public_keys),
+    )
     account = key.cluster.account
     record_messages({account.pk: 41}, today())
     client = as_(teammate)
@@ -153,7 +157,7 @@ def test_the_admin_sets_quotas_and_shows_the_usage(admin_client: Client, key: Ap
 def test_the_admin_sets_each_quota_of_a_key_and_shows_its_usage(
     admin_client: Client, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_id=None, public_key=None: 1234567)
+    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_ids, public_keys: [1234567] * len(public_keys))
     path = f"/admin/accounts/apikey/{key.pk}/change/"
     form = {"label": "x", "allowed_origins": "", **{name: str(value) for value, name in enumerate(QUOTA_FIELDS, 5)}}
     assert admin_client.post(path, form).status_code == 302

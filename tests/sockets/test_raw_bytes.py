@@ -119,7 +119,7 @@ async def test_a_body_larger_than_the_largest_batch_is_refused_before_it_has_arr
         assert _temporary_bytes(serve) <= 17 * MIB, "the body is not kept"
         received = connection.recv(65_536)
     assert received.startswith(b"HTTP/1.1 413 ")
-    assert re.search(rb'\r\n\r\n\{"error":"[^"]+\."\}$', received)
+    assert re.search(rb'\r\n\r\n\{"(error|detail)":"[^"]+\."\}$', received)
 
 
 def _temporary_bytes(server: LiveServer) -> int:

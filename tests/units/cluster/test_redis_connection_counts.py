@@ -13,7 +13,7 @@ from realtime.cluster import redis_client, redis_queries
 from realtime.cluster import redis_connection_counts as module
 from realtime.cluster.connection_counts import ConnectionCounts, Place
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
-from realtime.cluster.redis_queries import of_user_everywhere
+from realtime.cluster.redis_queries import of_users_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
@@ -196,7 +196,7 @@ async def test_the_connections_of_a_user_are_counted_on_this_node_and_on_all_nod
     await settle(one, "account:1", "key:a")
     await settle(two, "account:1", "key:b")
     assert [counts.of_user("account:1") for counts in (one, two)] == [1, 1]
-    assert [of_user_everywhere(server.url, PREFIX, user) for user in ("account:1", "key:b", "key:c")] == [2, 1, 0]
+    assert of_users_everywhere(server.url, PREFIX, ["account:1", "key:b", "key:c"]) == [2, 1, 0]
 
 
 async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
@@ -208,14 +208,14 @@ async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_
         assert counts.enter(CHANNEL, {"account:1": 40}) is None
     stays = await asyncio.gather(*(counts.join(place) for counts, place in places))
     assert stays.count(True) == 40
-    assert of_user_everywhere(server.url, PREFIX, "account:1") == 40
+    assert of_users_everywhere(server.url, PREFIX, ["account:1"]) == [40]
     for (counts, place), may_stay in zip(places, stays, strict=True):
         if not may_stay:
             counts.leave(place)
     assert sum(counts.of_user("account:1") for counts in nodes) == 40
 
     async def is_exact() -> bool:
-        return await count(nodes[0]) == 40 == of_user_everywhere(server.url, PREFIX, "account:1")
+        return await count(nodes[0]) == 40 and of_users_everywhere(server.url, PREFIX, ["account:1"]) == [40]
 
     await until(is_exact)
 
@@ -243,7 +243,7 @@ async def test_a_connection_that_leaves_while_other_nodes_are_asked_takes_up_no_
         await asyncio.sleep(0)
         one.leave(leaving)
         await settle(one)
-        assert of_user_everywhere(server.url, PREFIX, "key:a") == 0
+        assert of_users_everywhere(server.url, PREFIX, ["key:a"]) == [0]
         stays = enter(two, "key:a", quota=1)
         assert await two.join(stays)
         two.leave(stays)
@@ -257,7 +257,7 @@ async def test_more_connections_can_arrive_at_the_same_time_than_fit_into_one_qu
     one, two = node("one"), node("two")
     places = [(counts, enter(counts, "account:1", quota=60)) for _ in range(50) for counts in (one, two)]
     assert sum(await asyncio.gather(*(counts.join(place) for counts, place in places))) == 60
-    assert of_user_everywhere(server.url, PREFIX, "account:1") == 60
+    assert of_users_everywhere(server.url, PREFIX, ["account:1"]) == [60]
 
 
 async def test_a_node_that_dies_is_no_longer_counted_and_leaves_nothing_behind(
@@ -297,7 +297,7 @@ async def test_nodes_write_their_counts_again_after_redis_has_lost_them(
         return await count(one) == 1
 
     await until(is_back)
-    assert of_user_everywhere(server.url, PREFIX, "account:1") == 1
+    assert of_users_everywhere(server.url, PREFIX, ["account:1"]) == [1]
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
@@ -319,9 +319,9 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
         server.start() if how == "stopped" else server.process.send_signal(signal.SIGCONT)
 
     async def is_exact() -> bool:
-        return [await count(counts) for counts in (one, two)] == [3, 3] and of_user_everywhere(
-            server.url, PREFIX, "account:1"
-        ) == 3
+        return [await count(counts) for counts in (one, two)] == [3, 3] and of_users_everywhere(
+            server.url, PREFIX, ["account:1"]
+        ) == [3]
 
     await until(is_exact)
     assert one.is_reachable
