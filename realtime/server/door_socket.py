@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
-from autobahn.websocket.utf8validator import Utf8Validator
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet import reactor, tcp
 from twisted.internet.protocol import connectionDone
@@ -35,10 +33,6 @@ _NOT_LEARNED = {
 }
 
 
-_new_statistics: Any = TrafficStats  # without types
-_new_validator: Any = Utf8Validator
-
-
 class _Future:
     """Stands in for the futures of a connection, for which nothing waits."""
 
@@ -50,11 +44,12 @@ class DoorSocket(ServerProtocol):
 
     is_closed = is_open = _Future()
     openHandshakeTimeoutCall = None
-    trafficStats: Any = _new_statistics()  # of all together; nothing reads it
+    trafficStats: Any = None  # of all together; nothing reads it
     # As they are after a handshake:
     request = ()
     websocket_version = 13
 
+    _new_validator: Callable[[], Any]
     _on_lost: Callable[[], object] = staticmethod(nothing)
     _is_lost = False
 
@@ -75,7 +70,7 @@ class DoorSocket(ServerProtocol):
 
     @cached_property
     def utf8validator(self) -> Any:
-        return _new_validator()
+        return self._new_validator()
 
     def connectionMade(self) -> None:
         if not hasattr(type(self), "autoPingTimeout"):
@@ -172,11 +167,16 @@ def learn() -> list[str]:
 
     class Example(ServerProtocol): ...
 
-    example = Example()
-    example.factory = WebSocketFactory(None)
-    example._copy_options()
-    example._connectionMade()
-    example.openHandshakeTimeoutCall.cancel()
+    try:
+        example = Example()
+        example.factory = WebSocketFactory(None)
+        example._copy_options()
+        example._connectionMade()
+        example.openHandshakeTimeoutCall.cancel()
+        DoorSocket.trafficStats = example.trafficStats
+        DoorSocket._new_validator = type(example.utf8validator)
+    except Exception as error:
+        return [f"autobahn: a new connection ({error!r})"]
     learned = {name: value for name, value in vars(example).items() if name not in _NOT_LEARNED}
     for name, value in learned.items():
         if name not in vars(DoorSocket):
