@@ -18,8 +18,8 @@ from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .service_admin import (
+    CheckedRequests,
     ConnectionsColumn,
-    LimitedLookups,
     ServiceAdmin,
     ServiceInline,
     changelist_link,
@@ -96,7 +96,7 @@ class ApiKeyInline(ServiceInline):
 
 
 @admin.register(User)
-class UserAdmin(LimitedLookups, BaseUserAdmin):
+class UserAdmin(CheckedRequests, BaseUserAdmin):
     add_form = BaseUserCreationForm
     show_full_result_count = False
     list_per_page = 50
@@ -117,7 +117,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(LimitedLookups, BaseGroupAdmin):
+class GroupAdmin(CheckedRequests, BaseGroupAdmin):
     pass
 
 
@@ -269,7 +269,7 @@ class ApiKeyAdmin(ConnectionsColumn):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(LimitedLookups):
+class AuditEntryAdmin(CheckedRequests):
     """The audit log, read-only."""
 
     show_full_result_count = False

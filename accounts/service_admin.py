@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import model_ngettext
-from django.core.exceptions import ValidationError
+from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db.models import Model, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -46,8 +47,21 @@ def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> ty
     return TimestampFilter
 
 
-class LimitedLookups(admin.ModelAdmin):
-    """Rejects lookups in a URL that no list of the admin links to. With some values, they would make the query fail."""
+class CheckedRequests(admin.ModelAdmin):
+    """Rejects what no page of the admin sends, and what would make a query fail: lookups, IDs and selections."""
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        return super().get_object(request, object_id, from_field) if _can_be_stored(object_id) else None
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        try:
+            for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(selected)
+                if not _can_be_stored(selected):
+                    raise ValidationError("It is too large, or contains NUL.")
+        except ValidationError as error:
+            raise SuspiciousOperation("The ID of a selected object is invalid.") from error
+        return super().response_action(request, queryset, *args)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         field, _, operator = lookup.rpartition("__")
@@ -63,7 +77,7 @@ def _can_be_stored(value: str) -> bool:
         return "\0" not in value
 
 
-class ServiceAdmin(LimitedLookups):
+class ServiceAdmin(CheckedRequests):
     """Saves through the services, and shows the secrets of newly issued keys once."""
 
     show_full_result_count = False

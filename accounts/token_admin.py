@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from knox.models import AuthToken
 
+from .service_admin import CheckedRequests
 from .tokens import revoke_token
 
 # The libraries' own pages would change these without the services.
@@ -16,7 +17,7 @@ admin.site.unregister([AuthToken, EmailAddress, UserSession])
 
 
 @admin.register(AuthToken)
-class TokenAdmin(admin.ModelAdmin):
+class TokenAdmin(CheckedRequests):
     show_full_result_count = False
     list_per_page = 50
     list_display = ["user", "created", "expiry"]

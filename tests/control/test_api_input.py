@@ -108,10 +108,6 @@ def test_unknown_paths_get_404_as_json(as_: As, owner: User, path: str, method: 
         assert (answer.status_code, answer.json()) == (404, {"detail": "Not found."})
 
 
-def test_a_missing_slash_is_added(as_: As, owner: User) -> None:
-    assert as_(owner).get("/api/v1/accounts").headers["Location"] == "/api/v1/accounts/"
-
-
 def test_file_uploads_are_rejected(as_: As, owner: User) -> None:
     for path in ("token", "accounts"):
         answer = as_(owner).post(f"/api/v1/{path}/", {"name": BytesIO(b"x" * 5_000_000)}, format="multipart")

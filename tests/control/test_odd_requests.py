@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from django.test import Client
@@ -88,8 +89,23 @@ def test_the_lists_of_the_admin_find_nothing_with_invalid_filters(
     ):
         answer = admin_client.get(f"/admin/accounts/{model}/", {lookup: value})
         assert answer.status_code in (200, 302, 400)
+    assert admin_client.get("/admin/knox/authtoken/", {"digest": value, "user": value}).status_code in (200, 302, 400)
     answer = admin_client.get("/admin/auth/group/", {"id__in": value, "name": value})
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "page", ["accounts/account", "accounts/apikey", "accounts/user", "auth/group", "knox/authtoken"]
+)
+@pytest.mark.parametrize("value", [HUGE, "x", "", "\0"])
+def test_invalid_ids_of_objects_are_not_found_and_cannot_be_selected(
+    admin_client: Client, key: ApiKey, page: str, value: str
+) -> None:
+    for view in ("change", "delete", "history"):
+        assert admin_client.get(f"/admin/{page}/{quote(value)}/{view}/").status_code in (302, 404)
+    for action in ("suspend", "revoke", "delete_selected"):
+        answer = admin_client.post(f"/admin/{page}/", {"action": action, "_selected_action": [value]})
+        assert answer.status_code in (200, 302, 400)
 
 
 @pytest.mark.parametrize("model", ["account", "cluster", "apikey"])
