@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess, can_be_a_key
+from accounts.usage import seconds_to_midnight
 from realtime.base.asgi import Header, Receive, Send, answer
 from realtime.conf import conf
 from realtime.http.cors import Preflights, allow
 from realtime.node.connections import message_limit
-from realtime.node.message_quotas import DAY_USED_UP, seconds_to_midnight
+from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node, current_node
 from realtime.protocols.admission import why_off
 from realtime.protocols.channels import CHANNEL_PATH, group_name
