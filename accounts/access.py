@@ -5,13 +5,14 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from . import crypto
 from .key_access import KeyAccess, can_be_a_key
 from .models import ApiKey
-from .quotas import QUOTA_FIELDS, default_quotas, in_force
+from .quotas import QUOTA_FIELDS, TRAFFIC_FIELDS, in_force
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages")
 _COLUMNS = (
     *_OWN_COLUMNS,
     *QUOTA_FIELDS,
-    *(_ACCOUNT + name for name in default_quotas()),
+    *(_ACCOUNT + name for name in TRAFFIC_FIELDS),
     "allowed_origins",
     "revoked_at",
     "secret_ciphertext",
@@ -70,7 +71,7 @@ def _access_from(row: dict[str, Any]) -> KeyAccess:
         cluster_enabled=row["cluster__enabled"],
         account_suspended=row["cluster__account__suspended_at"] is not None,
         allowed_origins=tuple(row["allowed_origins"]),
-        quotas=in_force({name: row[_ACCOUNT + name] for name in default_quotas()}, row),
+        quotas=in_force({name: row[_ACCOUNT + name] for name in TRAFFIC_FIELDS}, row),
         secret=_decrypted_secret(row["public_key"], row["secret_ciphertext"]),
     )
 
@@ -88,7 +89,10 @@ def record_use(public_keys: Collection[str]) -> None:
     now = timezone.now()
     due = Q(last_used_at=None) | Q(last_used_at__lt=now - RECORD_USE_INTERVAL)
     for keys in batched(public_keys):
-        ApiKey.objects.filter(due, public_key__in=keys).update(last_used_at=now)
+        with transaction.atomic():
+            # A locked row is just being changed or deleted. Waiting for it could be a deadlock; its next use counts.
+            rows = ApiKey.objects.select_for_update(skip_locked=True, no_key=True).filter(due, public_key__in=keys)
+            ApiKey.objects.filter(pk__in=list(rows.values_list("pk", flat=True))).update(last_used_at=now)
 
 
 def batched(public_keys: Iterable[str]) -> Iterator[list[str]]:

@@ -6,15 +6,17 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
-from django.contrib.auth.forms import BaseUserCreationForm
+from django.contrib.auth.forms import BaseUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from . import services, token_admin  # noqa: F401  (registers itself)
 from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
+from .locks import Refused
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas
 from .service_admin import (
@@ -25,6 +27,7 @@ from .service_admin import (
     changelist_link,
     issued_keys,
     secrets_page,
+    sentence,
     timestamp_filter,
 )
 from .services import IssuedKey
@@ -60,7 +63,7 @@ class MembershipInline(ServiceInline):
     verbose_name_plural = "people"
 
     def sorted_for_saving(self, rows: list[Membership]) -> list[Membership]:
-        # Owners first, so that one form can make another member the owner and the current owner a member.
+        # Owners first, so that one form can make another member the owner and the current owner a viewer.
         return sorted(rows, key=lambda membership: membership.role != Role.OWNER)
 
     def save_row(self, request: HttpRequest, row: Membership, changed: Collection[str]) -> None:
@@ -83,6 +86,9 @@ class ClusterInline(ServiceInline):
     def save_row(self, request: HttpRequest, row: Cluster, changed: Collection[str]) -> None:
         save_cluster(row, changed)
 
+    def delete_row(self, row: Cluster) -> None:
+        services.delete_cluster(row, suspended_too=True)
+
 
 class ApiKeyInline(ServiceInline):
     model = ApiKey
@@ -94,9 +100,26 @@ class ApiKeyInline(ServiceInline):
     def save_row(self, request: HttpRequest, row: ApiKey, changed: Collection[str]) -> None:
         save_key(request, row, changed)
 
+    def delete_row(self, row: ApiKey) -> None:
+        services.delete_key(row)
+
+
+class UserForm(UserChangeForm):
+    """A user. Deactivating the only owner of an account is refused."""
+
+    def clean(self) -> dict[str, Any] | None:
+        values = super().clean()
+        if values is not None and values.get("is_active") is False:
+            self.instance.is_active = False
+            services.check_deactivation(self.instance)
+        return values
+
 
 @admin.register(User)
 class UserAdmin(CheckedRequests, BaseUserAdmin):
+    """Users. Only superusers can give them rights, and change or delete users who have rights."""
+
+    form = UserForm
     add_form = BaseUserCreationForm
     show_full_result_count = False
     list_per_page = 50
@@ -112,13 +135,58 @@ class UserAdmin(CheckedRequests, BaseUserAdmin):
     add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "name", "password1", "password2"]})]
     readonly_fields = ["last_login", "date_joined"]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return self.readonly_fields if request.user.is_superuser else [*self.readonly_fields, *RIGHTS]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and has_no_more_rights(obj, request.user)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and has_no_more_rights(obj, request.user)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except (ValidationError, Refused) as error:
+            self.message_user(request, sentence(error), messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        services.delete_user(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            try:
+                services.delete_user(user)
+            except (ValidationError, Refused) as error:
+                self.message_user(request, f"{user}: {sentence(error)}", messages.ERROR)
+
+
+RIGHTS = ["is_staff", "is_superuser", "groups", "user_permissions"]
+
+
+def has_no_more_rights(user: User | None, other: Any) -> bool:
+    """Return whether `other` may take over the login of a user: anyone's as a superuser, else one without rights."""
+    if user is None or other.is_superuser:
+        return True
+    return not (user.is_staff or user.is_superuser or user.groups.exists() or user.user_permissions.exists())
+
 
 admin.site.unregister(Group)
 
 
 @admin.register(Group)
 class GroupAdmin(CheckedRequests, BaseGroupAdmin):
-    pass
+    """Groups. Only superusers can change them, because they give rights to their members."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
 
 
 @admin.register(Account)
@@ -136,6 +204,10 @@ class AccountAdmin(ConnectionsColumn):
     readonly_fields = ["cluster_count", "connections", "messages_today", "created_at", "suspended_at"]
     inlines = [MembershipInline, ClusterInline]
     actions = ["suspend", "resume"]
+    owned = [(Cluster, "account"), (ApiKey, "cluster__account")]
+
+    def delete_object(self, obj: Account) -> None:
+        services.delete_account(obj, suspended_too=True)
 
     def save_model(self, request: HttpRequest, obj: Account, form: ModelForm, change: bool) -> None:
         quotas = {name: getattr(obj, name) for name in default_quotas() if name in form.changed_data}
@@ -193,6 +265,10 @@ class ClusterAdmin(ServiceAdmin):
     readonly_fields = ["key_count", "created_at"]
     inlines = [ApiKeyInline]
     actions = ["enable", "disable"]
+    owned = [(ApiKey, "cluster")]
+
+    def delete_object(self, obj: Cluster) -> None:
+        services.delete_cluster(obj, suspended_too=True)
 
     def save_model(self, request: HttpRequest, obj: Cluster, form: ModelForm, change: bool) -> None:
         save_cluster(obj, form.changed_data)
@@ -239,6 +315,13 @@ class ApiKeyAdmin(ConnectionsColumn):
     ]
     readonly_fields = ["public_key", "connections", "created_at", "last_used_at", "revoked_at"]
     actions = ["revoke", "rotate_secrets"]
+
+    def delete_object(self, obj: ApiKey) -> None:
+        services.delete_key(obj)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # Otherwise the encrypted secret could be read by filtering.
+        return not lookup.startswith("secret_ciphertext") and super().lookup_allowed(lookup, value, request)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm, change: bool) -> None:
         save_key(request, obj, form.changed_data)

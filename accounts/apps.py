@@ -4,7 +4,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_save
 
 from .signals import announce
 
@@ -20,12 +20,13 @@ class AccountsConfig(AppConfig):
         # Django sends this signal for every way to log in that begins a session.
         user_logged_in.connect(record_session)
 
-        # These are signals because cascades and bulk deletes remove rows without calling a service. Each model has its
-        # own receiver: with a receiver for all models, bulk deletes of every other table would load their rows first.
+        # These are signals because cascades and bulk deletes remove rows without calling a service. API keys have
+        # none, because a single query deletes thousands of them. Each model has its own receiver: with a receiver for
+        # all models, bulk deletes of every other table would load their rows first.
         post_delete.connect(_account_deleted, sender=self.get_model("Account"))
         post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
-        post_delete.connect(_key_deleted, sender=self.get_model("ApiKey"))
+        pre_save.connect(_user_saved, sender=self.get_model("User"))
 
 
 class TokensConfig(AppConfig):
@@ -45,18 +46,28 @@ def _account_deleted(instance: Any, **_: Any) -> None:
     announce(account_id=instance.pk)
 
 
-def _membership_deleted(instance: Any, **_: Any) -> None:
-    _record_deletion(instance)
+def _membership_deleted(instance: Any, origin: Any, **_: Any) -> None:
+    if not _deletes_an_account(origin):
+        _record_deletion(instance)
 
 
-def _cluster_deleted(instance: Any, **_: Any) -> None:
-    _record_deletion(instance)
-    announce(cluster_pk=instance.pk)
+def _cluster_deleted(instance: Any, origin: Any, **_: Any) -> None:
+    if not _deletes_an_account(origin):
+        _record_deletion(instance)
+        announce(cluster_pk=instance.pk)
 
 
-def _key_deleted(instance: Any, **_: Any) -> None:
-    _record_deletion(instance)
-    announce(public_key=instance.public_key)
+def _user_saved(instance: Any, **_: Any) -> None:
+    from .services import check_deactivation
+
+    check_deactivation(instance)
+
+
+def _deletes_an_account(origin: Any) -> bool:
+    """Return whether a deletion began with an account, which is then recorded and announced for all that it owned."""
+    from .models import Account
+
+    return getattr(origin, "model", type(origin)) is Account
 
 
 def _record_deletion(resource: Any) -> None:

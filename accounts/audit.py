@@ -1,11 +1,17 @@
-"""The audit log: each change that a service makes is recorded in the same transaction, without secrets."""
+"""The audit log: each change that a service makes is recorded in the same transaction, without secrets.
+
+Its size is limited: entries are short, and the people of an account can make only so many of them in a day.
+"""
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
+from .locks import Refused
 from .models import (
     Account,
     ApiKey,
@@ -13,6 +19,7 @@ from .models import (
     AuditSource,
     AuditVerb,
     Cluster,
+    Invitation,
     Membership,
     Resource,
     ResourceKind,
@@ -37,6 +44,16 @@ class AuditMiddleware:
             _request.reset(token)
 
 
+# How many items of a list an entry contains.
+MAX_LISTED = 10
+# These take access away, and only as often as something was created. They are possible on every day.
+_UNLIMITED = {AuditVerb.SUSPENDED, AuditVerb.RESUMED, AuditVerb.REVOKED, AuditVerb.DECLINED, AuditVerb.DELETED}
+
+
+class TooManyChanges(Refused):
+    """The account was changed more often today than its people may."""
+
+
 def record_change(
     verb: AuditVerb,
     resource: Resource,
@@ -48,19 +65,56 @@ def record_change(
         verb: what was done.
         resource: the changed resource; a deleted resource still has its primary key.
         changes: the old and the new value of each changed field; never a secret.
+
+    Raises:
+        TooManyChanges: a user of the account has no changes left today. The change must not be made.
     """
     account = account_of(resource)
+    author = _author()
+    if verb not in _UNLIMITED and _is_limited(author["source"]):
+        _check_limit(account)
     kind, name = _kind_and_name(resource)
     AuditEntry.objects.create(
-        **_author(),
+        **author,
         account_pk=account.pk,
         account_name=account.name,
         verb=verb,
         kind=kind,
         name=name,
         label=str(resource),
-        changes=dict(changes or {}),
+        changes={name: _bounded(*values) for name, values in (changes or {}).items()},
     )
+
+
+def _is_limited(source: AuditSource) -> bool:
+    request = _request.get()
+    return source == AuditSource.REST and request is not None and not request.user.has_perm("accounts.change_account")
+
+
+def _check_limit(account: Account) -> None:
+    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    limit = settings.CHANGES_PER_DAY
+    entries = AuditEntry.objects.filter(account_pk=account.pk, at__gte=midnight).order_by()
+    if entries[:limit].count() >= limit:
+        raise TooManyChanges(
+            f"The account was changed {limit} times today, which is the limit. Until midnight UTC, you can only revoke "
+            "and delete."
+        )
+
+
+def _bounded(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return the values to record: of a list, a few of the items that were removed and added."""
+    if isinstance(old, list) and isinstance(new, list):
+        return _shortened([item for item in old if item not in new]), _shortened(
+            [item for item in new if item not in old]
+        )
+    return _shortened(old), _shortened(new)
+
+
+def _shortened(value: Any) -> Any:
+    if not isinstance(value, list) or len(value) <= MAX_LISTED:
+        return value
+    return [*value[:MAX_LISTED], f"and {len(value) - MAX_LISTED} more"]
 
 
 def record_revoked_token(user: User) -> None:
@@ -90,6 +144,8 @@ def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
             return ResourceKind.ACCOUNT, str(resource.pk)
         case Membership():
             return ResourceKind.MEMBER, resource.user.email
+        case Invitation():
+            return ResourceKind.INVITATION, resource.email
         case Cluster():
             return ResourceKind.CLUSTER, resource.cluster_id
         case ApiKey():

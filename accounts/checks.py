@@ -1,5 +1,6 @@
 """System checks for the settings of `accounts`."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,37 @@ def check_quotas(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
         )
         for name, value in settings.QUOTAS.items()
         if value < 1
+    ]
+
+
+@register
+def check_limits(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the limits on what people may do are not negative, and that people can make changes at all."""
+    return [
+        Error(
+            f"{name} is {value}, but must be {minimum} or more.",
+            hint="Remove the environment variable to use the default.",
+            id="accounts.E010",
+        )
+        for name, value, minimum in (
+            ("ACCOUNTS_PER_PERSON", settings.ACCOUNTS_PER_PERSON, 0),
+            ("CHANGES_PER_DAY", settings.CHANGES_PER_DAY, 1),
+        )
+        if value < minimum
+    ]
+
+
+@register
+def check_reserved_cluster_ids(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that every reserved cluster ID can match a cluster ID."""
+    return [
+        Error(
+            f"{name!r} in RESERVED_CLUSTER_IDS is not a cluster ID.",
+            hint="Use lower-case letters, digits, hyphens, and * for any characters.",
+            id="accounts.E011",
+        )
+        for name in settings.RESERVED_CLUSTER_IDS
+        if not re.fullmatch(r"[a-z0-9*-]{1,63}", name)
     ]
 
 

@@ -3,6 +3,8 @@
 import re
 import secrets
 import string
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -13,10 +15,11 @@ from django.db import models
 from django.utils import timezone
 
 from .key_access import PUBLIC_KEY_PATTERN
-from .users import MAX_EMAIL_LENGTH, User
+from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 MAX_ALLOWED_ORIGINS = 100
+INVITATION_LIFETIME = timedelta(days=14)
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _ORIGIN = re.compile(rf"(?P<host>(\*\.)?{_LABEL}(\.{_LABEL})*)(:(?P<port>[1-9][0-9]{{0,4}}))?")
@@ -49,10 +52,14 @@ def validate_allowed_origins(value: Any) -> None:
 
 
 class Role(models.TextChoices):
-    """What a user can do in an account: members can read it, and owners can change it."""
+    """What a user can do in an account.
+
+    Viewers can read it, developers can also change its clusters and API keys, and owners can do everything.
+    """
 
     OWNER = "owner"
-    MEMBER = "member"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
 
 
 class QuotaOverrides(models.Model):
@@ -92,6 +99,18 @@ class Account(QuotaOverrides):
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    creator = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        related_name="created_accounts",
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The user who created the account for themselves; empty if an operator created it.",
+    )
+    is_demo = models.BooleanField(
+        default=False, editable=False, help_text="Whether this is the demo tenant, whose API key everybody knows."
+    )
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     max_messages_per_day = models.PositiveBigIntegerField(
         "messages per day",
@@ -99,12 +118,24 @@ class Account(QuotaOverrides):
         blank=True,
         help_text="Maximum number of messages per day (UTC) from clients and through the REST API.",
     )
+    max_clusters = models.PositiveIntegerField(
+        "clusters", null=True, blank=True, help_text="Maximum number of clusters."
+    )
+    max_keys = models.PositiveIntegerField(
+        "API keys", null=True, blank=True, help_text="Maximum number of API keys that are not revoked."
+    )
+    max_members = models.PositiveIntegerField(
+        "people", null=True, blank=True, help_text="Maximum number of people, including those who are only invited."
+    )
 
     objects = AccountQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "pk"]
-        constraints = [models.CheckConstraint(condition=~models.Q(name=""), name="account_has_a_name")]
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(name=""), name="account_has_a_name"),
+            models.UniqueConstraint(fields=["is_demo"], condition=models.Q(is_demo=True), name="one_demo_account"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -115,18 +146,64 @@ class Account(QuotaOverrides):
 
 
 class DailyUsage(models.Model):
-    """The number of messages that an account has sent on one day (UTC)."""
+    """The number of messages that an account has sent on one day (UTC).
 
-    account = models.ForeignKey(Account, models.CASCADE, related_name="daily_usage")
+    There is no foreign key, because the messages of a deleted account still count against its owners. See
+    `FormerAccount`.
+    """
+
+    account_pk = models.BigIntegerField()
     day = models.DateField()
     messages = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         ordering = ["-day"]
-        constraints = [models.UniqueConstraint(fields=["account", "day"], name="one_row_per_account_and_day")]
+        constraints = [models.UniqueConstraint(fields=["account_pk", "day"], name="one_row_per_account_and_day")]
 
     def __str__(self) -> str:
-        return f"{self.account_id} on {self.day}: {self.messages}"
+        return f"{self.account_pk} on {self.day}: {self.messages}"
+
+
+class FormerAccount(models.Model):
+    """An account that was deleted, once for each of its owners: its messages of that day count for its heir."""
+
+    account_pk = models.BigIntegerField()
+    day = models.DateField()
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="former_accounts")
+    heir = models.ForeignKey(
+        Account,
+        models.SET_NULL,
+        related_name="inherited",
+        null=True,
+        blank=True,
+        help_text="The next account of the same owner.",
+    )
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [models.UniqueConstraint(fields=["account_pk", "owner"], name="one_row_per_account_and_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.account_pk}, deleted on {self.day}"
+
+
+def cascade_if_owners_remain(collector: Any, field: Any, memberships: Any, using: str) -> None:
+    """Delete the memberships of deleted users, unless an account would be left without an owner.
+
+    Raises:
+        ProtectedError: it would.
+    """
+    deleted = collector.data.get(User, set())
+    owning = {membership for membership in memberships if membership.role == Role.OWNER}
+    accounts = {membership.account_id for membership in owning}
+    kept = Membership.objects.using(using).active_owners(accounts).exclude(user__in=deleted)
+    left = accounts - set(kept.values_list("account", flat=True))
+    if left:
+        raise models.ProtectedError(
+            "An account must have at least one owner.",
+            {membership for membership in owning if membership.account_id in left},
+        )
+    models.CASCADE(collector, field, memberships, using)
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
@@ -134,13 +211,17 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
         """Return the memberships of all accounts that a user belongs to."""
         return self.filter(account__in=Account.objects.visible_to(user))
 
+    def active_owners(self, accounts: Collection[int]) -> "MembershipQuerySet":
+        """Return the memberships of the owners of some accounts who can log in."""
+        return self.filter(account__in=accounts, role=Role.OWNER, user__is_active=True)
+
 
 class Membership(models.Model):
     """A user's membership of an account."""
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, cascade_if_owners_remain, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
 
     objects = MembershipQuerySet.as_manager()
 
@@ -153,6 +234,49 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.role})"
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def pending(self) -> "InvitationQuerySet":
+        """Return the invitations that have not expired."""
+        return self.filter(created_at__gt=timezone.now() - INVITATION_LIFETIME)
+
+    def for_user(self, user: UserOrAnonymous) -> "InvitationQuerySet":
+        """Return the pending invitations of a user's e-mail address; none if the user is not logged in."""
+        return self.pending().filter(email=user.email) if user.is_authenticated else self.none()
+
+
+class Invitation(models.Model):
+    """An invitation to an account, for an e-mail address that may or may not have a user.
+
+    It is deleted when it is accepted, declined or revoked.
+    """
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="invitations")
+    email = NormalizedEmailField("e-mail address", max_length=MAX_EMAIL_LENGTH)
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "email"],
+                name="one_invitation_per_account_and_address",
+                violation_error_message="This e-mail address is already invited.",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="invitation_has_a_role"),
+        ]
+        indexes = [models.Index(fields=["email"], name="invitations_of_an_address")]
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.role})"
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + INVITATION_LIFETIME
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
@@ -256,7 +380,7 @@ class ApiKey(QuotaOverrides):
         return self.revoked_at is not None
 
 
-Resource = Account | Membership | Cluster | ApiKey
+Resource = Account | Membership | Invitation | Cluster | ApiKey
 """An account, or anything that belongs to one."""
 
 
@@ -288,6 +412,7 @@ class AuditVerb(models.TextChoices):
     RESUMED = "resumed"
     ROTATED = "rotated"
     REVOKED = "revoked"
+    DECLINED = "declined"
     DELETED = "deleted"
 
 
@@ -296,6 +421,7 @@ class ResourceKind(models.TextChoices):
 
     ACCOUNT = "account"
     MEMBER = "member"
+    INVITATION = "invitation"
     CLUSTER = "cluster"
     KEY = "key"
     TOKEN = "token", "API token"
@@ -324,13 +450,19 @@ class AuditEntry(models.Model):
     # The label of a member is the longest: the e-mail address and the role.
     label = models.CharField(max_length=300, help_text="The resource's name for people at the time of the change.")
     changes = models.JSONField(
-        blank=True, default=dict, help_text="The old and the new value of each changed field: [old, new]."
+        blank=True,
+        default=dict,
+        help_text="The old and the new value of each changed field: [old, new]. For a list, what was removed and what "
+        "was added.",
     )
 
     class Meta:
         verbose_name_plural = "audit entries"
         ordering = ["-pk"]
-        indexes = [models.Index(fields=["account_pk", "-id"], name="audit_of_an_account")]
+        indexes = [
+            models.Index(fields=["account_pk", "-id"], name="audit_of_an_account"),
+            models.Index(fields=["account_pk", "at"], name="audit_of_an_account_by_day"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.label} {self.verb}"

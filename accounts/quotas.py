@@ -8,10 +8,18 @@ from .key_access import Quotas
 
 QUOTA_FIELDS = ("max_connections", "max_message_bytes", "max_messages_per_second")
 """The quotas that a key can set lower than its account."""
+TRAFFIC_FIELDS = (*QUOTA_FIELDS, "max_messages_per_day")
+"""The quotas of an account that the data plane enforces."""
+SIZE_FIELDS = ("max_clusters", "max_keys", "max_members")
+"""The quotas of an account that limit how much it may own; the services enforce them."""
 
 
 def default_quotas() -> dict[str, Any]:
     """Return the quotas of an account that sets none itself, by field name; None for the server's own limit."""
+    return {**_traffic_defaults(), **{name: settings.QUOTAS[name.removeprefix("max_").upper()] for name in SIZE_FIELDS}}
+
+
+def _traffic_defaults() -> dict[str, Any]:
     return {
         "max_connections": settings.QUOTAS["CONNECTIONS"],
         "max_message_bytes": None,
@@ -27,7 +35,7 @@ def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quot
         account: the account's quotas by field name; None for a quota that is not set.
         key: the key's quotas, likewise.
     """
-    defaults = default_quotas()
+    defaults = _traffic_defaults()
     own = {name: defaults[name] if account[name] is None else account[name] for name in defaults}
     lower = {name: _lower_limit(own[name], key[name] if key else None) for name in QUOTA_FIELDS}
     return Quotas(

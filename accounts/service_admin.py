@@ -1,13 +1,15 @@
 """The base classes of the admin: they save through the services, and show new secrets once."""
 
+import contextlib
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import model_ngettext
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db.models import Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -15,6 +17,7 @@ from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 
+from .locks import Gone, Refused
 from .services import IssuedKey
 from .usage import connections_of
 
@@ -82,6 +85,8 @@ class ServiceAdmin(CheckedRequests):
 
     show_full_result_count = False
     list_per_page = 50
+    owned: ClassVar[list[tuple[type[Model], str]]] = []
+    """The models whose objects are deleted together with one of this model, each with the lookup path to it."""
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         """Leave out inlines with many rows if their model has its own list: Django limits the fields of a form."""
@@ -95,6 +100,44 @@ class ServiceAdmin(CheckedRequests):
             for inline in super().get_inlines(request, obj)
             if obj is None or not self.admin_site.is_registered(inline.model) or is_short(inline.model)
         ]
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        """Leave out the fields of objects that the user may not see: a search would reveal their values."""
+        return [name for name in super().get_search_fields(request) if self._may_see(request, str(name))]
+
+    def _may_see(self, request: HttpRequest, lookup: str) -> bool:
+        model: Any = self.model
+        for part in lookup.split(LOOKUP_SEP)[:-1]:
+            model = model._meta.get_field(part).related_model
+            if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
+                return False
+        return True
+
+    def delete_object(self, obj: Any) -> None:
+        """Delete an object through the services."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with contextlib.suppress(Gone):
+            self.delete_object(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Count what is deleted with the objects. By default, Django loads and lists each of thousands of keys."""
+        objs = list(objs)
+        perms_needed = {
+            model._meta.verbose_name
+            for model in (self.model, *(model for model, _ in self.owned))
+            if not self.admin_site.get_model_admin(model).has_delete_permission(request)
+        }
+        counts = {
+            model._meta.verbose_name_plural: model._default_manager.filter(**{f"{path}__in": objs}).count()
+            for model, path in self.owned
+        }
+        return [str(obj) for obj in objs], {self.opts.verbose_name_plural: len(objs), **counts}, perms_needed, []
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
         """Save the object, with the values of the form, through the services."""
@@ -112,8 +155,8 @@ class ServiceAdmin(CheckedRequests):
     ) -> HttpResponse:
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
-        except ValidationError as error:  # raised by a service; nothing was saved
-            self.message_user(request, " ".join(error.messages), messages.ERROR)
+        except (ValidationError, Refused) as error:  # raised by a service; nothing was saved
+            self.message_user(request, sentence(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -136,10 +179,15 @@ class ServiceAdmin(CheckedRequests):
         """
         count = 0
         for obj in queryset:
-            service(obj)
+            try:
+                service(obj)
+            except (ValidationError, Refused) as error:
+                self.message_user(request, f"{obj}: {sentence(error)}", messages.ERROR)
+                continue
             self.log_change(request, obj, f"{done.capitalize()}.")
             count += 1
-        self.message_user(request, f"{count} {model_ngettext(self.opts, count)} {done}.", messages.SUCCESS)
+        if count:
+            self.message_user(request, f"{count} {model_ngettext(self.opts, count)} {done}.", messages.SUCCESS)
 
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
@@ -191,7 +239,13 @@ class ServiceInline(admin.TabularInline):
         raise NotImplementedError
 
     def delete_row(self, row: Any) -> None:
-        row.delete()
+        """Delete a row through the services."""
+        raise NotImplementedError
+
+
+def sentence(error: ValidationError | Refused) -> str:
+    """Return why a service did not do what it was called for."""
+    return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
 
 
 def issued_keys(request: HttpRequest) -> list[IssuedKey]:

@@ -1,24 +1,31 @@
 """The services that change accounts. The REST API, the admin and the commands call them and add no rules of their own.
 
-Each service validates its input, writes the change and its audit entry in one transaction, and announces the change to
-the data plane after commit. Deletions are recorded and announced by signals (see `apps.py`), which also covers cascades
-and the admin's bulk deletes.
+Each service locks the account first, and then checks that everything still exists and that the account is active. It
+validates its input, writes the change and its audit entry in one transaction, and announces the change to the data
+plane after commit. Deletions of accounts, clusters and members are recorded and announced by signals (see `apps.py`),
+once for all that is deleted with them.
 """
 
+from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.models import ProtectedError, Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import crypto
 from .audit import record_change
 from .demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
-from .models import Account, ApiKey, AuditVerb, Cluster, Membership, Resource, Role, new_key
+from .locks import Gone, Refused, lock_account, lock_accounts
+from .models import Account, ApiKey, AuditVerb, Cluster, Invitation, Membership, Resource, Role, new_key
 from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
-from .users import User
+from .usage import deleted_today, inherit, leave_behind
+from .users import User, normalize_email
 
 
 class IssuedKey(NamedTuple):
@@ -31,12 +38,20 @@ class IssuedKey(NamedTuple):
         return f"IssuedKey(key={self.key!r})"
 
 
-class KeyRevoked(Exception):
+class KeyRevoked(Refused):
     """The operation is impossible because the key is revoked."""
 
 
-class DemoTaken(Exception):
+class DemoTaken(Refused):
     """The ID of the demo tenant's cluster belongs to another account."""
+
+
+class NotAllowed(Refused):
+    """The user may not do this now."""
+
+
+class QuotaReached(Refused):
+    """The account owns as much as its quota allows."""
 
 
 def _create(resource: Resource, *fields: str) -> None:
@@ -77,12 +92,33 @@ def _update(resource: Resource, values: dict[str, Any]) -> None:
         record_change(AuditVerb.CHANGED, resource, changes)
 
 
+def _check_room(account: Account, quota: str, used: int) -> None:
+    """Check that an account may own one more of something.
+
+    Args:
+        account: the locked account.
+        quota: the name of the quota's field.
+        used: how many it owns.
+
+    Raises:
+        QuotaReached: it may not.
+    """
+    own = getattr(account, quota)
+    limit = default_quotas()[quota] if own is None else own
+    if used >= limit:
+        name = account._meta.get_field(quota).verbose_name  # type: ignore[union-attr]
+        raise QuotaReached(f"The account has reached its quota of {limit} {name}.")
+
+
 # Accounts
+
+# How many of the accounts that a person deletes in a day can be replaced on the same day.
+MAX_DELETED_PER_DAY = 10
 
 
 @transaction.atomic
 def create_account(name: str, owner: User | None = None) -> Account:
-    """Create an account, with its first owner if one is given.
+    """Create an account for an operator, with its first owner if one is given.
 
     Raises:
         ValidationError: the name is empty or too long.
@@ -95,12 +131,46 @@ def create_account(name: str, owner: User | None = None) -> Account:
 
 
 @transaction.atomic
+def create_own_account(user: User, name: str) -> Account:
+    """Create an account for the user who asks for it, and who becomes its owner.
+
+    Operators may create as many as they like, and everyone else `ACCOUNTS_PER_PERSON`.
+
+    Raises:
+        NotAllowed: the user may not create another account.
+        ValidationError: the name is empty or too long.
+    """
+    _lock_user(user)  # its other requests wait, so that each counts the accounts of all
+    if not user.has_perm("accounts.add_account"):
+        _check_may_create_account(user)
+    account = Account(name=name, creator=user)
+    _create(account, "name")
+    add_member(account, user, Role.OWNER)
+    return account
+
+
+def _check_may_create_account(user: User) -> None:
+    limit = settings.ACCOUNTS_PER_PERSON
+    if not limit:
+        raise NotAllowed("Only operators of this service can create accounts.")
+    own = Q(creator=user) | Q(memberships__user=user, memberships__role=Role.OWNER)
+    if Account.objects.filter(own, suspended_at__isnull=False).exists():
+        raise NotAllowed("An account of yours is suspended. You cannot create another one until it is resumed.")
+    if Account.objects.filter(creator=user).count() >= limit:
+        raise NotAllowed(f"You have created as many accounts as you may, which is {limit}.")
+    if deleted_today(user) >= MAX_DELETED_PER_DAY:
+        raise NotAllowed("You have deleted too many accounts today. You can create another one after midnight UTC.")
+
+
+@transaction.atomic
 def rename_account(account: Account, name: str) -> None:
     """Rename an account.
 
     Raises:
         ValidationError: the name is empty or too long.
+        Gone, AccountSuspended: see `lock_account`.
     """
+    lock_account(account)
     _update(account, {"name": name})
 
 
@@ -109,55 +179,141 @@ def set_quotas(account: Account, **quotas: int | None) -> None:
     """Change some quotas of an account. They also limit keys that have set higher ones.
 
     Args:
-        account: the account.
+        account: the account, which may be suspended.
         quotas: the new values by field name; None restores the default.
 
     Raises:
         ValidationError: a value is invalid.
+        Gone: the account was deleted.
     """
     if unknown := set(quotas) - set(default_quotas()):
         raise TypeError(f"Unknown quotas of an account: {', '.join(sorted(unknown))}")
     if not quotas:
         return
+    lock_account(account, suspended_too=True)
     _update(account, quotas)
     announce(account_id=account.pk)
 
 
 @transaction.atomic
 def suspend_account(account: Account) -> None:
-    """Close all connections of an account and reject new ones. Does nothing if the account is already suspended."""
-    if Account.objects.filter(pk=account.pk, suspended_at=None).update(suspended_at=timezone.now()):
-        record_change(AuditVerb.SUSPENDED, account)
-        announce(account_id=account.pk)
-    account.refresh_from_db(fields=["suspended_at"])
+    """Close all connections of an account and reject new ones. Does nothing if the account is already suspended.
+
+    Raises:
+        Gone: the account was deleted.
+    """
+    _set_suspension(account, AuditVerb.SUSPENDED, timezone.now())
 
 
 @transaction.atomic
 def resume_account(account: Account) -> None:
-    """End the suspension of an account. Does nothing if the account is not suspended."""
-    if Account.objects.filter(pk=account.pk, suspended_at__isnull=False).update(suspended_at=None):
-        record_change(AuditVerb.RESUMED, account)
-        announce(account_id=account.pk)
-    account.refresh_from_db(fields=["suspended_at"])
+    """End the suspension of an account. Does nothing if the account is not suspended.
+
+    Raises:
+        Gone: the account was deleted.
+    """
+    _set_suspension(account, AuditVerb.RESUMED, None)
 
 
-def delete_account(account: Account) -> None:
-    """Delete an account with its clusters and keys, and close their connections."""
-    account.delete()
+def _set_suspension(account: Account, verb: AuditVerb, suspended_at: datetime | None) -> None:
+    current = lock_account(account, suspended_too=True)
+    if current.suspended != (suspended_at is not None):
+        current.suspended_at = suspended_at
+        current.save(update_fields=["suspended_at"])
+        record_change(verb, current)
+        announce(account_id=current.pk)
+    account.suspended_at = current.suspended_at
+
+
+@transaction.atomic
+def delete_account(account: Account, *, suspended_too: bool = False) -> None:
+    """Delete an account with all that it owns, and close its connections. What it has sent today is kept.
+
+    Args:
+        account: the account.
+        suspended_too: whether to delete it even if it is suspended, which only operators may do.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    locked = lock_account(account, suspended_too=suspended_too, to_delete=True)
+    leave_behind(locked)
+    locked.delete()
+
+
+# Users
+
+ONLY_OWNER = (
+    "This user is the only active owner of an account. Make another person its owner first, or delete the account."
+)
+
+
+def check_deactivation(user: User) -> None:
+    """Check that a user who is going to be saved leaves no account without an owner who can log in.
+
+    Raises:
+        ValidationError: they do.
+    """
+    if user.pk is None or user.is_active or not User.objects.filter(pk=user.pk, is_active=True).exists():
+        return
+    owned = _lock_owned_accounts(user)
+    kept = Membership.objects.active_owners(owned).exclude(user=user)
+    if set(owned) - set(kept.values_list("account", flat=True)):
+        raise ValidationError(ONLY_OWNER)
+
+
+@transaction.atomic
+def delete_user(user: User) -> None:
+    """Delete a user, and remove them from their accounts.
+
+    Raises:
+        ValidationError: an account would be left without an owner.
+    """
+    _lock_owned_accounts(user)
+    _lock_user(user, to_delete=True)
+    try:
+        user.delete()
+    except ProtectedError:
+        raise ValidationError(ONLY_OWNER) from None
+
+
+def _lock_owned_accounts(user: User) -> list[int]:
+    owned = list(user.memberships.filter(role=Role.OWNER).values_list("account", flat=True))
+    if connection.in_atomic_block:  # otherwise a lock would end immediately
+        lock_accounts(owned)
+    return owned
+
+
+def _lock_user(user: User, *, to_delete: bool = False) -> None:
+    """Lock a user's row, after the accounts that are to be locked, until the end of the transaction.
+
+    Raises:
+        Gone: the user was deleted in the meantime.
+    """
+    if not User.objects.select_for_update(no_key=not to_delete).filter(pk=user.pk).values("pk").first():
+        raise Gone("This user was deleted in the meantime.")
 
 
 # Members
 
 
 @transaction.atomic
-def add_member(account: Account, user: User, role: str = Role.MEMBER) -> Membership:
-    """Add a user to an account.
+def add_member(account: Account, user: User, role: str = Role.VIEWER) -> Membership:
+    """Add a user to an account without asking them. Owners invite people instead.
 
     Raises:
         ValidationError: the user already belongs to the account, or the role does not exist.
+        QuotaReached: the account has too many people.
+        Gone, AccountSuspended: see `lock_account`.
     """
+    account = lock_account(account)
+    _lock_user(user)
+    account.invitations.filter(email=user.email).delete()
+    _check_room_for_person(account)
     membership = Membership(account=account, user=user, role=role)
     _create(membership, "role")
+    if role == Role.OWNER:
+        inherit(account, user)
     return membership
 
 
@@ -167,27 +323,105 @@ def set_role(membership: Membership, role: str) -> None:
 
     Raises:
         ValidationError: the role does not exist, or the account would be left without an owner.
+        Gone, AccountSuspended: see `lock_account`.
     """
-    _keep_an_owner(membership, role)
+    account = lock_account(membership)
+    if role != Role.OWNER:
+        _check_another_owner(membership)
     _update(membership, {"role": role})
+    if role == Role.OWNER:
+        inherit(account, membership.user)
 
 
 @transaction.atomic
 def remove_member(membership: Membership) -> None:
-    """Remove a member from an account.
+    """Remove a member from an account, or let them leave it.
 
     Raises:
         ValidationError: the account would be left without an owner.
+        Gone, AccountSuspended: see `lock_account`.
     """
-    _keep_an_owner(membership, None)
+    lock_account(membership)
+    _check_another_owner(membership)
     membership.delete()
 
 
-def _keep_an_owner(membership: Membership, new_role: str | None) -> None:
-    # The lock keeps two owners from removing each other at the same time.
-    owners = Membership.objects.select_for_update().filter(account=membership.account_id, role=Role.OWNER)
-    if new_role != Role.OWNER and {owner.pk for owner in owners} == {membership.pk}:
+def _check_another_owner(membership: Membership) -> None:
+    """Check that a locked account keeps an owner who can log in without this member."""
+    is_owner = Membership.objects.filter(pk=membership.pk, role=Role.OWNER).exists()
+    others = Membership.objects.active_owners([membership.account_id]).exclude(pk=membership.pk)
+    if is_owner and not others.exists():
         raise ValidationError("An account must have at least one owner.")
+
+
+def _check_room_for_person(account: Account) -> None:
+    _check_room(account, "max_members", account.memberships.count() + account.invitations.pending().count())
+
+
+# Invitations
+
+
+@transaction.atomic
+def invite(account: Account, email: str, role: str = Role.VIEWER) -> Invitation:
+    """Invite a person to an account. The answer is the same whether the address has a user or not.
+
+    Raises:
+        ValidationError: the person already belongs to the account or is invited, or a value is invalid.
+        QuotaReached: the account has too many people.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(account)
+    invitation = Invitation(account=account, email=normalize_email(email), role=role)
+    account.invitations.exclude(pk__in=account.invitations.pending()).delete()
+    if account.memberships.filter(user__email=invitation.email).exists():
+        raise ValidationError({"email": ["This person already belongs to the account."]})
+    _check_room_for_person(account)
+    _create(invitation, "role")
+    return invitation
+
+
+@transaction.atomic
+def accept_invitation(invitation: Invitation, user: User) -> Membership:
+    """Make the invited user a member of the account.
+
+    Raises:
+        ValidationError: the user already belongs to the account.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(invitation)
+    _check_is_for(invitation, user)
+    invitation.delete()
+    return add_member(account, user, invitation.role)
+
+
+@transaction.atomic
+def decline_invitation(invitation: Invitation, user: User) -> None:
+    """Decline an invitation, in a suspended account too.
+
+    Raises:
+        Gone: the invitation no longer exists, or is another user's.
+    """
+    lock_account(invitation, suspended_too=True)
+    _check_is_for(invitation, user)
+    record_change(AuditVerb.DECLINED, invitation)
+    invitation.delete()
+
+
+@transaction.atomic
+def revoke_invitation(invitation: Invitation) -> None:
+    """Revoke an invitation.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(invitation)
+    record_change(AuditVerb.REVOKED, invitation)
+    invitation.delete()
+
+
+def _check_is_for(invitation: Invitation, user: User) -> None:
+    if not Invitation.objects.for_user(user).filter(pk=invitation.pk).exists():
+        raise Gone("This invitation does not exist.")
 
 
 # Clusters
@@ -198,8 +432,14 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
     """Create a cluster.
 
     Raises:
-        ValidationError: the cluster ID is not a DNS label, or is already taken.
+        ValidationError: the cluster ID is not a DNS label, is reserved, or is already taken.
+        QuotaReached: the account has too many clusters.
+        Gone, AccountSuspended: see `lock_account`.
     """
+    account = lock_account(account)
+    if any(fnmatchcase(cluster_id, pattern) for pattern in settings.RESERVED_CLUSTER_IDS):
+        raise ValidationError({"cluster_id": ["This cluster ID is reserved. Choose another one."]})
+    _check_room(account, "max_clusters", account.clusters.count())
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
     _create(cluster, "enabled")
     return cluster
@@ -207,18 +447,35 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
 
 @transaction.atomic
 def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
-    """Enable or disable a cluster. Disabling it closes its connections."""
+    """Enable or disable a cluster. Disabling it closes its connections.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(cluster)
     _update(cluster, {"enabled": enabled})
     announce(cluster_pk=cluster.pk)
 
 
-def delete_cluster(cluster: Cluster) -> None:
-    """Delete a cluster with its keys, and close their connections."""
+@transaction.atomic
+def delete_cluster(cluster: Cluster, *, suspended_too: bool = False) -> None:
+    """Delete a cluster with its keys, and close their connections.
+
+    Args:
+        cluster: the cluster.
+        suspended_too: whether to delete it even if its account is suspended, which only operators may do.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(cluster, suspended_too=suspended_too)
     cluster.delete()
 
 
 # API keys
 
+# How many revoked keys an account keeps in its list.
+MAX_REVOKED_KEYS = 1_000
 KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins", *QUOTA_FIELDS)
 
 
@@ -235,12 +492,16 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
 
     Raises:
         ValidationError: a setting is invalid.
+        QuotaReached: the account has too many keys.
+        Gone, AccountSuspended: see `lock_account`.
     """
+    account = lock_account(cluster)
+    _check_room(account, "max_keys", ApiKey.objects.filter(cluster__account=account, revoked_at=None).count())
     secret = new_key()
     key = ApiKey(cluster=cluster, label=label, secret_ciphertext=crypto.encrypt(secret), **_normalized(settings))
     if public_key is not None:
         key.public_key = public_key
-    _check_quotas(key, settings)
+    _check_quotas(account, settings)
     _create(key, *KEY_SETTINGS)
     announce(public_key=key.public_key)
     return IssuedKey(key, secret)
@@ -256,21 +517,46 @@ def update_key(key: ApiKey, **settings: Any) -> None:
 
     Raises:
         ValidationError: a setting is invalid.
+        Gone, AccountSuspended: see `lock_account`.
     """
     if not settings:
         return
-    _check_quotas(key, settings)
+    _check_quotas(lock_account(key), settings)
     _update(key, _normalized(settings))
     announce(public_key=key.public_key)
 
 
 @transaction.atomic
 def revoke_key(key: ApiKey) -> None:
-    """Revoke a key permanently: close its connections and reject new ones. Does nothing if it is already revoked."""
+    """Revoke a key permanently: close its connections and reject new ones. Does nothing if it is already revoked.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(key)
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
         record_change(AuditVerb.REVOKED, key)
         announce(public_key=key.public_key)
+        _delete_oldest_revoked_keys(account)
     key.refresh_from_db(fields=["revoked_at"])
+
+
+def _delete_oldest_revoked_keys(account: Account) -> None:
+    revoked = ApiKey.objects.filter(cluster__account=account, revoked_at__isnull=False).order_by("-revoked_at", "-pk")
+    ApiKey.objects.filter(pk__in=list(revoked.values_list("pk", flat=True)[MAX_REVOKED_KEYS:])).delete()
+
+
+@transaction.atomic
+def delete_key(key: ApiKey) -> None:
+    """Delete a key and close its connections, in a suspended account too. Only operators may do this.
+
+    Raises:
+        Gone: the key was deleted.
+    """
+    lock_account(key, suspended_too=True)
+    record_change(AuditVerb.DELETED, key)
+    announce(public_key=key.public_key)
+    key.delete()
 
 
 @sensitive_variables()
@@ -280,7 +566,9 @@ def rotate_secret(key: ApiKey) -> str:
 
     Raises:
         KeyRevoked: the key is revoked.
+        Gone, AccountSuspended: see `lock_account`.
     """
+    lock_account(key)
     secret = new_key()
     changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
     if not changed:
@@ -301,13 +589,13 @@ def _normalized(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _check_quotas(key: ApiKey, settings: dict[str, Any]) -> None:
+def _check_quotas(account: Account, settings: dict[str, Any]) -> None:
     """Check that the quotas of a key do not exceed those of its account.
 
     Raises:
         ValidationError: a quota does.
     """
-    account, defaults = key.cluster.account, default_quotas()
+    defaults = default_quotas()
     errors: dict[str, list[str]] = {}
     for name in QUOTA_FIELDS:
         own = getattr(account, name)
@@ -323,7 +611,7 @@ def _check_quotas(key: ApiKey, settings: dict[str, Any]) -> None:
 
 def has_other_accounts() -> bool:
     """Return whether there are accounts other than that of the demo tenant."""
-    return Account.objects.exclude(name=DEMO_ACCOUNT_NAME, clusters__cluster_id=DEMO_CLUSTER_ID).exists()
+    return Account.objects.filter(is_demo=False).exists()
 
 
 def ensure_demo(public_key: str) -> IssuedKey:
@@ -346,14 +634,19 @@ def ensure_demo(public_key: str) -> IssuedKey:
 @transaction.atomic
 def _get_or_create_demo(public_key: str) -> tuple[ApiKey, str | None]:
     """Return the demo key; with its secret if this call has created the key."""
-    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
-    if key is not None:
-        return key, None
-    cluster = Cluster.objects.select_related("account").filter(cluster_id=DEMO_CLUSTER_ID).first()
-    if cluster is None:
-        cluster = create_cluster(create_account(DEMO_ACCOUNT_NAME), DEMO_CLUSTER_ID)
-    elif cluster.account.name != DEMO_ACCOUNT_NAME:
+    # A tenant may have used the demo's names, so neither is a proof.
+    foreign = Account.objects.filter(is_demo=False)
+    in_use = Q(clusters__cluster_id=DEMO_CLUSTER_ID) | Q(clusters__keys__public_key=public_key)
+    if foreign.filter(in_use).exists():
         raise DemoTaken(
             f"The cluster {DEMO_CLUSTER_ID!r} belongs to another account, so the demo tenant cannot be created."
         )
+    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
+    if key is not None:
+        return key, None
+    account = Account.objects.filter(is_demo=True).first()
+    if account is None:
+        account = Account(name=DEMO_ACCOUNT_NAME, is_demo=True)
+        _create(account, "name")
+    cluster = account.clusters.filter(cluster_id=DEMO_CLUSTER_ID).first() or create_cluster(account, DEMO_CLUSTER_ID)
     return issue_key(cluster, "demo", public_key=public_key)

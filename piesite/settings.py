@@ -262,7 +262,42 @@ QUOTAS = {
     "CONNECTIONS": env.int("QUOTA_CONNECTIONS", default=100_000),  # open at the same time
     "MESSAGES_PER_SECOND": env.int("QUOTA_MESSAGES_PER_SECOND", default=100_000),  # from one connection
     "MESSAGES_PER_DAY": env.int("QUOTA_MESSAGES_PER_DAY", default=1_000_000_000),
+    "CLUSTERS": env.int("QUOTA_CLUSTERS", default=50),
+    "KEYS": env.int("QUOTA_KEYS", default=1_000),  # that are not revoked
+    "MEMBERS": env.int("QUOTA_MEMBERS", default=100),  # and pending invitations
 }
+# How many accounts a person may create. With 0, only operators create accounts.
+ACCOUNTS_PER_PERSON = env.int("ACCOUNTS_PER_PERSON", default=1)
+# How often the people of an account may change it in a day (UTC), since each change is recorded in the audit log.
+CHANGES_PER_DAY = env.int("CHANGES_PER_DAY", default=2_000)
+# The names that no new cluster can have. `*` stands for any characters. Browsers and mail programs trust some of these
+# host names without asking, and people would take others for the operator's.
+RESERVED_CLUSTER_IDS = [
+    name.strip().lower()
+    for name in env.list(
+        "RESERVED_CLUSTER_IDS",
+        default=[
+            *("www", "www-*", "admin", "administrator", "api", "app", "console", "dashboard", "login", "account"),
+            *(
+                "accounts",
+                "auth",
+                "oauth",
+                "sso",
+                "id",
+                "billing",
+                "pay",
+                "security",
+                "support",
+                "help",
+                "docs",
+                "blog",
+            ),
+            *("status", "static", "assets", "cdn", "root", "localhost", "mail", "email", "webmail", "smtp", "imap"),
+            *("pop", "pop3", "mx", "ns", "ns1", "ns2", "dns", "ftp", "ssh", "vpn", "wpad", "isatap", "autoconfig"),
+            *("autodiscover", "mta-sts", "broadcasthost", "xn--*"),
+        ],
+    )
+]
 
 # Settings of `realtime`. Their defaults, units and reasons are in realtime/conf.py.
 REALTIME = {

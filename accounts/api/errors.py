@@ -10,7 +10,10 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from accounts.services import KeyRevoked
+from accounts.audit import TooManyChanges
+from accounts.locks import AccountSuspended, Gone, Refused
+from accounts.services import NotAllowed
+from accounts.usage import seconds_to_midnight
 
 
 class Conflict(exceptions.APIException):
@@ -29,7 +32,7 @@ class Unavailable(exceptions.APIException):
 
 
 def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the response for an exception: 400 for invalid values, 409 for a conflict, 503 without Redis."""
+    """Return the response for an exception of a service, of Redis, or of Django REST framework."""
     match error:
         case InvalidValue():
             messages: dict[str, Any] = (
@@ -38,7 +41,13 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             if NON_FIELD_ERRORS in messages:
                 messages[api_settings.NON_FIELD_ERRORS_KEY] = messages.pop(NON_FIELD_ERRORS)
             error = exceptions.ValidationError(messages)
-        case KeyRevoked():
+        case Gone():
+            error = exceptions.NotFound(str(error))
+        case AccountSuspended() | NotAllowed():
+            error = exceptions.PermissionDenied(str(error))
+        case TooManyChanges():
+            error = exceptions.Throttled(seconds_to_midnight(), str(error))
+        case Refused():
             error = Conflict(str(error))
         case RedisError():
             error = Unavailable()

@@ -73,7 +73,7 @@ def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 names += ["Invalid"]
             if "{" in path or method in ("get", "delete"):
                 names += ["NotFound"]  # lists too, for a page that does not exist
-            if path.endswith("/rotate-secret/"):
+            if method == "post" and "/token/" not in path and not path.endswith("/decline/"):
                 names += ["Conflict"]
             for name in names:
                 response = {"$ref": f"#/components/responses/{name}"}

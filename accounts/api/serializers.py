@@ -10,9 +10,9 @@ from knox.models import AuthToken
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Membership, Role
+from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
-from accounts.users import MAX_EMAIL_LENGTH, User
+from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
 DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
@@ -36,15 +36,11 @@ class VisiblePrimaryKeyRelatedField(VisibleOnly, serializers.PrimaryKeyRelatedFi
         super().__init__(pk_field=serializers.IntegerField(), **kwargs)
 
 
-class NameRelatedField(serializers.SlugRelatedField[Any]):
-    """A reference by a unique name. The name must not contain NUL, which PostgreSQL rejects."""
+class VisibleNameRelatedField(VisibleOnly, serializers.SlugRelatedField[Any]):
+    """A reference by a unique name to a resource that the user can see. NUL, which PostgreSQL rejects, is invalid."""
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(serializers.CharField(max_length=MAX_EMAIL_LENGTH).run_validation(data))
-
-
-class VisibleNameRelatedField(VisibleOnly, NameRelatedField):
-    """A reference by a unique name to a resource that the user can see."""
 
 
 class LoginSerializer(serializers.Serializer[Any]):
@@ -147,7 +143,9 @@ class AccountUsageSerializer(UsageSerializer):
     """The current usage of an account."""
 
     messages_today = serializers.IntegerField(
-        read_only=True, help_text="Number of messages sent since midnight UTC. May be a few seconds old."
+        read_only=True,
+        help_text="Number of messages sent since midnight UTC, also by accounts that you have deleted since then. "
+        "May be a few seconds old.",
     )
 
 
@@ -163,17 +161,45 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
-    email: Any = NameRelatedField(source="user", slug_field="email", queryset=User.objects.filter(is_active=True))
-    role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.MEMBER)
+    email: Any = serializers.EmailField(source="user.email", read_only=True)
+    role: Any = serializers.ChoiceField(choices=Role.choices)
 
     class Meta:
         model = Membership
         fields = ["id", "email", "role"]
 
 
-class ChangeMemberSerializer(MemberSerializer):
-    email: Any = serializers.EmailField(source="user.email", read_only=True)
-    role: Any = serializers.ChoiceField(choices=Role.choices)
+class InvitationSerializer(serializers.ModelSerializer[Invitation]):
+    """An invitation that has not been accepted yet."""
+
+    email: Any = serializers.EmailField(max_length=MAX_EMAIL_LENGTH)
+    role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.VIEWER)
+    expires_at = serializers.DateTimeField(read_only=True)
+
+    class Meta:
+        model = Invitation
+        fields = ["id", "email", "role", "created_at", "expires_at"]
+        read_only_fields = ["created_at"]
+
+
+class OwnInvitationSerializer(InvitationSerializer):
+    """An invitation for your e-mail address."""
+
+    account: Any = serializers.PrimaryKeyRelatedField(read_only=True)
+    account_name = serializers.CharField(source="account.name", read_only=True)
+
+    class Meta(InvitationSerializer.Meta):
+        fields = ["id", "account", "account_name", "role", "created_at", "expires_at"]
+        read_only_fields = fields
+
+
+class AcceptedInvitationSerializer(MemberSerializer):
+    """Your membership of the account that you were invited to."""
+
+    account: Any = serializers.PrimaryKeyRelatedField(read_only=True)
+
+    class Meta(MemberSerializer.Meta):
+        fields = ["id", "account", "email", "role"]
 
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
@@ -247,7 +273,8 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     )
     changes = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField(), min_length=2, max_length=2),
-        help_text="The old and the new value of each changed field: `[old, new]`.",
+        help_text="The old and the new value of each changed field: `[old, new]`. For a list, "
+        "what was removed and what was added.",
     )
 
     class Meta:

@@ -11,9 +11,11 @@ from .views import (
     AccountViewSet,
     AuditViewSet,
     ClusterViewSet,
+    InvitationViewSet,
     KeyViewSet,
     MemberViewSet,
     NotFoundView,
+    OwnInvitationViewSet,
     TokenView,
 )
 
@@ -21,10 +23,12 @@ router = SimpleRouter()
 router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
+router.register("invitations", OwnInvitationViewSet, basename="own-invitation")
 router.register("tokens", StoredTokenViewSet)
 router.register("sessions", UserSessionViewSet)
 account_router = SimpleRouter()
 account_router.register("members", MemberViewSet)
+account_router.register("invitations", InvitationViewSet)
 account_router.register("audit", AuditViewSet)
 
 urlpatterns = [

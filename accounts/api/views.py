@@ -21,23 +21,25 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from accounts import logins, services
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership
+from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage import messages_today
 
 from . import schema  # noqa: F401  (registers itself)
-from .permissions import IsOwnerOrReadOnly, require_operator, require_owner, require_owner_to_change
+from .permissions import DEVELOPERS, RoleAllowsChange, require_operator, require_role, require_role_to_change
 from .serializers import (
+    AcceptedInvitationSerializer,
     AccountSerializer,
     AuditEntrySerializer,
     ChangeClusterSerializer,
     ChangeKeySerializer,
-    ChangeMemberSerializer,
     ClusterSerializer,
+    InvitationSerializer,
     IssuedKeySerializer,
     KeySerializer,
     LoginSerializer,
     MemberSerializer,
+    OwnInvitationSerializer,
     TokenSerializer,
 )
 from .throttling import LoginThrottle
@@ -83,12 +85,10 @@ class TokenView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class ResourceViewSet(
-    mixins.ListModelMixin, mixins.CreateModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
-):
-    """Lists, creates, retrieves and partially updates resources. Subclasses call the services that change them."""
+class ResourceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """Lists, retrieves and partially updates resources. Subclasses call the services that change them."""
 
-    permission_classes = [IsAuthenticated, IsOwnerOrReadOnly]
+    permission_classes = [IsAuthenticated, RoleAllowsChange]
     lookup_value_regex = PRIMARY_KEY
     change_serializer_class: type[BaseSerializer[Any]]
 
@@ -106,7 +106,7 @@ class ResourceViewSet(
         raise NotImplementedError
 
 
-class AccountViewSet(ResourceViewSet):
+class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
     """Accounts that you belong to."""
 
     queryset = Account.objects.none()
@@ -119,7 +119,7 @@ class AccountViewSet(ResourceViewSet):
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         """Create an account. You become its owner."""
         values = serializer.validated_data
-        account = services.create_account(values["name"], owner=self.request.user)  # type: ignore[arg-type]
+        account = services.create_own_account(self.request.user, values["name"])  # type: ignore[arg-type]
         self.perform_change(account, {name: value for name, value in values.items() if name != "name"})
         serializer.instance = self.get_queryset().get(pk=account.pk)
 
@@ -154,22 +154,23 @@ class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
     def check_role(self, request: Request) -> None:
         """Check that the user's role in the account allows the request."""
         if request.method not in SAFE_METHODS:
-            require_owner_to_change(request.user, self.account)
+            require_role_to_change(request.user, self.account, Role.OWNER)
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
 class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
-    """Members of an account, including its owners."""
+    """Members of an account, including its owners. New members are invited."""
 
     queryset = Membership.objects.none()
-    serializer_class = MemberSerializer
-    change_serializer_class = ChangeMemberSerializer
+    serializer_class = change_serializer_class = MemberSerializer
+
+    def check_role(self, request: Request) -> None:
+        # Everyone may leave, so whose membership it is matters.
+        if request.method not in (*SAFE_METHODS, "DELETE"):
+            super().check_role(request)
 
     def get_queryset(self) -> QuerySet[Membership]:
         return self.account.memberships.select_related("user")
-
-    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        serializer.instance = services.add_member(self.account, **serializer.validated_data)
 
     def perform_change(self, instance: Membership, values: dict[str, Any]) -> None:
         if "role" in values:
@@ -177,8 +178,63 @@ class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Remove a member from the account."""
-        services.remove_member(self.get_object())
+        """Remove a member from the account, or leave it yourself."""
+        membership = self.get_object()
+        if membership.user_id != request.user.pk:
+            require_role_to_change(request.user, self.account, Role.OWNER)
+        services.remove_member(membership)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
+class InvitationViewSet(mixins.ListModelMixin, mixins.CreateModelMixin, AccountScopedViewSet):
+    """Pending invitations to an account. Only owners can see and change them."""
+
+    queryset = Invitation.objects.none()
+    serializer_class = InvitationSerializer
+    lookup_value_regex = PRIMARY_KEY
+
+    def check_role(self, request: Request) -> None:
+        require_role(request.user, self.account, Role.OWNER)
+        super().check_role(request)
+
+    def get_queryset(self) -> QuerySet[Invitation]:
+        return self.account.invitations.pending()
+
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        """Invite a person by their e-mail address. The answer does not tell whether the address has a user."""
+        serializer.instance = services.invite(self.account, **serializer.validated_data)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Revoke an invitation."""
+        services.revoke_invitation(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class OwnInvitationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Any]):
+    """Pending invitations for your e-mail address."""
+
+    queryset = Invitation.objects.none()
+    serializer_class = OwnInvitationSerializer
+    permission_classes = [IsAuthenticated]
+    lookup_value_regex = PRIMARY_KEY
+
+    def get_queryset(self) -> QuerySet[Invitation]:
+        return Invitation.objects.for_user(self.request.user).select_related("account")
+
+    @extend_schema(request=None, responses={201: AcceptedInvitationSerializer})
+    @action(detail=True, methods=["post"])
+    def accept(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Accept an invitation and become a member of the account."""
+        membership = services.accept_invitation(self.get_object(), request.user)  # type: ignore[arg-type]
+        return Response(AcceptedInvitationSerializer(membership).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None, responses={204: None})
+    @action(detail=True, methods=["post"])
+    def decline(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Decline an invitation."""
+        services.decline_invitation(self.get_object(), request.user)  # type: ignore[arg-type]
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -190,7 +246,7 @@ class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
     serializer_class = AuditEntrySerializer
 
     def check_role(self, request: Request) -> None:
-        require_owner(request.user, self.account)
+        require_role(request.user, self.account, Role.OWNER)
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.filter(account_pk=self.account.pk)
@@ -201,7 +257,7 @@ class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
         parameters=[OpenApiParameter("account", int, description="Only clusters of the account with this ID.")]
     )
 )
-class ClusterViewSet(ResourceViewSet):
+class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
     """Clusters of your accounts."""
 
     queryset = Cluster.objects.none()
@@ -219,7 +275,7 @@ class ClusterViewSet(ResourceViewSet):
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         values = serializer.validated_data
-        require_owner_to_change(self.request.user, values["account"])
+        require_role_to_change(self.request.user, values["account"], *DEVELOPERS)
         serializer.instance = services.create_cluster(**values)
 
     def perform_change(self, instance: Cluster, values: dict[str, Any]) -> None:
@@ -238,7 +294,7 @@ class ClusterViewSet(ResourceViewSet):
         parameters=[OpenApiParameter("cluster", str, description="Only keys of the cluster with this ID.")]
     )
 )
-class KeyViewSet(ResourceViewSet):
+class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
     """API keys of your clusters."""
 
     queryset = ApiKey.objects.none()
@@ -260,7 +316,7 @@ class KeyViewSet(ResourceViewSet):
         """Issue a key. Its secret is shown only in this response."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        require_owner_to_change(request.user, serializer.validated_data["cluster"].account)
+        require_role_to_change(request.user, serializer.validated_data["cluster"].account, *DEVELOPERS)
         issued = services.issue_key(**serializer.validated_data)
         return self._with_secret(issued.key, issued.secret, status.HTTP_201_CREATED)
 

@@ -8,7 +8,8 @@ import hmac
 from collections.abc import Callable, Sequence
 
 from accounts.key_access import KeyAccess, can_be_a_key
-from realtime.node.message_quotas import DAY_USED_UP, seconds_to_midnight
+from accounts.usage import seconds_to_midnight
+from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node
 from realtime.protocols.admission import why_off
 from realtime.protocols.frames import Message

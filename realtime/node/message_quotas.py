@@ -6,15 +6,14 @@ A message costs two subtractions; the clock and the database are read only when 
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from accounts.usage import today
+from accounts.usage import seconds_to_midnight, today
 
 logger = logging.getLogger(__name__)
 
@@ -271,10 +270,3 @@ class MessageQuotas:
             use.start_new_day()
         self._day = today
         self._sync_now.set()
-
-
-def seconds_to_midnight() -> int:
-    """Return how long it is until midnight UTC, in whole seconds."""
-    now = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return math.ceil((midnight - now).total_seconds())

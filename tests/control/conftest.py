@@ -39,7 +39,7 @@ def stranger(db: None) -> User:
 @pytest.fixture
 def account(owner: User, teammate: User) -> Account:
     account = services.create_account("Acme", owner)
-    services.add_member(account, teammate, Role.MEMBER)
+    services.add_member(account, teammate, Role.VIEWER)
     return account
 
 

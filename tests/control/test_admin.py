@@ -184,13 +184,13 @@ def test_disabling_a_cluster_in_the_inline_of_its_account_is_announced(
     assert announcements == [{"cluster_pk": cluster.pk}]
 
 
-def test_the_last_owner_cannot_become_a_member(admin: Client, account: Account, owner: User) -> None:
+def test_the_last_owner_cannot_become_a_viewer(admin: Client, account: Account, owner: User) -> None:
     owning = Membership.objects.get(user=owner)
     form = {
         "name": "Renamed",
         **inline("clusters"),
         **inline(
-            "memberships", {"id": owning.pk, "account": account.pk, "user": owner.pk, "role": "member"}, initial=1
+            "memberships", {"id": owning.pk, "account": account.pk, "user": owner.pk, "role": "viewer"}, initial=1
         ),
     }
     answer = admin.post(f"/admin/accounts/account/{account.pk}/change/", form, follow=True)
@@ -204,13 +204,13 @@ def membership_form(*rows: tuple[Membership, User, str]) -> dict[str, Any]:
     return {"name": "Acme", **inline("clusters"), **inline("memberships", *values, initial=len(values))}
 
 
-def test_an_owner_and_a_member_can_swap_roles_in_one_form(
+def test_an_owner_and_a_viewer_can_swap_roles_in_one_form(
     admin: Client, account: Account, owner: User, teammate: User
 ) -> None:
     first, second = (Membership.objects.get(user=user) for user in (owner, teammate))
-    form = membership_form((first, owner, "member"), (second, teammate, "owner"))
+    form = membership_form((first, owner, "viewer"), (second, teammate, "owner"))
     assert admin.post(f"/admin/accounts/account/{account.pk}/change/", form).status_code == 302
-    assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.MEMBER), (teammate, Role.OWNER)]
+    assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.VIEWER), (teammate, Role.OWNER)]
 
 
 def test_the_user_of_a_membership_cannot_be_changed(
@@ -258,10 +258,15 @@ def test_suggestions_are_sorted(admin: Client, key: ApiKey, model: str, field: s
 
 
 def test_bulk_deletion_is_announced(admin: Client, key: ApiKey, announcements: Announcements) -> None:
+    account, second = key.cluster.account, services.create_account("Second")
+    services.suspend_account(second)
     announcements.clear()
-    form = {"action": "delete_selected", "_selected_action": [key.cluster.account_id], "post": "yes"}
-    assert admin.post("/admin/accounts/account/", form).status_code == 302
-    assert {"public_key": key.public_key} in announcements
+    form = {"action": "delete_selected", "_selected_action": [account.pk, second.pk]}
+    page = admin.post("/admin/accounts/account/", form).content.decode()
+    assert all(count in page for count in ("Accounts: 2", "Clusters: 1", "API keys: 1"))
+    assert admin.post("/admin/accounts/account/", {**form, "post": "yes"}).status_code == 302
+    assert announcements == [{"account_id": account.pk}, {"account_id": second.pk}]
+    assert not Account.objects.exists()
 
 
 def test_timestamps_and_credentials_are_read_only(admin: Client, key: ApiKey) -> None:

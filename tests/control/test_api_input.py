@@ -67,7 +67,7 @@ def test_an_invalid_or_unknown_account_is_reported(as_: As, owner: User, account
 @pytest.mark.parametrize("name", ["a\0", "\ud800", {}, [], None, True, 1e308, 10**30, "x" * 100_000])
 def test_an_invalid_email_address_or_cluster_id_is_reported(as_: As, owner: User, account: Account, name: Any) -> None:
     client = as_(owner)
-    path = f"/api/v1/accounts/{account.pk}/members/"
+    path = f"/api/v1/accounts/{account.pk}/invitations/"
     for to, field, more in ((path, "email", {}), ("/api/v1/keys/", "cluster", {"label": "x"})):
         answer = client.post(to, json.dumps({field: name, **more}), content_type="application/json")
         assert answer.status_code == 400

@@ -1,6 +1,7 @@
 """Two concurrent changes: the second waits for the first, then succeeds or fails as if it had come after it.
 
-SQLite allows one write at a time, so these races cannot happen there.
+SQLite allows one write at a time, so these races cannot happen there. `tests/data/test_concurrency.py` has races of
+requests, on both databases.
 """
 
 import threading
@@ -15,8 +16,10 @@ from knox.models import AuthToken
 from pytest_django import Settings
 
 from accounts import services
+from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
-from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.locks import AccountSuspended, Gone
+from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role
 from accounts.tokens import LoginOutdated, create_token
 from accounts.users import User
 
@@ -76,6 +79,100 @@ def test_the_demo_is_created_once() -> None:
     )
     assert [found] == made
     assert (Account.objects.count(), Cluster.objects.count(), ApiKey.objects.count()) == (1, 1, 1)
+
+
+CHANGES: dict[str, Callable[[ApiKey], object]] = {
+    "rename_account": lambda key: services.rename_account(key.cluster.account, "B"),
+    "set_quotas": lambda key: services.set_quotas(key.cluster.account, max_connections=1),
+    "suspend_account": lambda key: services.suspend_account(key.cluster.account),
+    "invite": lambda key: services.invite(key.cluster.account, "a@example.com"),
+    "set_role": lambda key: services.set_role(Membership.objects.get(role=Role.VIEWER), Role.OWNER),
+    "remove_member": lambda key: services.remove_member(Membership.objects.get(role=Role.VIEWER)),
+    "create_cluster": lambda key: services.create_cluster(key.cluster.account, "new"),
+    "update_cluster": lambda key: services.update_cluster(key.cluster, enabled=False),
+    "delete_cluster": lambda key: services.delete_cluster(key.cluster),
+    "issue_key": lambda key: services.issue_key(key.cluster, "new"),
+    "update_key": lambda key: services.update_key(key, label="new"),
+    "revoke_key": services.revoke_key,
+    "rotate_secret": services.rotate_secret,
+    "delete_key": services.delete_key,
+    "delete_account": lambda key: services.delete_account(key.cluster.account),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_a_deleted_account_finds_that_it_is_gone(key: ApiKey, name: str) -> None:
+    result = race(lambda: services.delete_account(key.cluster.account), lambda: CHANGES[name](key))
+    assert isinstance(result, Gone)
+    assert not Account.objects.exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(CHANGES) - {"set_quotas", "suspend_account", "delete_key"}))
+def test_a_change_of_an_account_that_was_just_suspended_is_refused(key: ApiKey, name: str) -> None:
+    result = race(lambda: services.suspend_account(key.cluster.account), lambda: CHANGES[name](key))
+    assert isinstance(result, AccountSuspended)
+    assert Account.objects.get().suspended
+
+
+@pytest.mark.parametrize("name", ["issue_key", "update_key", "update_cluster", "revoke_key", "rotate_secret"])
+def test_a_change_in_a_deleted_cluster_finds_that_it_is_gone(key: ApiKey, name: str) -> None:
+    result = race(lambda: services.delete_cluster(key.cluster), lambda: CHANGES[name](key))
+    assert isinstance(result, Gone)
+
+
+def test_a_person_creates_no_second_account_at_the_same_time(stranger: User) -> None:
+    rejected = race(
+        lambda: services.create_own_account(stranger, "A"), lambda: services.create_own_account(stranger, "B")
+    )
+    assert isinstance(rejected, services.NotAllowed)
+    assert [account.name for account in Account.objects.all()] == ["A"]
+
+
+def test_a_quota_holds_for_concurrent_requests(account: Account) -> None:
+    services.set_quotas(account, max_clusters=1)
+    rejected = race(lambda: services.create_cluster(account, "a"), lambda: services.create_cluster(account, "b"))
+    assert isinstance(rejected, services.QuotaReached)
+
+
+def test_an_invitation_is_accepted_once(account: Account, stranger: User) -> None:
+    invitation = services.invite(account, stranger.email)
+    second = Invitation.objects.get()
+    result = race(
+        lambda: services.accept_invitation(invitation, stranger), lambda: services.accept_invitation(second, stranger)
+    )
+    assert isinstance(result, Gone)
+    assert account.memberships.filter(user=stranger).count() == 1
+
+
+def test_a_user_who_is_being_deleted_is_not_added(account: Account, stranger: User) -> None:
+    user = User.objects.get(pk=stranger.pk)
+    assert isinstance(race(lambda: services.delete_user(user), lambda: services.add_member(account, stranger)), Gone)
+
+
+def test_two_owners_cannot_be_deleted_or_deactivated_at_the_same_time(
+    account: Account, owner: User, teammate: User
+) -> None:
+    services.set_role(account.memberships.get(user=teammate), Role.OWNER)
+
+    def deactivate() -> None:
+        with transaction.atomic():
+            owner.is_active = False
+            owner.save()
+
+    assert isinstance(race(lambda: services.delete_user(teammate), deactivate), ValidationError)
+    assert User.objects.get(pk=owner.pk).is_active
+
+
+def test_recording_the_use_of_a_key_does_not_wait_for_its_deletion(key: ApiKey) -> None:
+    other = services.issue_key(services.create_cluster(services.create_account("Other"), "other"), "x").key
+    with transaction.atomic():
+        services.delete_account(key.cluster.account)
+        thread = threading.Thread(target=lambda: (record_use([key.public_key, other.public_key]), connection.close()))
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    other.refresh_from_db()
+    assert other.last_used_at is not None
 
 
 def test_two_owners_cannot_remove_each_other(account: Account, owner: User, teammate: User) -> None:

@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from accounts import services
 from accounts.crypto import DecryptionFailed
-from accounts.demo import DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
+from accounts.demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
 from accounts.users import User
 from tests.control.conftest import secret_of
@@ -45,21 +45,25 @@ def test_a_new_key_is_announced_because_clients_may_have_tried_it_before(
     assert announcements == [{"public_key": issued.key.public_key}]
 
 
-def test_deletion_through_a_queryset_is_announced(key: ApiKey, announcements: Announcements) -> None:
-    account_id, cluster_pk = key.cluster.account_id, key.cluster_id
+def test_deletion_through_a_queryset_is_announced_once_for_all_that_the_account_owned(
+    key: ApiKey, announcements: Announcements
+) -> None:
+    account_id = key.cluster.account_id
     announcements.clear()
     Account.objects.filter(pk=account_id).delete()
-    assert {"public_key": key.public_key} in announcements
-    assert {"cluster_pk": cluster_pk} in announcements
-    assert {"account_id": account_id} in announcements
+    assert announcements == [{"account_id": account_id}]
 
 
 def test_deletion_through_a_service_is_announced(key: ApiKey, announcements: Announcements) -> None:
     account, cluster_pk = key.cluster.account, key.cluster_id
     account_id = account.pk
+    second = services.issue_key(key.cluster, "second").key
+    announcements.clear()
+    services.delete_key(second)
+    assert announcements == [{"public_key": second.public_key}]
     announcements.clear()
     services.delete_cluster(key.cluster)
-    assert announcements == [{"public_key": key.public_key}, {"cluster_pk": cluster_pk}]
+    assert announcements == [{"cluster_pk": cluster_pk}]
     announcements.clear()
     services.delete_account(account)
     assert announcements == [{"account_id": account_id}]
@@ -130,7 +134,7 @@ def test_an_account_keeps_at_least_one_owner(account: Account, owner: User, team
     with pytest.raises(ValidationError, match="at least one owner"):
         services.remove_member(ownership)
     with pytest.raises(ValidationError, match="at least one owner"):
-        services.set_role(ownership, Role.MEMBER)
+        services.set_role(ownership, Role.VIEWER)
     services.set_role(Membership.objects.get(user=teammate), Role.OWNER)
     services.remove_member(ownership)
     assert [membership.user for membership in account.memberships.all()] == [teammate]
@@ -165,6 +169,21 @@ def test_the_demo_tenant_is_created_once() -> None:
     assert not services.has_other_accounts()
 
 
+def test_an_account_with_the_demos_name_is_not_the_demo(stranger: User) -> None:
+    account = services.create_own_account(stranger, DEMO_ACCOUNT_NAME)
+    issued = services.ensure_demo(DEMO_PUBLIC_KEY)
+    assert issued.key.cluster.account != account
+    assert not account.clusters.exists()
+    assert services.has_other_accounts()
+
+
+def test_a_deleted_demo_key_is_created_again_in_the_demo_account() -> None:
+    first = services.ensure_demo(DEMO_PUBLIC_KEY).key
+    services.rename_account(first.cluster.account, "Playground")
+    services.delete_key(ApiKey.objects.get())
+    assert services.ensure_demo(DEMO_PUBLIC_KEY).key.cluster == first.cluster
+
+
 def test_a_revoked_demo_key_is_reported() -> None:
     services.revoke_key(services.ensure_demo(DEMO_PUBLIC_KEY).key)
     with pytest.raises(services.KeyRevoked, match="delete it"):
@@ -178,7 +197,9 @@ def test_a_demo_secret_that_cannot_be_decrypted_is_reported(settings: Settings) 
         services.ensure_demo(DEMO_PUBLIC_KEY)
 
 
-def test_the_demo_key_is_not_added_to_a_tenants_cluster_with_the_demos_id(account: Account) -> None:
+@pytest.mark.parametrize("name", ["Acme", DEMO_ACCOUNT_NAME])
+def test_the_demo_key_is_not_added_to_a_tenants_cluster_with_the_demos_id(account: Account, name: str) -> None:
+    services.rename_account(account, name)
     services.create_cluster(account, DEMO_CLUSTER_ID)
     assert services.has_other_accounts()
     with pytest.raises(services.DemoTaken):

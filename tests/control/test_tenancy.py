@@ -17,13 +17,13 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts import services
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
+from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.users import User
 
 pytestmark = pytest.mark.django_db
 
 METHODS = ("get", "post", "put", "patch", "delete")
-ROLES = ("anonymous", "stranger", "member", "owner", "operator")
+ROLES = ("anonymous", "stranger", "viewer", "developer", "owner", "operator")
 """Roles in an account. A stranger owns another account; an operator is a superuser without an account."""
 
 
@@ -34,7 +34,7 @@ class Endpoint(NamedTuple):
     route: str
     path: str
     body: dict[str, Any] | None
-    statuses: tuple[int, int, int, int, int]
+    statuses: tuple[int, int, int, int, int, int]
     """In the order of ROLES."""
 
     @property
@@ -44,55 +44,68 @@ class Endpoint(NamedTuple):
 
 CREDENTIALS = {"email": "owner@example.com", "password": "owner-password"}
 # Endpoints outside an account answer every logged-in user alike.
-EVERYONE, LOGGED_IN = (200, 200, 200, 200, 200), (401, 200, 200, 200, 200)
-READS = (401, 404, 200, 200, 404)
-OWNER_READS = (401, 404, 403, 200, 404)
+EVERYONE, LOGGED_IN = (200, 200, 200, 200, 200, 200), (401, 200, 200, 200, 200, 200)
+READS = (401, 404, 200, 200, 200, 404)
+OWNER_READS = (401, 404, 403, 403, 200, 404)
 OWNER_CHANGES, OWNER_CREATES, OWNER_DELETES = (
-    (401, 404, 403, 200, 404),
-    (401, 404, 403, 201, 404),
-    (401, 404, 403, 204, 404),
+    (401, 404, 403, 403, 200, 404),
+    (401, 404, 403, 403, 201, 404),
+    (401, 404, 403, 403, 204, 404),
 )
+DEVELOPER_CHANGES, DEVELOPER_DELETES = (401, 404, 403, 200, 200, 404), (401, 404, 403, 204, 204, 404)
 # A body that references an object which the user cannot see is invalid.
-OWNER_CREATES_WITHIN = (401, 400, 403, 201, 400)
+DEVELOPER_CREATES_WITHIN = (401, 400, 403, 201, 201, 400)
 
 TABLE = [
     Endpoint("get", "schema", "schema/", None, EVERYONE),
     Endpoint("get", "docs", "docs/", None, EVERYONE),
     Endpoint("post", "token", "token/", CREDENTIALS, EVERYONE),
-    Endpoint("delete", "token", "token/", None, (401, 204, 204, 204, 204)),
+    Endpoint("delete", "token", "token/", None, (401, 204, 204, 204, 204, 204)),
     Endpoint(
-        "post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400)
+        "post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400, 400)
     ),
     Endpoint("get", "authtoken-list", "tokens/", None, LOGGED_IN),
-    Endpoint("delete", "authtoken-detail", "tokens/{token}/", None, (401, 404, 404, 204, 404)),
+    Endpoint("delete", "authtoken-detail", "tokens/{token}/", None, (401, 404, 404, 404, 204, 404)),
     Endpoint("get", "usersession-list", "sessions/", None, LOGGED_IN),
-    Endpoint("delete", "usersession-detail", "sessions/{session}/", None, (401, 404, 404, 204, 404)),
+    Endpoint("delete", "usersession-detail", "sessions/{session}/", None, (401, 404, 404, 404, 204, 404)),
     Endpoint("get", "account-list", "accounts/", None, LOGGED_IN),
-    Endpoint("post", "account-list", "accounts/", {"name": "new"}, (401, 201, 201, 201, 201)),
-    Endpoint("post", "account-list", "accounts/", {"name": "new", "max_connections": 1}, (401, 403, 403, 403, 201)),
+    Endpoint("post", "account-list", "accounts/", {"name": "new"}, (401, 201, 201, 201, 201, 201)),
+    Endpoint(
+        "post", "account-list", "accounts/", {"name": "new", "max_connections": 1}, (401, 403, 403, 403, 403, 201)
+    ),
     Endpoint("get", "account-detail", "accounts/{account}/", None, READS),
     Endpoint("patch", "account-detail", "accounts/{account}/", {"name": "new"}, OWNER_CHANGES),
-    Endpoint("patch", "account-detail", "accounts/{account}/", {"max_connections": 1}, (401, 404, 403, 403, 404)),
+    Endpoint("patch", "account-detail", "accounts/{account}/", {"max_connections": 1}, (401, 404, 403, 403, 403, 404)),
     Endpoint("delete", "account-detail", "accounts/{account}/", None, OWNER_DELETES),
     Endpoint("get", "membership-list", "accounts/{account}/members/", None, READS),
-    Endpoint("post", "membership-list", "accounts/{account}/members/", {"email": "nobody@example.com"}, OWNER_CREATES),
     Endpoint("get", "membership-detail", "accounts/{account}/members/{member}/", None, READS),
     Endpoint("patch", "membership-detail", "accounts/{account}/members/{member}/", {"role": "owner"}, OWNER_CHANGES),
     Endpoint("delete", "membership-detail", "accounts/{account}/members/{member}/", None, OWNER_DELETES),
+    Endpoint("get", "invitation-list", "accounts/{account}/invitations/", None, OWNER_READS),
+    Endpoint("post", "invitation-list", "accounts/{account}/invitations/", {"email": "x@example.com"}, OWNER_CREATES),
+    Endpoint("delete", "invitation-detail", "accounts/{account}/invitations/{invitation}/", None, OWNER_DELETES),
     Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, OWNER_READS),
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
-    Endpoint("post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "new"}, OWNER_CREATES_WITHIN),
+    Endpoint(
+        "post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "new"}, DEVELOPER_CREATES_WITHIN
+    ),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
-    Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, OWNER_CHANGES),
-    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, OWNER_DELETES),
+    Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, DEVELOPER_CHANGES),
+    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, DEVELOPER_DELETES),
     Endpoint("get", "apikey-list", "keys/", None, LOGGED_IN),
     Endpoint("get", "apikey-list", "keys/?cluster={cluster_id}", None, LOGGED_IN),
-    Endpoint("post", "apikey-list", "keys/", {"cluster": "{cluster_id}", "label": "new"}, OWNER_CREATES_WITHIN),
+    Endpoint("post", "apikey-list", "keys/", {"cluster": "{cluster_id}", "label": "new"}, DEVELOPER_CREATES_WITHIN),
     Endpoint("get", "apikey-detail", "keys/{key}/", None, READS),
-    Endpoint("patch", "apikey-detail", "keys/{key}/", {"label": "new"}, OWNER_CHANGES),
-    Endpoint("delete", "apikey-detail", "keys/{key}/", None, OWNER_DELETES),
-    Endpoint("post", "apikey-rotate-secret", "keys/{key}/rotate-secret/", None, OWNER_CHANGES),
+    Endpoint("patch", "apikey-detail", "keys/{key}/", {"label": "new"}, DEVELOPER_CHANGES),
+    Endpoint("delete", "apikey-detail", "keys/{key}/", None, DEVELOPER_DELETES),
+    Endpoint("post", "apikey-rotate-secret", "keys/{key}/rotate-secret/", None, DEVELOPER_CHANGES),
+    # Invitations are only for the person who is invited, who is none of these.
+    Endpoint("get", "own-invitation-list", "invitations/", None, LOGGED_IN),
+    Endpoint("post", "own-invitation-accept", "invitations/{invitation}/accept/", None, (401, 404, 404, 404, 404, 404)),
+    Endpoint(
+        "post", "own-invitation-decline", "invitations/{invitation}/decline/", None, (401, 404, 404, 404, 404, 404)
+    ),
 ]
 
 # A tenant, a user, and the user's role there. The names of a tenant's objects contain the name of the tenant.
@@ -100,10 +113,12 @@ CASES = [
     *(("zebra", role, role) for role in ROLES),
     *(
         ("walrus", role, other_role)
-        for role, other_role in zip(ROLES, ("anonymous", "owner", "stranger", "stranger", "operator"), strict=True)
+        for role, other_role in zip(
+            ROLES, ("anonymous", "owner", "stranger", "stranger", "stranger", "operator"), strict=True
+        )
     ),
 ]
-BELONGS_TO = {"stranger": "walrus", "member": "zebra", "owner": "zebra"}
+BELONGS_TO = {"stranger": "walrus", "viewer": "zebra", "developer": "zebra", "owner": "zebra"}
 
 
 class Tenant(NamedTuple):
@@ -111,6 +126,7 @@ class Tenant(NamedTuple):
 
     account: int
     member: int
+    invitation: int
     cluster: int
     cluster_id: str
     key: str
@@ -125,15 +141,18 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     membership = services.add_member(account, member)
     cluster = services.create_cluster(account, name)
     key = services.issue_key(cluster, name).key
+    invitation = services.invite(account, f"{name}-invited@example.com")
     token, _ = AuthToken.objects.create(owner)
     Client().force_login(owner)
     session = UserSession.objects.get(user=owner)
-    return Tenant(account.pk, membership.pk, cluster.pk, name, key.public_key, token.token_key, session.pk)
+    return Tenant(
+        account.pk, membership.pk, invitation.pk, cluster.pk, name, key.public_key, token.token_key, session.pk
+    )
 
 
 @pytest.fixture
 def people(db: None) -> dict[str, User]:
-    names = ["stranger", "member", "owner", "zebra-teammate", "walrus-teammate", "nobody"]
+    names = ["stranger", "viewer", "developer", "owner", "zebra-teammate", "walrus-teammate"]
     people = {name: User.objects.create_user(f"{name}@example.com", password=f"{name}-password") for name in names}
     return {**people, "operator": User.objects.create_superuser("operator@example.com")}
 
@@ -144,7 +163,8 @@ def tenants(people: dict[str, User]) -> dict[str, Tenant]:
         "zebra": make_tenant("zebra", people["owner"], people["zebra-teammate"]),
         "walrus": make_tenant("walrus", people["stranger"], people["walrus-teammate"]),
     }
-    services.add_member(Account.objects.get(name="zebra"), people["member"])
+    for role in (Role.VIEWER, Role.DEVELOPER):
+        services.add_member(Account.objects.get(name="zebra"), people[role], role)
     return tenants
 
 
@@ -164,7 +184,7 @@ def call(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
 
 def state() -> list[Any]:
     """Return everything that the API could change, except tokens."""
-    models = (Account, Membership, Cluster, ApiKey, AuditEntry, User, UserSession, Session)
+    models = (Account, Membership, Invitation, Cluster, ApiKey, AuditEntry, User, UserSession, Session)
     return [list(model.objects.values()) for model in models]
 
 
@@ -231,7 +251,19 @@ def test_a_member_of_one_account_is_not_found_under_another_of_the_same_owner(
 
 
 def test_former_members_see_nothing_of_the_account(tenants: dict[str, Tenant], people: dict[str, User]) -> None:
-    services.remove_member(Membership.objects.get(user=people["member"]))
+    services.remove_member(Membership.objects.get(user=people["viewer"]))
     for endpoint in TABLE:
         if "{" in endpoint.path and "?" not in endpoint.path:
-            assert call(endpoint, tenants["zebra"], people["member"]).status_code == 404
+            assert call(endpoint, tenants["zebra"], people["viewer"]).status_code == 404
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.DEVELOPER])
+def test_members_can_leave_but_not_remove_others(
+    tenants: dict[str, Tenant], people: dict[str, User], role: Role
+) -> None:
+    own = Membership.objects.get(user=people[role])
+    endpoint = Endpoint("delete", "", "accounts/{account}/members/{member}/", None, EVERYONE)
+    assert call(endpoint, tenants["zebra"], people[role]).status_code == 403
+    assert call(endpoint, tenants["zebra"]._replace(member=own.pk), people[role]).status_code == 204
+    assert not Membership.objects.filter(pk=own.pk).exists()
+    assert call(endpoint, tenants["zebra"], people[role]).status_code == 404

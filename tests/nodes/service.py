@@ -66,7 +66,7 @@ from accounts.models import ApiKey
 services.revoke_key(ApiKey.objects.get(public_key="{key}"))
 """
 RECORDED = """
-from accounts.models import DailyUsage
-usage = DailyUsage.objects.filter(account__clusters__cluster_id="{cluster_id}")
+from accounts.models import Cluster, DailyUsage
+usage = DailyUsage.objects.filter(account_pk=Cluster.objects.get(cluster_id="{cluster_id}").account_id)
 print(sum(usage.values_list("messages", flat=True)))
 """

@@ -69,6 +69,25 @@ async def test_connecting_with_a_key_updates_when_it_was_last_used(
             await asyncio.sleep(0.2)
 
 
+async def test_wrong_secrets_do_not_count_as_the_use_of_a_key(
+    owner: httpx.AsyncClient, server: LiveServer, connect: Connect, channel: str
+) -> None:
+    async def issue(label: str) -> dict[str, str]:
+        return dict((await owner.post("keys/", json={"cluster": "demo", "label": label})).json())
+
+    guessed, used = await issue("guessed"), await issue("used later")
+    url, key = server.url("/api/publish", scheme="http"), guessed["public_key"]
+    body = {"key": key, "secret": used["secret"], "channelId": "1", "message": "a"}
+    assert (await owner.post(url, json=body)).status_code == 401
+    jwt = tokens.sign(used["secret"], f"private-{channel}", 60)
+    assert (await (await connect(f"private-{channel}", f"jwt={jwt}", key=key)).ending())[1] == 4009
+    assert (await owner.post(url, json={**body, "key": used["public_key"]})).status_code == 200
+    async with asyncio.timeout(20):  # uses are recorded in order, so the other key's would be there first
+        while (await owner.get(f"keys/{used['public_key']}/")).json()["last_used_at"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    assert (await owner.get(f"keys/{key}/")).json()["last_used_at"] is None
+
+
 async def test_a_cluster_that_is_off_has_no_connections_until_it_is_on_again(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:
@@ -150,6 +169,32 @@ async def test_deleting_a_cluster_closes_its_connections(
     await client.settle()
     await owner.delete(f"clusters/{made['id']}/")
     assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
+
+
+DOOMED_ACCOUNT = """
+from accounts import services
+from accounts.models import Role
+from accounts.users import User
+owner = User.objects.get(email="owner@example.com")
+account = services.create_account("Doomed", owner)
+clusters = [services.create_cluster(account, name) for name in ("doomed-a", "doomed-b")]
+print(account.pk, *(services.issue_key(cluster, "x").key.public_key for cluster in clusters for _ in range(2)))
+"""
+
+
+async def test_deleting_an_account_closes_the_connections_of_all_its_keys(
+    owner: httpx.AsyncClient, server: LiveServer, connect: Connect, channel: str
+) -> None:
+    account, *keys = server.manage("shell", "-v", "0", "-c", DOOMED_ACCOUNT).split()
+    clients = [await connect(channel, key=key) for key in keys for _ in range(2)]
+    other = await connect(channel)
+    for client in [*clients, other]:
+        await client.settle()
+    assert (await owner.delete(f"accounts/{account}/")).status_code == 204
+    for client in clients:
+        assert await client.ending() == ([error(closes.KEY_REVOKED)], 4001)
+    await other.settle()
+    assert await (await connect(channel, key=keys[0])).ending() == ([error(closes.BAD_KEY)], 4001)
 
 
 async def test_suspending_an_account_in_the_admin_closes_its_connections(

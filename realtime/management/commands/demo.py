@@ -10,6 +10,7 @@ from accounts import services
 from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
+from accounts.locks import Refused
 from realtime.management.command_line import add_json_option, format_values, manage_command
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 
@@ -46,7 +47,7 @@ def ensure_demo(*, force: bool) -> services.IssuedKey:
         )
     try:
         return services.ensure_demo(DEMO_PUBLIC_KEY)
-    except (services.DemoTaken, services.KeyRevoked, DecryptionFailed) as error:
+    except (Refused, DecryptionFailed) as error:
         raise CommandError(str(error)) from None
 
 

@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from django.db import OperationalError
 
-from accounts.usage import today
+from accounts.usage import seconds_to_midnight, today
 from realtime.node import message_quotas
-from realtime.node.message_quotas import Bucket, MessageQuotas, connection_quotas, seconds_to_midnight
+from realtime.node.message_quotas import Bucket, MessageQuotas, connection_quotas
 from tests.units.protocols.test_admission import ACCESS
 
 OTHER_KEY = replace(ACCESS, public_key="o" * 60)
