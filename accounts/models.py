@@ -218,6 +218,9 @@ class ApiKey(QuotaOverrides):
         validators=[RegexValidator(PUBLIC_KEY_PATTERN, "A public key consists of 60 URL-safe characters.")],
     )
     secret_ciphertext = models.TextField(editable=False)
+    # The secret before the last rotation, if that left it valid for some time.
+    old_secret_ciphertext = models.TextField(blank=True, editable=False)
+    old_secret_ends_at = models.DateTimeField("old secret valid until", null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -228,6 +231,11 @@ class ApiKey(QuotaOverrides):
     )
     allows_client_messages = models.BooleanField(
         default=True, help_text="If off, messages can only be published through the REST API."
+    )
+    closes_expired_connections = models.BooleanField(
+        default=False,
+        help_text="If on, a connection is closed when its JWT expires. "
+        "PieSocket's libraries do not renew JWTs, so their clients stay disconnected.",
     )
     allowed_origins = models.JSONField(
         default=list,
@@ -246,6 +254,11 @@ class ApiKey(QuotaOverrides):
                 condition=models.Q(public_key__regex=PUBLIC_KEY_PATTERN), name="public_key_is_60_url_safe_characters"
             ),
             models.CheckConstraint(condition=~models.Q(secret_ciphertext=""), name="key_has_a_secret"),
+            models.CheckConstraint(
+                condition=models.Q(old_secret_ciphertext="", old_secret_ends_at=None)
+                | (~models.Q(old_secret_ciphertext="") & models.Q(old_secret_ends_at__isnull=False)),
+                name="old_secret_has_an_end",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -5,10 +5,11 @@ the data plane after commit. Deletions are recorded and announced by signals (se
 and the admin's bulk deletes.
 """
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -219,7 +220,16 @@ def delete_cluster(cluster: Cluster) -> None:
 
 # API keys
 
-KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins", *QUOTA_FIELDS)
+KEY_SETTINGS = (
+    "label",
+    "protects_channels",
+    "allows_client_messages",
+    "closes_expired_connections",
+    "allowed_origins",
+    *QUOTA_FIELDS,
+)
+MAX_OVERLAP = timedelta(days=7)
+"""How long the old secret of a key can stay valid after a rotation."""
 
 
 @sensitive_variables()
@@ -275,17 +285,32 @@ def revoke_key(key: ApiKey) -> None:
 
 @sensitive_variables()
 @transaction.atomic
-def rotate_secret(key: ApiKey) -> str:
-    """Replace the secret of a key, effective immediately, and return the new secret.
+def rotate_secret(key: ApiKey, overlap: timedelta = timedelta()) -> str:
+    """Replace the secret of a key, and return the new secret.
+
+    When the old secret ends, the connections that its JWTs have opened are closed. A key has at most one old secret:
+    rotating again ends the one before.
+
+    Args:
+        key: the key.
+        overlap: how long the old secret also stays valid; by default, it ends immediately.
 
     Raises:
         KeyRevoked: the key is revoked.
+        ValidationError: the overlap is negative or too long.
     """
-    secret = new_key()
-    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
+    if not timedelta() <= overlap <= MAX_OVERLAP:
+        raise ValidationError(f"The old secret can stay valid for at most {MAX_OVERLAP.days} days.")
+    secret, ends_at = new_key(), timezone.now() + overlap if overlap else None
+    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(
+        old_secret_ciphertext=models.F("secret_ciphertext") if overlap else "",
+        old_secret_ends_at=ends_at,
+        secret_ciphertext=crypto.encrypt(secret),
+    )
     if not changed:
         raise KeyRevoked("This API key is revoked. Issue another key.")
-    record_change(AuditVerb.ROTATED, key)
+    key.refresh_from_db(fields=["secret_ciphertext", "old_secret_ciphertext", "old_secret_ends_at"])
+    record_change(AuditVerb.ROTATED, key, {"old_secret_ends_at": (None, ends_at.isoformat())} if ends_at else None)
     announce(public_key=key.public_key)
     return secret
 

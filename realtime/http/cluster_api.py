@@ -140,9 +140,10 @@ class ClusterApi:
         except DatabaseError:
             raise Problem(503, "The key cannot be looked up right now; try again.", (b"retry-after", b"1")) from None
         # Always compare, so that the response time does not distinguish a wrong key from a wrong secret.
-        expected = (access and access.secret) or "-" * len(secret)
-        is_right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
-        if access is None or access.secret is None or access.revoked or not is_right:
+        secrets = access.valid_secrets() if access is not None else ()
+        given = secret.encode(errors="replace")
+        matches = [hmac.compare_digest(valid.encode(), given) for valid in secrets or ("-" * len(secret),)]
+        if access is None or not secrets or access.revoked or not any(matches):
             self._reject_credentials(network, key)
         node.key_use.note(key)
         if off := why_off(access):
