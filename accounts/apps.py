@@ -10,6 +10,7 @@ from .signals import announce
 
 class AccountsConfig(AppConfig):
     name = "accounts"
+    verbose_name = "Tenants"
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  (registers itself)

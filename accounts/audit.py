@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from .models import (
@@ -60,6 +61,12 @@ def record_change(
         label=str(resource),
         changes=dict(changes or {}),
     )
+
+
+def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
+    """Return the entries about a resource, newest first."""
+    kind, name = _kind_and_name(resource)
+    return AuditEntry.objects.filter(account_pk=account_of(resource).pk, kind=kind, name=name)
 
 
 def _author() -> dict[str, Any]:

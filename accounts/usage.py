@@ -1,8 +1,8 @@
 """The current usage of accounts and keys. The database has the messages; the data plane counts the connections."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from django.db import models, transaction
 from django.db.models.functions import Coalesce
@@ -50,25 +50,59 @@ def record_messages(counts: Mapping[int, int], day: date) -> dict[int, int]:
     return dict(accounts.values_list("pk", "sent"))
 
 
-class ConnectionCounter(Protocol):
-    """Counts the open connections of an account or a key. May be called from any thread."""
+class NodesState(NamedTuple):
+    """The state of the data plane."""
 
-    def __call__(self, *, account_id: int | None = None, public_key: str | None = None) -> int: ...
-
-
-def _no_connections(**_: Any) -> int:
-    return 0
-
-
-_connection_counter: Callable[..., int] = _no_connections
-
-
-def count_connections_with(counter: ConnectionCounter) -> None:
-    """Set the function that counts connections. The data plane sets it, because `accounts` must not import it."""
-    global _connection_counter  # noqa: PLW0603  (set once, when the project is loaded)
-    _connection_counter = counter
+    nodes: int
+    """The number of nodes that serve connections."""
+    connections: int
+    """The number of open connections on all of them."""
+    redis_is_reachable: bool | None
+    """None if the service runs without Redis. If it is unreachable, this node alone is counted."""
+    loop_lag_seconds: float | None
+    """How late the event loop of this node is; None in a process that serves no connections."""
 
 
-def connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
-    """Return the number of open connections of an account or a key."""
-    return _connection_counter(account_id=account_id, public_key=public_key)
+class DataPlane(Protocol):
+    """What the data plane tells the control plane. May be called from any thread."""
+
+    def count_connections(
+        self, *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
+    ) -> int:
+        """Return the number of open connections of an account, a cluster or a key."""
+
+    def nodes_state(self) -> NodesState:
+        """Return the state of all nodes."""
+
+
+_data_plane: DataPlane | None = None
+
+
+def use_data_plane(data_plane: DataPlane) -> None:
+    """Set the data plane to ask. It calls this itself, because `accounts` must not import it."""
+    global _data_plane  # noqa: PLW0603  (set once, when the project is loaded)
+    _data_plane = data_plane
+
+
+def connections(*, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None) -> int:
+    """Return the number of open connections of an account, a cluster or a key."""
+    if _data_plane is None:
+        return 0
+    return _data_plane.count_connections(account_id=account_id, cluster_pk=cluster_pk, public_key=public_key)
+
+
+class Overview(NamedTuple):
+    """What the first page of the admin shows about the service."""
+
+    nodes: NodesState | None
+    accounts: int
+    suspended: int
+    messages_today: int
+
+
+def overview() -> Overview:
+    """Return the state of the whole service."""
+    accounts = Account.objects.aggregate(all=models.Count("pk"), suspended=models.Count("suspended_at"))
+    messages = DailyUsage.objects.filter(day=today()).aggregate(sum=models.Sum("messages"))["sum"]
+    nodes = _data_plane.nodes_state() if _data_plane is not None else None
+    return Overview(nodes, accounts["all"], accounts["suspended"], messages or 0)

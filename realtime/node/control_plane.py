@@ -12,10 +12,11 @@ from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 
+from accounts.usage import NodesState
+from realtime.cluster import redis_queries
 from realtime.cluster.bus import CONTROL_GROUP
-from realtime.cluster.redis_queries import of_user_everywhere
 from realtime.node import access_changes
-from realtime.node.message_quotas import account_user, key_user
+from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
 from realtime.node.node import running_node
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,41 @@ def on_access_changed(sender: object, **change: Any) -> None:
             logger.error("Cannot announce a change of access; other nodes notice it late: %s", error)
 
 
-def count_connections(*, account_id: int | None = None, public_key: str | None = None) -> int:
-    """Return how many connections of an account or an API key are open on all nodes."""
+def count_connections(
+    *, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None
+) -> int:
+    """Return how many connections of an account, a cluster or an API key are open on all nodes."""
+    redis, node = _redis(), running_node()
+    if cluster_pk is not None:
+        if redis is not None:
+            return redis_queries.of_cluster_everywhere(*redis, cluster_pk)
+        return node.counts.of_cluster_here(cluster_pk) if node is not None else 0
     user = key_user(public_key) if public_key is not None else account_user(account_id or 0)
-    node = running_node()
-    if settings.REDIS_URLS and (node is None or node.counts.is_reachable):
-        return of_user_everywhere(settings.REDIS_URLS[0], settings.REDIS_PREFIX, user)
+    if redis is not None:
+        return redis_queries.of_user_everywhere(*redis, user)
     return node.counts.of_user(user) if node is not None else 0
+
+
+def nodes_state() -> NodesState:
+    """Return the state of all nodes, or of this one while Redis is unreachable."""
+    redis, node = _redis(), running_node()
+    everywhere = redis_queries.of_all_everywhere(*redis, ACCOUNTS) if redis is not None else None
+    here = (0, 0) if node is None else (1, len(node.connections))
+    nodes, connections = everywhere or here
+    return NodesState(
+        nodes=nodes,
+        connections=connections,
+        redis_is_reachable=everywhere is not None if settings.REDIS_URLS else None,
+        loop_lag_seconds=None if node is None else node.lag.seconds,
+    )
+
+
+def _redis() -> tuple[str, str] | None:
+    """Return the URL and the prefix of the Redis to ask; None if there is none or this node cannot reach it."""
+    node = running_node()
+    if not settings.REDIS_URLS or (node is not None and not node.counts.is_reachable):
+        return None
+    return settings.REDIS_URLS[0], settings.REDIS_PREFIX
 
 
 async def _announce(layer: Any, event: dict[str, Any]) -> None:

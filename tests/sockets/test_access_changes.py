@@ -272,7 +272,12 @@ async def apply_action(admin: httpx.AsyncClient, verb: str, account: str) -> Non
     """Apply an action in the admin's list of accounts."""
     page = (await admin.get("/admin/accounts/account/")).text
     action = next(part.split('"')[0] for part in page.split('<option value="') if part.startswith(verb))
-    form = {"action": action, "_selected_action": account, "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    form = {
+        "action": action,
+        "_selected_action": account,
+        "confirmed": "yes",
+        "csrfmiddlewaretoken": admin.cookies["csrftoken"],
+    }
     assert (await admin.post("/admin/accounts/account/", data=form)).status_code == 302
 
 

@@ -1,0 +1,52 @@
+"""The admin site: its names, and its first page, which begins with the state of the service."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.contrib.admin import AdminSite
+from django.contrib.admin.apps import AdminConfig
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+
+# What the models of other packages are for.
+APP_NAMES = {"auth": "Permissions", "knox": "REST API"}
+# What operators work with every day comes first.
+MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "AuditEntry"]
+
+
+class ServiceAdminConfig(AdminConfig):
+    """Makes `ServiceAdminSite` the admin site of the project."""
+
+    default_site = "accounts.admin_site.ServiceAdminSite"
+
+    def ready(self) -> None:
+        for label, name in APP_NAMES.items():
+            apps.get_app_config(label).verbose_name = name
+        super().ready()
+
+
+class ServiceAdminSite(AdminSite):
+    """The admin, in which operators manage the tenants."""
+
+    site_header = "WebSocket service"
+    site_title = "WebSocket service"
+    index_title = "Overview"
+    index_template = "accounts/index.html"
+    # Lists need the width: with it, they do not fit a screen of 1280 pixels.
+    enable_nav_sidebar = False
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        from .usage import overview  # the models are not loaded when this module is
+
+        return super().index(request, {**(extra_context or {}), "overview": overview()})
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        apps = super().get_app_list(request, app_label)
+        for app in apps:
+            app["models"].sort(key=lambda model: _rank(MODEL_ORDER, model["object_name"]))
+        return apps
+
+
+def _rank(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
