@@ -1,6 +1,5 @@
 """The admin site: its names, and its first page, which begins with the state of the service."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
@@ -42,11 +41,11 @@ class ServiceAdminSite(AdminSite):
         return super().index(request, {**(extra_context or {}), "overview": overview()})
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        apps = super().get_app_list(request, app_label)
-        for app in apps:
-            app["models"].sort(key=lambda model: _rank(MODEL_ORDER, model["object_name"]))
-        return apps
+        found = sorted(super().get_app_list(request, app_label), key=lambda app: app["app_label"] != "accounts")
+        for app in found:
+            app["models"].sort(key=lambda model: _rank(model["object_name"]))
+        return found
 
 
-def _rank(names: Sequence[str], name: str) -> int:
-    return names.index(name) if name in names else len(names)
+def _rank(model: str) -> int:
+    return MODEL_ORDER.index(model) if model in MODEL_ORDER else len(MODEL_ORDER)

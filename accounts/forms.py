@@ -99,9 +99,15 @@ class RotationForm(forms.Form):
 
 
 class ApiKeyForm(FixedFieldsForm):
-    """An API key, whose cluster cannot be changed."""
+    """An API key, whose cluster cannot be changed. Of a revoked key, nothing can."""
 
     fixed_fields = {"cluster"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.revoked:
+            for field in self.fields.values():
+                field.disabled = True
 
     allowed_origins = LinesField(
         required=False,

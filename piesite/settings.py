@@ -171,8 +171,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = False
-DATE_FORMAT = "j M Y"
-DATETIME_FORMAT = "j M Y, H:i"
+FORMAT_MODULE_PATH = "piesite.formats"
 
 STATIC_URL = "/static/"
 # Serve static files directly from the apps, so that `collectstatic` is not needed.

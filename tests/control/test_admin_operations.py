@@ -16,7 +16,7 @@ from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, M
 from accounts.usage import NodesState
 from accounts.users import User
 from tests.control.conftest import data_plane
-from tests.control.test_admin import Announcements, shown_secrets
+from tests.control.test_admin import Announcements, inline, shown_secrets
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -144,6 +144,14 @@ def test_a_revoked_key_has_a_banner_and_cannot_be_changed(admin: Client, key: Ap
     assert ApiKey.objects.get().label == "web"
     text = admin.post(f"{path}revoke/", follow=True).content.decode()
     assert "revoked already" in text
+
+
+def test_a_revoked_key_cannot_be_changed_in_the_form_of_its_cluster_either(admin: Client, key: ApiKey) -> None:
+    services.revoke_key(key)
+    row = {"id": key.pk, "cluster": key.cluster_id, "label": "new", "protects_channels": "on"}
+    form = inline("keys", row, initial=1)
+    assert admin.post(f"/admin/accounts/cluster/{key.cluster_id}/change/", form).status_code == 302
+    assert (ApiKey.objects.get().label, ApiKey.objects.get().protects_channels) == ("web", False)
 
 
 def test_a_suspended_account_and_everything_in_it_has_a_banner_and_cannot_be_changed(
