@@ -15,7 +15,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.views.decorators.debug import sensitive_variables
 
-from . import services
+from . import services, token_admin  # noqa: F401  (registers itself)
 from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm, RotationForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .operations import Operation

@@ -8,8 +8,6 @@ from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-# What the models of other packages are for.
-APP_NAMES = {"auth": "Permissions", "knox": "REST API"}
 # What operators work with every day comes first.
 MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "AuditEntry"]
 
@@ -20,8 +18,7 @@ class ServiceAdminConfig(AdminConfig):
     default_site = "accounts.admin_site.ServiceAdminSite"
 
     def ready(self) -> None:
-        for label, name in APP_NAMES.items():
-            apps.get_app_config(label).verbose_name = name
+        apps.get_app_config("auth").verbose_name = "Permissions"  # only its groups are in the admin
         super().ready()
 
 

@@ -19,6 +19,7 @@ from .models import (
     ResourceKind,
     account_of,
 )
+from .users import User
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -67,6 +68,17 @@ def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
     """Return the entries about a resource, newest first."""
     kind, name = _kind_and_name(resource)
     return AuditEntry.objects.filter(account_pk=account_of(resource).pk, kind=kind, name=name)
+
+
+def record_revoked_token(user: User) -> None:
+    """Record that an API token of this user was revoked, and who revoked it."""
+    AuditEntry.objects.create(
+        **_author(),
+        verb=AuditVerb.REVOKED,
+        kind=ResourceKind.TOKEN,
+        name=user.email,
+        label=f"API token of {user.email}",
+    )
 
 
 def _author() -> dict[str, Any]:

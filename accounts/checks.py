@@ -35,3 +35,17 @@ def check_quotas(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
         for name, value in settings.QUOTAS.items()
         if value < 1
     ]
+
+
+@register
+def check_tokens_per_user(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that a user can have at least one token."""
+    if settings.API_TOKENS_PER_USER >= 1:
+        return []
+    return [
+        Error(
+            f"API_TOKENS_PER_USER is {settings.API_TOKENS_PER_USER}, but must be 1 or more.",
+            hint="Remove the environment variable to use the default.",
+            id="accounts.E003",
+        )
+    ]
