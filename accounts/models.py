@@ -255,9 +255,8 @@ class ApiKey(QuotaOverrides):
             ),
             models.CheckConstraint(condition=~models.Q(secret_ciphertext=""), name="key_has_a_secret"),
             models.CheckConstraint(
-                condition=models.Q(old_secret_ciphertext="", old_secret_ends_at=None)
-                | (~models.Q(old_secret_ciphertext="") & models.Q(old_secret_ends_at__isnull=False)),
-                name="old_secret_has_an_end",
+                condition=models.Q(old_secret_ends_at=None) | ~models.Q(old_secret_ciphertext=""),
+                name="no_end_without_an_old_secret",
             ),
         ]
 
