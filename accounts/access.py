@@ -21,7 +21,7 @@ RECORD_USE_INTERVAL = timedelta(minutes=1)
 _CHUNK = 500  # SQLite limits the number of parameters of a query
 
 _ACCOUNT = "cluster__account__"
-_OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages")
+_OWN_COLUMNS = ("public_key", "protects_channels", "allows_client_messages", "closes_expired_connections")
 _COLUMNS = (
     *_OWN_COLUMNS,
     *QUOTA_FIELDS,
@@ -29,6 +29,8 @@ _COLUMNS = (
     "allowed_origins",
     "revoked_at",
     "secret_ciphertext",
+    "old_secret_ciphertext",
+    "old_secret_ends_at",
     "cluster_id",
     "cluster__account_id",
     "cluster__cluster_id",
@@ -62,6 +64,7 @@ def check_reachable() -> None:
 
 
 def _access_from(row: dict[str, Any]) -> KeyAccess:
+    has_old_secret = row["old_secret_ends_at"] is not None and row["old_secret_ends_at"] > timezone.now()
     return KeyAccess(
         **{name: row[name] for name in _OWN_COLUMNS},
         account_id=row["cluster__account_id"],
@@ -73,6 +76,8 @@ def _access_from(row: dict[str, Any]) -> KeyAccess:
         allowed_origins=tuple(row["allowed_origins"]),
         quotas=in_force({name: row[_ACCOUNT + name] for name in TRAFFIC_FIELDS}, row),
         secret=_decrypted_secret(row["public_key"], row["secret_ciphertext"]),
+        old_secret=_decrypted_secret(row["public_key"], row["old_secret_ciphertext"]) if has_old_secret else None,
+        old_secret_ends_at=row["old_secret_ends_at"].timestamp() if has_old_secret else 0.0,
     )
 
 

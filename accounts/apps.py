@@ -11,6 +11,7 @@ from .signals import announce
 
 class AccountsConfig(AppConfig):
     name = "accounts"
+    verbose_name = "Tenants"
     default = True
 
     def ready(self) -> None:

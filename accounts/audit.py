@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
@@ -84,6 +85,12 @@ def record_change(
         label=str(resource),
         changes={name: _bounded(*values) for name, values in (changes or {}).items()},
     )
+
+
+def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
+    """Return the entries about a resource, newest first."""
+    kind, name = _kind_and_name(resource)
+    return AuditEntry.objects.filter(account_pk=account_of(resource).pk, kind=kind, name=name)
 
 
 def _is_limited(source: AuditSource) -> bool:

@@ -1,5 +1,6 @@
 """Forms of the admin."""
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -9,7 +10,7 @@ from redis.exceptions import RedisError
 
 from . import logins
 from .models import ApiKey, Cluster, Membership
-from .services import KEY_SETTINGS
+from .services import KEY_SETTINGS, MAX_OVERLAP
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -73,19 +74,41 @@ class MembershipForm(FixedFieldsForm):
 
 
 class ClusterForm(FixedFieldsForm):
-    """A cluster, whose ID and account cannot be changed."""
+    """A cluster. Once it exists, it is only switched on or off, by an operation that asks first."""
 
-    fixed_fields = {"account", "cluster_id"}
+    fixed_fields = {"account", "cluster_id", "enabled"}
 
     class Meta:
         model = Cluster
         fields = ["account", "cluster_id", "enabled"]
 
 
+class RotationForm(forms.Form):
+    """When the old secret of an API key ends."""
+
+    overlap = forms.TypedChoiceField(
+        label="The old secret ends",
+        choices=[
+            (0, "immediately"),
+            (3600, "in 1 hour"),
+            (86400, "in 1 day"),
+            (int(MAX_OVERLAP.total_seconds()), f"in {MAX_OVERLAP.days} days"),
+        ],
+        coerce=lambda seconds: timedelta(seconds=int(seconds)),
+        initial=0,
+    )
+
+
 class ApiKeyForm(FixedFieldsForm):
-    """An API key, whose cluster cannot be changed."""
+    """An API key, whose cluster cannot be changed. Of a revoked key, nothing can."""
 
     fixed_fields = {"cluster"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.revoked:
+            for field in self.fields.values():
+                field.disabled = True
 
     allowed_origins = LinesField(
         required=False,

@@ -1,6 +1,7 @@
 """Plain values that describe what an API key may do. They need no Django, so the data plane can use them anywhere."""
 
 import re
+import time
 from dataclasses import dataclass, field
 
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
@@ -36,10 +37,21 @@ class KeyAccess:
     account_suspended: bool
     protects_channels: bool
     allows_client_messages: bool
+    closes_expired_connections: bool
     allowed_origins: tuple[str, ...]
     quotas: Quotas
     secret: str | None = field(repr=False)
     """Signs JWTs and authorizes publishing. None if it cannot be decrypted with the keys in the settings."""
+    old_secret: str | None = field(default=None, repr=False)
+    """The secret before the last rotation, which is valid until `old_secret_ends_at`. None if there is none."""
+    old_secret_ends_at: float = 0.0
+    """Unix time in seconds."""
+
+    def valid_secrets(self) -> tuple[str, ...]:
+        """Return the secrets that are valid now, the newest first."""
+        old_is_valid = self.old_secret is not None and time.time() < self.old_secret_ends_at
+        secrets = (self.secret, self.old_secret) if old_is_valid else (self.secret,)
+        return tuple(secret for secret in secrets if secret is not None)
 
 
 def can_be_a_key(text: str) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from django.core.exceptions import ValidationError
+
 from .models import Account, ApiKey, Cluster, Invitation, Membership, Resource
 
 # The lookup path from an account to each kind of resource.
@@ -17,6 +19,11 @@ _PATHS: dict[type[Any], str] = {
 
 class Refused(Exception):
     """A service refuses an operation; the message is a sentence for the user."""
+
+
+def sentence(error: ValidationError | Refused) -> str:
+    """Return why a service did not do what it was called for."""
+    return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
 
 
 class Gone(Refused):

@@ -97,8 +97,8 @@ class Account(QuotaOverrides):
     """A tenant: a customer that owns clusters and API keys. A quota that is not set has the default of the settings."""
 
     name = models.CharField(max_length=100)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    suspended_at = models.DateTimeField("suspended", null=True, blank=True, editable=False)
     creator = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         models.SET_NULL,
@@ -304,7 +304,7 @@ class Cluster(models.Model):
     enabled = models.BooleanField(
         default=True, help_text="If off, the cluster accepts no connections, and open connections are closed."
     )
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
 
     objects = ClusterQuerySet.as_manager()
 
@@ -342,9 +342,12 @@ class ApiKey(QuotaOverrides):
         validators=[RegexValidator(PUBLIC_KEY_PATTERN, "A public key consists of 60 URL-safe characters.")],
     )
     secret_ciphertext = models.TextField(editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The secret before the last rotation, if that left it valid for some time.
+    old_secret_ciphertext = models.TextField(blank=True, editable=False)
+    old_secret_ends_at = models.DateTimeField("old secret valid until", null=True, blank=True, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True, editable=False)
 
     # The settings of a key, which owners can change.
     protects_channels = models.BooleanField(
@@ -353,11 +356,16 @@ class ApiKey(QuotaOverrides):
     allows_client_messages = models.BooleanField(
         default=True, help_text="If off, messages can only be published through the REST API."
     )
+    closes_expired_connections = models.BooleanField(
+        default=False,
+        help_text="If on, a connection is closed when its JWT expires. "
+        "PieSocket's libraries do not renew JWTs, so their clients stay disconnected.",
+    )
     allowed_origins = models.JSONField(
         default=list,
         blank=True,
         validators=[validate_allowed_origins],
-        help_text='Websites whose pages may connect, such as ["example.com", "*.example.com"]. Empty to allow all.',
+        help_text="Websites whose pages may connect. Empty to allow all.",
     )
 
     objects = ApiKeyQuerySet.as_manager()
@@ -370,6 +378,10 @@ class ApiKey(QuotaOverrides):
                 condition=models.Q(public_key__regex=PUBLIC_KEY_PATTERN), name="public_key_is_60_url_safe_characters"
             ),
             models.CheckConstraint(condition=~models.Q(secret_ciphertext=""), name="key_has_a_secret"),
+            models.CheckConstraint(
+                condition=models.Q(old_secret_ends_at=None) | ~models.Q(old_secret_ciphertext=""),
+                name="no_end_without_an_old_secret",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -423,7 +435,7 @@ class ResourceKind(models.TextChoices):
     MEMBER = "member"
     INVITATION = "invitation"
     CLUSTER = "cluster"
-    KEY = "key"
+    KEY = "key", "API key"
     TOKEN = "token", "API token"
 
 
@@ -433,15 +445,15 @@ class AuditEntry(models.Model):
     They have plain values and no foreign keys, because they outlive the resources that they describe.
     """
 
-    at = models.DateTimeField(default=timezone.now, db_index=True)
+    at = models.DateTimeField("time", default=timezone.now, db_index=True)
     # A user's token belongs to no account.
     account_pk = models.BigIntegerField("account ID", null=True, blank=True)
     account_name = models.CharField("account", max_length=100, blank=True)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
     email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
-    source = models.CharField(max_length=10, choices=AuditSource.choices)
-    verb = models.CharField(max_length=10, choices=AuditVerb.choices)
-    kind = models.CharField(max_length=10, choices=ResourceKind.choices)
+    source = models.CharField("made through", max_length=10, choices=AuditSource.choices)
+    verb = models.CharField("action", max_length=10, choices=AuditVerb.choices)
+    kind = models.CharField("type", max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
         max_length=MAX_EMAIL_LENGTH,
         help_text="The account's ID, the e-mail address of the member or of the token's user, the cluster ID or the "
@@ -466,3 +478,31 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label} {self.verb}"
+
+    @property
+    def author(self) -> str:
+        """The person who made the change, and how."""
+        source = self.get_source_display()
+        return f"{self.email} ({source})" if self.email else source
+
+    def described_changes(self) -> list[str]:
+        """Return a text for each field that the change has set, such as "label: web → app"."""
+        return [
+            f"{name.replace('_', ' ')}: {_described(new)}"
+            if self.verb == AuditVerb.CREATED
+            else f"{name.replace('_', ' ')}: {_described(old)} → {_described(new)}"
+            for name, (old, new) in self.changes.items()
+            if old != new
+        ]
+
+
+def _described(value: Any) -> str:
+    match value:
+        case None | "" | []:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)

@@ -1,28 +1,34 @@
-"""The base classes of the admin: they save through the services, and show new secrets once."""
+"""The base classes of the admin: they save through the services, and protect what is revoked or suspended."""
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import model_ngettext
-from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import PAGE_VAR
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db.models import Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.cache import add_never_cache_headers
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.views.decorators.debug import sensitive_variables
 
-from .locks import Gone, Refused
+from . import new_secrets
+from .audit import entries_of
+from .locks import Gone, Refused, sentence
+from .operations import OperationsMixin
 from .services import IssuedKey
 from .usage import connections_of
 
 # The maximum number of rows that an inline shows.
 MAX_INLINE_ROWS = 50
+HISTORY_PAGE = 50
 
 
 def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> type[admin.SimpleListFilter]:
@@ -80,13 +86,79 @@ def _can_be_stored(value: str) -> bool:
         return "\0" not in value
 
 
-class ServiceAdmin(CheckedRequests):
+class Frozen:
+    """Makes what belongs to a revoked or suspended object read-only."""
+
+    def why_frozen(self, obj: Any) -> str | None:
+        """Return a sentence that says why an object cannot be changed, or None if it can."""
+        return None
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        permitted: bool = super().has_change_permission(request, obj)  # type: ignore[misc]
+        return permitted and (obj is None or self.why_frozen(obj) is None)
+
+
+class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
     """Saves through the services, and shows the secrets of newly issued keys once."""
 
     show_full_result_count = False
     list_per_page = 50
+    change_form_template = "accounts/change_form.html"
+    object_history_template = "accounts/history.html"
     owned: ClassVar[list[tuple[type[Model], str]]] = []
     """The models whose objects are deleted together with one of this model, each with the lookup path to it."""
+    add_fieldsets: Sequence[Any]
+    """What the form for a new object shows: nothing that only an existing object has."""
+
+    class Media:
+        css = {"all": ["accounts/admin.css"]}
+        js = ["accounts/copy.js"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.add_fieldsets if obj is None else super().get_fieldsets(request, obj)
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_secrets"
+        return [
+            path("secrets/<str:name>/", self.admin_site.admin_view(self._secrets_view), name=name),
+            *super().get_urls(),
+        ]
+
+    def notices(self, obj: Any) -> list[str]:
+        """Return sentences about the state of an object, for the top of its page."""
+        frozen = self.why_frozen(obj)
+        return [] if frozen is None else [frozen]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        obj = kwargs.get("obj")
+        if obj is not None:
+            context.update(buttons=self.buttons(request, obj), notices=self.notices(obj))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the audit entries of an object instead of the admin's own log, which misses changes through the API."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+        if not self.has_view_or_change_permission(request, obj):
+            raise PermissionDenied
+        paginator = self.get_paginator(request, entries_of(obj), HISTORY_PAGE)
+        page = paginator.get_page(request.GET.get(PAGE_VAR, 1))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History: {obj}",
+            "entries": page,
+            "pages": paginator.get_elided_page_range(page.number),
+            "page_var": PAGE_VAR,
+            "object": obj,
+            "opts": self.opts,
+            "media": self.media,
+        }
+        return TemplateResponse(request, self.object_history_template, context)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         """Leave out inlines with many rows if their model has its own list: Django limits the fields of a form."""
@@ -160,38 +232,36 @@ class ServiceAdmin(CheckedRequests):
             return HttpResponseRedirect(request.get_full_path())
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        response = super().response_add(request, obj, post_url_continue)
-        return self._with_secrets(request, response)
+        return self._with_secrets(request, super().response_add(request, obj, post_url_continue))
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         return self._with_secrets(request, super().response_change(request, obj))
 
-    def call_for_each(
-        self, request: HttpRequest, queryset: QuerySet[Any], service: Callable[[Any], object], done: str
-    ) -> None:
-        """Call a service for each selected object, and record the change in the object's history.
-
-        Args:
-            request: the current request.
-            queryset: the selected objects.
-            service: the function to call with each object.
-            done: what was done, such as "suspended", for the history and the message on the page.
-        """
-        count = 0
-        for obj in queryset:
-            try:
-                service(obj)
-            except (ValidationError, Refused) as error:
-                self.message_user(request, f"{obj}: {sentence(error)}", messages.ERROR)
-                continue
-            self.log_change(request, obj, f"{done.capitalize()}.")
-            count += 1
-        if count:
-            self.message_user(request, f"{count} {model_ngettext(self.opts, count)} {done}.", messages.SUCCESS)
+    def show_secrets(self, request: HttpRequest, keys: Sequence[IssuedKey], back: str) -> HttpResponse:
+        name = new_secrets.remember(request.session, [issued.key for issued in keys], back)
+        url = f"admin:{self.opts.app_label}_{self.opts.model_name}_secrets"
+        return HttpResponseRedirect(reverse(url, args=[name]))
 
     def _with_secrets(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         keys = issued_keys(request)
-        return secrets_page(self, request, keys, response.headers.get("Location", "..")) if keys else response
+        back = response.headers.get("Location") or reverse(
+            f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
+        )
+        return self.show_secrets(request, keys, back) if keys else response
+
+    @method_decorator(sensitive_variables())
+    def _secrets_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        keys, back = new_secrets.take(request.session, name)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "New secrets" if len(keys) != 1 else "New secret",
+            "keys": keys,
+            "minutes": new_secrets.SHOWN_FOR_SECONDS // 60,
+            "back": back or reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "accounts/secrets.html", context)
 
 
 class ConnectionsColumn(ServiceAdmin):
@@ -199,9 +269,10 @@ class ConnectionsColumn(ServiceAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
-        counted = connections_of(changelist.result_list)
-        for row in changelist.result_list:
-            row.open_connections = counted[row]
+        if "connections" in changelist.list_display:
+            counted = connections_of(changelist.result_list)
+            for row in changelist.result_list:
+                row.open_connections = counted[row]
         return changelist
 
     @admin.display(description="connections now")
@@ -217,6 +288,22 @@ class ServiceInline(admin.TabularInline):
     """Rows in the form of the object that they belong to, saved through the services."""
 
     extra = 0
+
+    def why_frozen(self, parent: Any) -> str | None:
+        """Return a sentence that says why the rows of an object cannot be changed, or None if they can."""
+        return None
+
+    def has_add_permission(self, request: HttpRequest, obj: Any) -> bool:  # type: ignore[override]
+        return super().has_add_permission(request, obj) and self._may_change(obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._may_change(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._may_change(obj)
+
+    def _may_change(self, parent: Any) -> bool:
+        return parent is None or self.why_frozen(parent) is None
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         formset: Any = super().get_formset(request, obj, **kwargs)
@@ -243,32 +330,30 @@ class ServiceInline(admin.TabularInline):
         raise NotImplementedError
 
 
-def sentence(error: ValidationError | Refused) -> str:
-    """Return why a service did not do what it was called for."""
-    return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-
-
 def issued_keys(request: HttpRequest) -> list[IssuedKey]:
     """Return the keys that were issued in this request, as a list that can be appended to."""
     keys: list[IssuedKey] = request.__dict__.setdefault("issued_keys", [])
     return keys
 
 
-def secrets_page(model_admin: admin.ModelAdmin, request: HttpRequest, keys: list[IssuedKey], back: str) -> HttpResponse:
-    """Return a page that shows secrets once. A Django message would store them in a cookie or a session."""
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "title": "Secrets of API keys",
-        "keys": keys,
-        "back": back,
-    }
-    response = TemplateResponse(request, "accounts/secrets.html", context)
-    add_never_cache_headers(response)
-    return response
-
-
 def changelist_link(model: type[Model], count: int, **filters: object) -> str:
     """Return a number as a link to the list of the objects that it counts."""
     url = reverse(f"admin:accounts_{model._meta.model_name}_changelist", query=filters)
     return format_html('<a href="{}">{}</a>', url, count)
+
+
+def change_link(obj: Model) -> str:
+    """Return the name of an object as a link to its page."""
+    return format_html(
+        '<a href="{}">{}</a>', reverse(f"admin:accounts_{obj._meta.model_name}_change", args=[obj.pk]), obj
+    )
+
+
+def copyable(text: str, shown: str | None = None) -> str:
+    """Return a text that can be copied with a button, which a script adds.
+
+    Args:
+        text: what is copied.
+        shown: what is shown instead of the text.
+    """
+    return format_html('<code data-copy="{}">{}</code>', text, text if shown is None else shown)

@@ -6,14 +6,14 @@ plane after commit. Deletions of accounts, clusters and members are recorded and
 once for all that is deleted with them.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import ProtectedError, Q
+from django.db.models import F, ProtectedError, Q
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -476,7 +476,16 @@ def delete_cluster(cluster: Cluster, *, suspended_too: bool = False) -> None:
 
 # How many revoked keys an account keeps in its list.
 MAX_REVOKED_KEYS = 1_000
-KEY_SETTINGS = ("label", "protects_channels", "allows_client_messages", "allowed_origins", *QUOTA_FIELDS)
+KEY_SETTINGS = (
+    "label",
+    "protects_channels",
+    "allows_client_messages",
+    "closes_expired_connections",
+    "allowed_origins",
+    *QUOTA_FIELDS,
+)
+MAX_OVERLAP = timedelta(days=7)
+"""How long the old secret of a key can stay valid after a rotation."""
 
 
 @sensitive_variables()
@@ -527,13 +536,17 @@ def update_key(key: ApiKey, **settings: Any) -> None:
 
 
 @transaction.atomic
-def revoke_key(key: ApiKey) -> None:
+def revoke_key(key: ApiKey, *, suspended_too: bool = False) -> None:
     """Revoke a key permanently: close its connections and reject new ones. Does nothing if it is already revoked.
+
+    Args:
+        key: the key.
+        suspended_too: whether to revoke it even if its account is suspended, which only operators may do.
 
     Raises:
         Gone, AccountSuspended: see `lock_account`.
     """
-    account = lock_account(key)
+    account = lock_account(key, suspended_too=suspended_too)
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
         record_change(AuditVerb.REVOKED, key)
         announce(public_key=key.public_key)
@@ -561,19 +574,34 @@ def delete_key(key: ApiKey) -> None:
 
 @sensitive_variables()
 @transaction.atomic
-def rotate_secret(key: ApiKey) -> str:
-    """Replace the secret of a key, effective immediately, and return the new secret.
+def rotate_secret(key: ApiKey, overlap: timedelta = timedelta()) -> str:
+    """Replace the secret of a key, and return the new secret.
+
+    When the old secret ends, the connections that its JWTs have opened are closed. A key has at most one old secret:
+    rotating again ends the one before.
+
+    Args:
+        key: the key.
+        overlap: how long the old secret also stays valid; by default, it ends immediately.
 
     Raises:
         KeyRevoked: the key is revoked.
+        ValidationError: the overlap is negative or too long.
         Gone, AccountSuspended: see `lock_account`.
     """
+    if not timedelta() <= overlap <= MAX_OVERLAP:
+        raise ValidationError(f"The old secret can stay valid for at most {MAX_OVERLAP.days} days.")
     lock_account(key)
-    secret = new_key()
-    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(secret_ciphertext=crypto.encrypt(secret))
+    secret, ends_at = new_key(), timezone.now() + overlap if overlap else None
+    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(
+        old_secret_ciphertext=F("secret_ciphertext") if overlap else "",
+        old_secret_ends_at=ends_at,
+        secret_ciphertext=crypto.encrypt(secret),
+    )
     if not changed:
         raise KeyRevoked("This API key is revoked. Issue another key.")
-    record_change(AuditVerb.ROTATED, key)
+    key.refresh_from_db(fields=["secret_ciphertext", "old_secret_ciphertext", "old_secret_ends_at"])
+    record_change(AuditVerb.ROTATED, key, {"old_secret_ends_at": (None, ends_at.isoformat())} if ends_at else None)
     announce(public_key=key.public_key)
     return secret
 

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from django.db import models, transaction
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from .models import Account, ApiKey, DailyUsage, FormerAccount, Role
+from .models import Account, ApiKey, Cluster, DailyUsage, FormerAccount, Role
 from .users import User
+
+WithConnections = Account | ApiKey | Cluster
 
 
 def today() -> date:
@@ -96,34 +98,71 @@ def deleted_today(owner: User) -> int:
     return owner.former_accounts.filter(day=today()).count()
 
 
-class ConnectionCounter(Protocol):
-    """Counts the open connections of each of some accounts, and then of each of some keys.
+class NodesState(NamedTuple):
+    """The state of the data plane."""
 
-    May be called from any thread. The time that it takes hardly depends on how many there are.
-    """
-
-    def __call__(self, *, account_ids: Sequence[int] = (), public_keys: Sequence[str] = ()) -> list[int]: ...
-
-
-def _no_connections(*, account_ids: Sequence[int] = (), public_keys: Sequence[str] = ()) -> list[int]:
-    return [0] * (len(account_ids) + len(public_keys))
-
-
-_connection_counter: ConnectionCounter = _no_connections
+    nodes: int
+    """The number of nodes that serve connections."""
+    connections: int
+    """The number of open connections on all of them."""
+    redis_is_reachable: bool | None
+    """None if the service runs without Redis. If it is unreachable, this node alone is counted."""
+    loop_lag_seconds: float | None
+    """How late the event loop of this node is; None in a process that serves no connections."""
 
 
-def count_connections_with(counter: ConnectionCounter) -> None:
-    """Set the function that counts connections. The data plane sets it, because `accounts` must not import it."""
-    global _connection_counter  # noqa: PLW0603  (set once, when the project is loaded)
-    _connection_counter = counter
+class DataPlane(Protocol):
+    """What the data plane tells the control plane. May be called from any thread."""
+
+    def count_connections(
+        self, *, account_ids: Sequence[int], public_keys: Sequence[str], cluster_pks: Sequence[int]
+    ) -> list[int]:
+        """Return the number of open connections of each of these accounts, then of the keys, then of the clusters.
+
+        The time that it takes hardly depends on how many there are.
+        """
+
+    def nodes_state(self) -> NodesState:
+        """Return the state of all nodes."""
 
 
-def connections_of(resources: Iterable[Account | ApiKey]) -> dict[Account | ApiKey, int]:
-    """Return the number of open connections of each of these accounts and keys, which are all counted together."""
+_data_plane: DataPlane | None = None
+
+
+def use_data_plane(data_plane: DataPlane) -> None:
+    """Set the data plane to ask. It calls this itself, because `accounts` must not import it."""
+    global _data_plane  # noqa: PLW0603  (set once, when the project is loaded)
+    _data_plane = data_plane
+
+
+def connections_of(resources: Iterable[WithConnections]) -> dict[WithConnections, int]:
+    """Return the number of open connections of each of these resources, which are all counted together."""
     rows = list(resources)
+    if _data_plane is None:
+        return dict.fromkeys(rows, 0)
     accounts = [row for row in rows if isinstance(row, Account)]
     keys = [row for row in rows if isinstance(row, ApiKey)]
-    counts = _connection_counter(
-        account_ids=[account.pk for account in accounts], public_keys=[key.public_key for key in keys]
+    clusters = [row for row in rows if isinstance(row, Cluster)]
+    counts = _data_plane.count_connections(
+        account_ids=[account.pk for account in accounts],
+        public_keys=[key.public_key for key in keys],
+        cluster_pks=[cluster.pk for cluster in clusters],
     )
-    return dict(zip([*accounts, *keys], counts, strict=True))
+    return dict(zip([*accounts, *keys, *clusters], counts, strict=True))
+
+
+class Overview(NamedTuple):
+    """What the first page of the admin shows about the service."""
+
+    nodes: NodesState | None
+    accounts: int
+    suspended: int
+    messages_today: int
+
+
+def overview() -> Overview:
+    """Return the state of the whole service."""
+    accounts = Account.objects.aggregate(all=models.Count("pk"), suspended=models.Count("suspended_at"))
+    messages = DailyUsage.objects.filter(day=today()).aggregate(sum=models.Sum("messages"))["sum"]
+    nodes = _data_plane.nodes_state() if _data_plane is not None else None
+    return Overview(nodes, accounts["all"], accounts["suspended"], messages or 0)

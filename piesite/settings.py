@@ -50,7 +50,7 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "piesite.error_reports.ErrorReportFilter"
 
 INSTALLED_APPS = [
     "daphne",  # must come first, so that `runserver` also serves WebSockets
-    "django.contrib.admin",
+    "accounts.admin_site.ServiceAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -184,6 +184,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = False
+FORMAT_MODULE_PATH = "piesite.formats"
 
 STATIC_URL = "/static/"
 # Serve static files directly from the apps, so that `collectstatic` is not needed.

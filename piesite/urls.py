@@ -5,10 +5,6 @@ from django.urls import include, path
 
 from accounts.own_password import password_change
 
-admin.site.site_header = "WebSocket service"
-admin.site.site_title = "WebSocket service"
-admin.site.index_title = "Tenants"
-
 urlpatterns = [
     # Before the admin's own page, which would have no limit.
     path("admin/password_change/", admin.site.admin_view(password_change)),

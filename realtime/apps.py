@@ -8,12 +8,12 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.signals import access_changed
-        from accounts.usage import count_connections_with
+        from accounts.usage import use_data_plane
 
         from . import checks  # noqa: F401  (the import registers the checks)
         from .metrics import exposition
         from .node import control_plane, node
 
-        count_connections_with(control_plane.count_connections)
+        use_data_plane(control_plane)
         access_changed.connect(control_plane.on_access_changed, dispatch_uid="realtime")
         node.on_start.append(exposition.share_numbers)

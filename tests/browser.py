@@ -73,6 +73,14 @@ class Page:
                         return
                 await asyncio.sleep(0.05)
 
+    async def click(self, element: str) -> None:
+        """Click the element that a JavaScript expression returns, as a person does."""
+        x, y = await self.evaluate(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     async def open(self, url: str) -> None:
         """Go to a page and wait until it has loaded."""
         await self.send("Page.navigate", url=url)

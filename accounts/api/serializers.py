@@ -12,6 +12,7 @@ from rest_framework import serializers
 from accounts import usage
 from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
+from accounts.services import MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
@@ -135,7 +136,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     connections = serializers.SerializerMethodField(help_text="Number of open connections.")
 
     def get_connections(self, resource: Account | ApiKey) -> int:
-        counted: Mapping[Account | ApiKey, int] = self.context.get("connections") or usage.connections_of([resource])
+        counted: Mapping[usage.WithConnections, int] = self.context.get("connections") or usage.connections_of([resource])
         return counted[resource]
 
 
@@ -243,14 +244,16 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
             "label",
             "protects_channels",
             "allows_client_messages",
+            "closes_expired_connections",
             "allowed_origins",
             *QUOTA_FIELDS,
             "revoked",
             "created_at",
             "last_used_at",
+            "old_secret_ends_at",
             "usage",
         ]
-        read_only_fields = ["public_key", "created_at", "last_used_at"]
+        read_only_fields = ["public_key", "created_at", "last_used_at", "old_secret_ends_at"]
         extra_kwargs = DEFAULT_ON
 
 
@@ -265,6 +268,18 @@ class IssuedKeySerializer(KeySerializer):
 
     class Meta(KeySerializer.Meta):
         fields = [*KeySerializer.Meta.fields, "secret"]
+
+
+class RotationSerializer(serializers.Serializer[Any]):
+    """How to rotate the secret of a key."""
+
+    overlap_seconds = serializers.IntegerField(
+        default=0,
+        min_value=0,
+        max_value=int(MAX_OVERLAP.total_seconds()),
+        help_text="For how many seconds the old secret also stays valid. With 0, it ends immediately, and the "
+        "connections that its JWTs have opened are closed.",
+    )
 
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):

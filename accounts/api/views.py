@@ -1,6 +1,7 @@
 """The views of the management API. They show what the user can see, and change it through the services."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -40,6 +41,7 @@ from .serializers import (
     LoginSerializer,
     MemberSerializer,
     OwnInvitationSerializer,
+    RotationSerializer,
     TokenSerializer,
 )
 from .throttling import LoginThrottle
@@ -329,12 +331,15 @@ class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
         services.revoke_key(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(request=None, responses=IssuedKeySerializer)
+    @extend_schema(request=RotationSerializer, responses=IssuedKeySerializer)
     @action(detail=True, methods=["post"], url_path="rotate-secret")
     def rotate_secret(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Replace the secret of a key, effective immediately. The new secret is shown only in this response."""
+        """Replace the secret of a key, immediately or with an overlap. Only this response shows the new secret."""
         key = self.get_object()
-        return self._with_secret(key, services.rotate_secret(key), status.HTTP_200_OK)
+        rotation = RotationSerializer(data=request.data)
+        rotation.is_valid(raise_exception=True)
+        overlap = timedelta(seconds=rotation.validated_data["overlap_seconds"])
+        return self._with_secret(key, services.rotate_secret(key, overlap), status.HTTP_200_OK)
 
     @sensitive_variables()
     def _with_secret(self, key: ApiKey, secret: str, code: int) -> Response:

@@ -77,6 +77,11 @@ class ConnectionCounts:
         """Return the number of connections of a user on this node."""
         return self._users.get(user, 0)
 
+    def of_cluster_here(self, cluster_pk: int) -> int:
+        """Return the number of connections to a cluster on this node. Other threads may call it."""
+        paths = self._channels.get(cluster_pk)
+        return sum(list(paths.values())) if paths is not None else 0
+
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
         """Count the connections to a channel on all nodes, or on this node only while Redis is unreachable.
 

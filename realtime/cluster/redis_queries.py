@@ -9,7 +9,7 @@ import redis
 from redis.exceptions import RedisError
 
 from realtime.cluster.redis_client import client_options
-from realtime.cluster.redis_scripts import COUNT_USERS
+from realtime.cluster.redis_scripts import COUNT_USERS, LIVING_NODES, READ_OTHERS
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +18,43 @@ def of_users_everywhere(url: str, prefix: str, users: Sequence[str]) -> list[int
     """Return the number of connections on all nodes of each of up to 1,000 users, or 0 if Redis is unreachable."""
     if not users:
         return []
+    found = _ask(url, prefix, (COUNT_USERS, *users))
+    counts: list[int] = found[0] if found is not None else [0] * len(users)
+    return counts
+
+
+def of_clusters_everywhere(url: str, prefix: str, cluster_pks: Sequence[int]) -> list[int]:
+    """Return the number of connections on all nodes to each of some clusters, or 0 if Redis is unreachable."""
+    found = _ask(url, prefix, *((READ_OTHERS, "", "channels:", f":{pk}") for pk in cluster_pks))
+    return [sum(map(int, fields[1::2])) for fields in found or [[]] * len(cluster_pks)]
+
+
+def of_all_everywhere(url: str, prefix: str, accounts: str) -> tuple[int, int] | None:
+    """Return the number of nodes and of connections on all of them, or None if Redis is unreachable.
+
+    Args:
+        url, prefix: the URL of Redis, and what begins all names on it.
+        accounts: what begins the names of users that are accounts.
+    """
+    found = _ask(url, prefix, (LIVING_NODES,), (READ_OTHERS, "", "users:", ""))
+    if found is None:
+        return None
+    nodes, fields = found
+    users = zip(fields[::2], fields[1::2], strict=True)
+    return len(nodes), sum(int(count) for user, count in users if user.startswith(accounts))
+
+
+def _ask(url: str, prefix: str, *scripts: Sequence[str]) -> list[Any] | None:
+    """Return what these scripts return, each with its arguments, or None if Redis is unreachable."""
+    pipeline = _client(url).pipeline(transaction=False)
+    for script, *arguments in scripts:
+        pipeline.eval(script, 1, prefix, *arguments)
     try:
-        counts: list[int] = _client(url).eval(COUNT_USERS, 1, prefix, *users)
+        found: list[Any] = pipeline.execute()
     except RedisError as error:
         logger.error("Redis is unreachable (%s); connections cannot be counted.", error)
-        return [0] * len(users)
-    return counts
+        return None
+    return found
 
 
 @cache

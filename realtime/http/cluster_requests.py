@@ -49,9 +49,10 @@ def authenticate(node: Node, network: str | None, credentials: Credentials, acce
     """
     key, secret = credentials.key or "", credentials.secret or ""
     # Always compare, so that the response time does not distinguish a wrong key from a wrong secret.
-    expected = (access and access.secret) or "-" * len(secret)
-    is_right = hmac.compare_digest(expected.encode(), secret.encode())
-    if access is not None and access.secret is not None and not access.revoked and is_right:
+    valid = access.valid_secrets() if access is not None else ()
+    given = secret.encode()
+    matches = [hmac.compare_digest(each.encode(), given) for each in valid or ("-" * len(secret),)]
+    if access is not None and valid and not access.revoked and any(matches):
         node.key_use.note(key)
         return access
     wait = address_limits.count_wrong_secret(network, key if can_be_a_key(key) else None)

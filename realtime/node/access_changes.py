@@ -110,7 +110,7 @@ class AccessChanges:
         if access == connection.access:
             return
         admission = connection.admission
-        refusal = why_not(access, admission.channel[1], admission.origin, authenticated=admission.authenticated)
+        refusal = why_not(access, admission.channel[1], admission.origin, authenticated=admission.proof is not None)
         if refusal is not None:
             self._end(connection, refusal)
         elif access is not None:

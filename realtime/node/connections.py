@@ -1,5 +1,7 @@
 """The connections that a node has admitted."""
 
+from asyncio import TimerHandle
+
 from accounts.key_access import KeyAccess
 from realtime.cluster.connection_counts import Place
 from realtime.conf import conf
@@ -23,6 +25,7 @@ class Connection(Member):
         "admission",
         "allows_client_messages",
         "bucket",
+        "end_timer",
         "ended",
         "is_accepted",
         "max_frame_bytes",
@@ -42,6 +45,7 @@ class Connection(Member):
         self.use = use
         self.room: Room | None = None
         self.ended: Close | None = None
+        self.end_timer: TimerHandle | None = None
         self.is_accepted = False
         self._fragment_bucket: Bucket | None = None
         self.bucket = Bucket(admission.access.quotas.messages_per_second)

@@ -136,9 +136,13 @@ def connection_quotas(access: KeyAccess) -> dict[str, int]:
     }
 
 
+ACCOUNTS = "account:"
+"""What begins the name of every account."""
+
+
 def account_user(account_id: int) -> str:
     """Return the name under which the connections of an account are counted."""
-    return f"account:{account_id}"
+    return f"{ACCOUNTS}{account_id}"
 
 
 def key_user(public_key: str) -> str:

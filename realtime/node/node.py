@@ -7,6 +7,8 @@ thread; other threads may only use `Node.call`.
 import asyncio
 import gc
 import logging
+import math
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -40,14 +42,17 @@ from realtime.node.shutdown import Shutdown
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
-from realtime.protocols.admission import Admission
-from realtime.protocols.closes import OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
+from realtime.protocols.admission import Admission, end_of
+from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
 
 logger = logging.getLogger(__name__)
+
+# The longest time until a node looks again whether the JWT of a connection has ended.
+MAX_TIMER_SECONDS = 3600.0
 
 
 class Node:
@@ -145,6 +150,7 @@ class Node:
             raise Refusal(QUOTA_USED_UP)
         connection = Connection(admission, outlet, network, place, self.message_quotas.open(admission.access))
         self.connections.add(connection)
+        self._schedule_end(connection)
         address_limits.open(network)
         self.counters.opened += 1
         return connection
@@ -188,6 +194,8 @@ class Node:
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        if connection.end_timer is not None:
+            connection.end_timer.cancel()
         admission = connection.admission
         self.counts.leave(connection.place)
         self.message_quotas.close(admission.access)
@@ -254,6 +262,22 @@ class Node:
         """Apply the current settings of a key to one of its connections."""
         self.message_quotas.account(access)  # updates the account's quota
         connection.apply_settings(access)
+        self._schedule_end(connection)
+
+    def _schedule_end(self, connection: Connection) -> None:
+        """Close a connection when its JWT ends. Connections without one need no timer."""
+        proof = connection.admission.proof
+        if proof is None:
+            return
+        if connection.end_timer is not None:
+            connection.end_timer.cancel()
+            connection.end_timer = None
+        seconds = end_of(connection.access, proof) - time.time()
+        if seconds <= 0:
+            self.end(connection, BAD_JWT)
+        elif seconds < math.inf:  # clocks can be set, so look again at least every hour
+            wait = min(seconds, MAX_TIMER_SECONDS)
+            connection.end_timer = self.loop.call_later(wait, self._schedule_end, connection)
 
     async def _check_backlogs(self) -> None:
         while True:

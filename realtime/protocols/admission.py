@@ -1,8 +1,10 @@
 """Admission: turn the ASGI scope of a handshake into an Admission (channel, rights and identity) or a Refusal."""
 
+import math
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from accounts.key_access import KeyAccess
@@ -23,6 +25,16 @@ from realtime.protocols.presence import Identity
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """The JWT with which a client has connected."""
+
+    secret: str = field(repr=False)
+    """The secret that signed it."""
+    expires_at: float
+    """Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """The channel, key and options of a connection that may be accepted."""
 
@@ -33,8 +45,8 @@ class Admission:
     """The channel, as it is counted."""
     origin: str | None
     notify_self: bool
-    authenticated: bool
-    """Whether a JWT was checked."""
+    proof: Proof | None
+    """The JWT that was checked; None if the client sent none."""
     identity: Identity | None
     """The member in presence; None if presence is off."""
 
@@ -73,23 +85,49 @@ def decide(request: Request, access: KeyAccess | None) -> Admission:
     """
     if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
         raise Refusal(BAD_KEY)
-    authenticated = request.jwt is not None
-    if close := why_not(access, request.path, request.origin, authenticated=authenticated):
+    if close := why_not(access, request.path, request.origin, authenticated=request.jwt is not None):
         raise Refusal(close)
-    user = None
-    if request.jwt is not None:
-        if access.secret is None:
-            raise Refusal(BAD_JWT)
-        user = tokens.verify(request.jwt, access.secret, request.path)
+    proof, user = (None, None) if request.jwt is None else _verify(request.jwt, access, request.path)
     return Admission(
         access=access,
         group=group_name(access.cluster_id, request.path),
         channel=(access.cluster_pk, request.path),
         origin=request.origin,
         notify_self=request.notify_self,
-        authenticated=authenticated,
+        proof=proof,
         identity=_identity(request, user) if request.presence else None,
     )
+
+
+def _verify(jwt: str, access: KeyAccess, path: str) -> tuple[Proof, Any]:
+    """Return a JWT that may connect, and its `user` claim.
+
+    Raises:
+        Refusal: the JWT is not valid with any secret of the key, or a connection with it would be closed immediately.
+    """
+    for secret in access.valid_secrets():
+        try:
+            claims = tokens.verify(jwt, secret, path)
+        except Refusal:
+            continue
+        proof = Proof(secret, claims.expires_at)
+        if end_of(access, proof) > time.time():
+            return proof, claims.user
+    raise Refusal(BAD_JWT)
+
+
+def end_of(access: KeyAccess, proof: Proof) -> float:
+    """Return when a connection that a JWT has opened must be closed, as Unix time in seconds; infinity for never.
+
+    Args:
+        access: the current access of the connection's key.
+        proof: the JWT.
+    """
+    end = proof.expires_at if access.closes_expired_connections else math.inf
+    # A secret that cannot be decrypted may still be the one that signed the JWT.
+    if access.secret is None or proof.secret == access.secret:
+        return end
+    return min(end, access.old_secret_ends_at) if proof.secret == access.old_secret else 0
 
 
 def _identity(request: Request, user: Any) -> Identity:

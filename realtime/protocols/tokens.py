@@ -1,7 +1,8 @@
 """Verifying and signing of JWTs (the wire contract, *Private channels*; RFC 7519)."""
 
+import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -13,16 +14,22 @@ LEEWAY_SECONDS = 10
 _OPTIONS: Any = {"require": ["sub", "exp"], "verify_sub": False, "verify_aud": False, "verify_jti": False}
 
 
-def verify(token: str, secret: str, channel_id: str) -> Any:
-    """Verify a token.
+class Claims(NamedTuple):
+    """The claims of a valid token that matter after a client has connected."""
+
+    user: Any
+    """The `user` claim; None if the token has none."""
+    expires_at: float
+    """The `exp` claim: Unix time in seconds."""
+
+
+def verify(token: str, secret: str, channel_id: str) -> Claims:
+    """Verify a token, and return its claims.
 
     Args:
         token: the JWT from the client.
         secret: the secret of the client's API key.
         channel_id: the ID of the client's channel.
-
-    Returns:
-        The `user` claim; None if the token has none.
 
     Raises:
         Refusal: the token is not valid. The refusal never says why.
@@ -34,7 +41,14 @@ def verify(token: str, secret: str, channel_id: str) -> Any:
     subject = claims["sub"]
     if isinstance(subject, bool) or not isinstance(subject, str | int) or str(subject) != channel_id:
         raise Refusal(BAD_JWT)
-    return claims.get("user")
+    return Claims(claims.get("user"), _as_time(claims["exp"]))
+
+
+def _as_time(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # from an integer with hundreds of digits
+        return math.inf
 
 
 def sign(secret: str, channel_id: str, ttl_seconds: int, user: str | None = None) -> str:

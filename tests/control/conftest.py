@@ -1,16 +1,19 @@
 """Fixtures for three people: the owner of an account, a teammate who is a member of it, and a stranger."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from accounts import services
+from accounts import services, usage
 from accounts.access import find_access
 from accounts.models import Account, ApiKey, Cluster, Role
 from accounts.signals import access_changed
+from accounts.usage import NodesState
 from accounts.users import User
 
 
@@ -93,3 +96,21 @@ def secret_of(key: ApiKey) -> str | None:
     """Return the secret of a key as the data plane knows it, or None for an unknown key."""
     access = find_access(key.public_key)
     return access.secret if access else None
+
+
+@contextmanager
+def data_plane(count: Callable[..., list[int]], state: NodesState | None = None) -> Iterator[None]:
+    """Let a data plane of the test's own count connections.
+
+    Args:
+        count: takes accounts, keys and clusters, as `usage.DataPlane.count_connections` does.
+        state: the state of the nodes; by default, that of one idle node.
+    """
+    before = usage._data_plane
+    usage.use_data_plane(
+        SimpleNamespace(count_connections=count, nodes_state=lambda: state or NodesState(1, 0, None, 0.0))
+    )
+    try:
+        yield
+    finally:
+        usage._data_plane = before

@@ -29,6 +29,7 @@ def test_a_key_is_found_with_one_query(key: ApiKey, django_assert_num_queries: D
         account_suspended=False,
         protects_channels=True,
         allows_client_messages=True,
+        closes_expired_connections=False,
         allowed_origins=("a.com",),
         quotas=Quotas(
             account_connections=100_000,

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
 from django.db.models.signals import post_save
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.new_secrets import SHOWN_FOR_SECONDS
 from accounts.users import User
 from tests.control.conftest import secret_of
 
@@ -26,9 +28,18 @@ def admin(db: None) -> Client:
     return client
 
 
-def run_action(admin: Client, model: str, action: str, *objects: Any) -> Any:
-    form = {"action": action, "_selected_action": [item.pk for item in objects]}
+def run_action(admin: Client, model: str, action: str, *objects: Any, **values: Any) -> Any:
+    """Choose an action in a list, and confirm it on the page that asks."""
+    form = {"action": action, "_selected_action": [item.pk for item in objects], "confirmed": "yes", **values}
     return admin.post(f"/admin/accounts/{model}/", form)
+
+
+def shown_secrets(admin: Client, answer: Any) -> str:
+    """Follow the redirect to the page of new secrets, and return its text."""
+    assert answer.status_code == 302
+    page = admin.get(answer.headers["Location"])
+    assert page.status_code == 200
+    return str(page.content.decode())
 
 
 def inline(prefix: str, *rows: dict[str, Any], initial: int = 0) -> dict[str, Any]:
@@ -68,15 +79,71 @@ def test_keys_are_revoked(admin: Client, key: ApiKey, announcements: Announcemen
     assert announcements == [{"public_key": key.public_key}]
 
 
-def test_rotated_secrets_are_shown_once_and_stored_nowhere_in_plain_text(admin: Client, key: ApiKey) -> None:
-    page = run_action(admin, "apikey", "rotate_secrets", key)
-    secret = secret_of(key)
-    assert str(secret) in page.content.decode()
+def test_rotated_secrets_are_shown_once_after_a_redirect_and_stored_nowhere_in_plain_text(
+    admin: Client, key: ApiKey
+) -> None:
+    answer = run_action(admin, "apikey", "rotate", key, overlap=0)
+    secret = str(secret_of(key))
+    assert answer.status_code == 302
+    assert secret not in f"{answer.headers} {answer.content.decode()}"
+    page = admin.get(answer.headers["Location"])
+    assert f'data-copy="{secret}">{secret}<' in page.content.decode()
     assert "no-store" in page.headers["Cache-Control"]
-    assert secret not in str(LogEntry.objects.values())
+    assert secret not in str([list(model.objects.values()) for model in (LogEntry, Session)])
     assert all(secret not in morsel.value for morsel in admin.cookies.values())
-    for path in ("", f"{key.pk}/change/", f"{key.pk}/history/"):
-        assert str(secret) not in admin.get(f"/admin/accounts/apikey/{path}").content.decode()
+    for path in (
+        answer.headers["Location"],
+        *(f"/admin/accounts/apikey/{key.pk}/{name}/" for name in ("change", "history")),
+    ):
+        assert secret not in admin.get(path).content.decode()
+    assert secret_of(key) == secret
+
+
+def test_the_page_of_a_new_secret_shows_nothing_to_others(admin: Client, key: ApiKey) -> None:
+    page = run_action(admin, "apikey", "rotate", key, overlap=0).headers["Location"]
+    other = Client()
+    other.force_login(User.objects.create_superuser("other@example.com"))
+    again = Client()
+    again.force_login(User.objects.get(email="admin@example.com"))
+    for client in (other, again):
+        assert str(secret_of(key)) not in client.get(page).content.decode()
+    assert Client().get(page).status_code == 302
+    assert str(secret_of(key)) in admin.get(page).content.decode()
+
+
+def test_a_new_secret_is_shown_for_some_minutes_only(admin: Client, key: ApiKey) -> None:
+    page = run_action(admin, "apikey", "rotate", key, overlap=0).headers["Location"]
+    session = admin.session
+    session["new_secrets"] = {
+        name: {**entry, "until": entry["until"] - SHOWN_FOR_SECONDS - 1}
+        for name, entry in session["new_secrets"].items()
+    }
+    session.save()
+    text = admin.get(page).content.decode()
+    assert str(secret_of(key)) not in text
+    assert "rotate the secret" in text
+
+
+def test_the_page_of_a_new_secret_never_shows_a_later_one(admin: Client, key: ApiKey) -> None:
+    page = run_action(admin, "apikey", "rotate", key, overlap=0).headers["Location"]
+    later = services.rotate_secret(key)
+    assert later not in admin.get(page).content.decode()
+
+
+def test_secrets_of_several_pages_do_not_mix(admin: Client, key: ApiKey) -> None:
+    second = services.issue_key(key.cluster, "second").key
+    pages = [run_action(admin, "apikey", "rotate", item, overlap=0).headers["Location"] for item in (key, second)]
+    for page, item, other in zip(reversed(pages), (second, key), (key, second), strict=True):
+        text = admin.get(page).content.decode()
+        assert str(secret_of(item)) in text
+        assert str(secret_of(other)) not in text
+
+
+@pytest.mark.parametrize("form", ["apikey", "cluster"])
+def test_the_form_for_a_new_key_shows_no_key(admin: Client, cluster: Cluster, form: str) -> None:
+    path = "add/" if form == "apikey" else f"{cluster.pk}/change/"
+    page = admin.get(f"/admin/accounts/{form}/{path}").content.decode()
+    assert not re.findall(r"\b[A-Za-z0-9]{60}\b", re.sub(r'value="[A-Za-z0-9]+"', "", page))
 
 
 def test_no_secret_is_rotated_if_the_action_fails(admin: Client, key: ApiKey) -> None:
@@ -90,7 +157,7 @@ def test_no_secret_is_rotated_if_the_action_fails(admin: Client, key: ApiKey) ->
     post_save.connect(fail, sender=LogEntry)
     try:
         with pytest.raises(RuntimeError):
-            run_action(admin, "apikey", "rotate_secrets", *ApiKey.objects.all())
+            run_action(admin, "apikey", "rotate", *ApiKey.objects.all(), overlap=0)
     finally:
         post_save.disconnect(fail, sender=LogEntry)
     assert list(ApiKey.objects.values()) == before
@@ -99,7 +166,7 @@ def test_no_secret_is_rotated_if_the_action_fails(admin: Client, key: ApiKey) ->
 def test_a_revoked_key_gets_no_new_secret(admin: Client, key: ApiKey) -> None:
     services.revoke_key(key)
     before = ApiKey.objects.get().secret_ciphertext
-    assert run_action(admin, "apikey", "rotate_secrets", key).status_code == 302
+    assert run_action(admin, "apikey", "rotate", key, overlap=0).status_code == 302
     assert ApiKey.objects.get().secret_ciphertext == before
 
 
@@ -110,10 +177,13 @@ def test_a_new_key_shows_its_secret_once(admin: Client, cluster: Cluster, announ
         "allows_client_messages": "on",
         "allowed_origins": "A.com\n\n*.b.org",
     }
-    page = admin.post("/admin/accounts/apikey/add/", form)
+    answer = admin.post("/admin/accounts/apikey/add/", form)
+    page = shown_secrets(admin, answer)
     key = ApiKey.objects.get()
-    assert str(secret_of(key)) in page.content.decode()
-    assert key.public_key in page.content.decode()
+    assert str(secret_of(key)) in page
+    assert key.public_key in page
+    shown_secrets(admin, answer)
+    assert ApiKey.objects.count() == 1
     assert (key.label, key.allowed_origins, key.protects_channels) == ("web", ["a.com", "*.b.org"], False)
     assert announcements == [{"public_key": key.public_key}]
 
@@ -164,13 +234,13 @@ def test_a_cluster_is_created_with_a_key_whose_secret_is_shown(admin: Client, ac
         "enabled": "on",
         **inline("keys", {"label": "web", "allows_client_messages": "on"}),
     }
-    page = admin.post("/admin/accounts/cluster/add/", form)
+    page = shown_secrets(admin, admin.post("/admin/accounts/cluster/add/", form))
     key = ApiKey.objects.get()
     assert key.cluster.cluster_id == "new"
-    assert str(secret_of(key)) in page.content.decode()
+    assert str(secret_of(key)) in page
 
 
-def test_disabling_a_cluster_in_the_inline_of_its_account_is_announced(
+def test_a_form_does_not_switch_off_a_cluster_since_that_is_asked_first(
     admin: Client, cluster: Cluster, announcements: Announcements
 ) -> None:
     form = {
@@ -179,9 +249,9 @@ def test_disabling_a_cluster_in_the_inline_of_its_account_is_announced(
         **inline("clusters", {"id": cluster.pk, "account": cluster.account_id}, initial=1),
     }
     assert admin.post(f"/admin/accounts/account/{cluster.account_id}/change/", form).status_code == 302
-    assert not Cluster.objects.get().enabled
-    assert Cluster.objects.get().cluster_id == "acme"
-    assert announcements == [{"cluster_pk": cluster.pk}]
+    assert admin.post(f"/admin/accounts/cluster/{cluster.pk}/change/", inline("keys")).status_code == 302
+    assert Cluster.objects.get().enabled
+    assert announcements == []
 
 
 def test_the_last_owner_cannot_become_a_viewer(admin: Client, account: Account, owner: User) -> None:
@@ -231,8 +301,7 @@ def test_a_cluster_with_many_keys_can_still_be_changed(admin: Client, cluster: C
     assert "keys-TOTAL_FORMS" not in page
     (link,) = re.findall(r'<a href="([^"]+)">51</a>', page)
     assert admin.get(link).content.decode().count('class="action-select"') == 50
-    assert admin.post(path, {"enabled": ""}).status_code == 302
-    assert not Cluster.objects.get().enabled
+    assert admin.post(path, {}).status_code == 302
     ApiKey.objects.latest("pk").delete()
     assert "keys-TOTAL_FORMS" in admin.get(path).content.decode()
 
@@ -272,7 +341,7 @@ def test_bulk_deletion_is_announced(admin: Client, key: ApiKey, announcements: A
 def test_timestamps_and_credentials_are_read_only(admin: Client, key: ApiKey) -> None:
     page = admin.get(f"/admin/accounts/apikey/{key.pk}/change/").content.decode()
     assert key.public_key in page
-    for name in ("created_at", "last_used_at", "revoked_at", "public_key", "secret"):
+    for name in ("created_at", "last_used_at", "revoked_at", "key", "secret"):
         assert not re.search(rf'<(input|textarea)[^>]*name="[^"]*{name}', page)
 
 

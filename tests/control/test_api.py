@@ -7,6 +7,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts import services
+from accounts.access import find_access
 from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role
 from accounts.users import User
 from piesite import __version__
@@ -204,6 +205,7 @@ class TestKeys:
             "label": "web",
             "protects_channels": False,
             "allows_client_messages": True,
+            "closes_expired_connections": False,
             "allowed_origins": ["example.com", "*.a.org"],
             "max_connections": None,
             "max_message_bytes": None,
@@ -212,6 +214,7 @@ class TestKeys:
             "revoked": False,
             "created_at": issued["created_at"],
             "last_used_at": None,
+            "old_secret_ends_at": None,
         }
         assert client.get(f"/api/v1/keys/{key.public_key}/").json() == issued
         assert client.get("/api/v1/keys/").json()["results"] == [issued]
@@ -223,6 +226,24 @@ class TestKeys:
         answer = as_(owner).post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.json()["secret"] == secret_of(key) != before
+
+    def test_a_rotation_can_leave_the_old_secret_valid_for_some_time(self, as_: As, owner: User, key: ApiKey) -> None:
+        old = secret_of(key)
+        path = f"/api/v1/keys/{key.public_key}/"
+        answer = as_(owner).post(f"{path}rotate-secret/", {"overlap_seconds": 3600})
+        assert answer.status_code == 200
+        access = find_access(key.public_key)
+        assert access is not None
+        assert access.valid_secrets() == (answer.json()["secret"], old)
+        assert as_(owner).get(path).json()["old_secret_ends_at"] == answer.json()["old_secret_ends_at"] is not None
+        assert as_(owner).post(f"{path}rotate-secret/").json()["old_secret_ends_at"] is None
+
+    @pytest.mark.parametrize("seconds", [-1, 7 * 86400 + 1, "soon", 1.5, None])
+    def test_an_overlap_lasts_up_to_seven_days(self, as_: As, owner: User, key: ApiKey, seconds: Any) -> None:
+        path = f"/api/v1/keys/{key.public_key}/rotate-secret/"
+        answer = as_(owner).post(path, {"overlap_seconds": seconds})
+        assert (answer.status_code, list(answer.json())) == (400, ["overlap_seconds"])
+        assert as_(owner).post(path, {"overlap_seconds": 7 * 86400}).status_code == 200
 
     def test_deleting_a_key_revokes_it_and_keeps_the_row(self, as_: As, owner: User, key: ApiKey) -> None:
         path = f"/api/v1/keys/{key.public_key}/"

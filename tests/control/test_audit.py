@@ -22,6 +22,7 @@ JSON = "application/json"
 NEW_KEY = {
     "protects_channels": [None, False],
     "allows_client_messages": [None, True],
+    "closes_expired_connections": [None, False],
     "allowed_origins": [None, []],
     "max_connections": [None, None],
     "max_message_bytes": [None, None],
@@ -70,11 +71,14 @@ def test_every_verb_is_recorded_with_its_changes(owner: User, teammate: User) ->
     key = services.issue_key(cluster, "web").key
     services.update_key(key, label="app", allowed_origins=["A.com"])
     services.rotate_secret(key)
+    services.rotate_secret(key, timedelta(days=1))
+    assert key.old_secret_ends_at is not None
     services.revoke_key(key)
     assert pop_entries() == [
         ("created", "key", key.public_key, {"label": [None, "web"], **NEW_KEY}),
         ("changed", "key", key.public_key, {"label": ["web", "app"], "allowed_origins": [[], ["a.com"]]}),
         ("rotated", "key", key.public_key, {}),
+        ("rotated", "key", key.public_key, {"old_secret_ends_at": [None, key.old_secret_ends_at.isoformat()]}),
         ("revoked", "key", key.public_key, {}),
     ]
     services.delete_cluster(cluster)

@@ -1,10 +1,14 @@
 """Encryption of secrets at rest."""
 
+from datetime import timedelta
+
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import crypto, services
+from accounts.access import find_access
 from accounts.checks import check_encryption_keys
 from accounts.models import ApiKey, Cluster
 from tests.control.conftest import secret_of
@@ -47,6 +51,23 @@ def test_rotating_the_encryption_key_keeps_every_secret(settings: Settings, clus
         call_command("reencrypt_secrets")
     settings.ENCRYPTION_KEYS = [NEW]
     assert [secret_of(key) for key, _ in issued] == [secret for _, secret in issued]
+
+
+@pytest.mark.django_db
+def test_rotating_the_encryption_key_keeps_an_old_secret_that_is_still_valid(
+    settings: Settings, cluster: Cluster
+) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    (key, old), (ended, _) = (services.issue_key(cluster, label) for label in ("overlapping", "ended"))
+    new = services.rotate_secret(key, timedelta(hours=1))
+    services.rotate_secret(ended, timedelta(hours=1))
+    ApiKey.objects.filter(pk=ended.pk).update(old_secret_ciphertext="lost", old_secret_ends_at=timezone.now())
+    settings.ENCRYPTION_KEYS = [NEW, OLD]
+    call_command("reencrypt_secrets")
+    settings.ENCRYPTION_KEYS = [NEW]
+    access = find_access(key.public_key)
+    assert access is not None
+    assert access.valid_secrets() == (new, old)
 
 
 @pytest.mark.django_db

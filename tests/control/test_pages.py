@@ -77,17 +77,21 @@ async def test_the_documentation_of_the_rest_api_lists_operations_and_runs_them(
     assert await page.evaluate("violations") == []
 
 
-async def test_the_admin_works(page: Page, service: LiveServer) -> None:
-    def url(path: str) -> str:
-        return service.url(f"/admin/{path}", scheme="http", host="localhost")
-
-    await page.open(url(""))
+async def log_in(page: Page, service: LiveServer) -> None:
+    await page.open(service.url("/admin/", scheme="http", host="localhost"))
     await page.evaluate(
         "Object.assign(document.querySelector('[name=username]'), {value: 'operator@example.com'});"
         "Object.assign(document.querySelector('[name=password]'), {value: 'operator-password'});"
         "document.querySelector('#login-form').submit()"
     )
     await page.wait_for("location.pathname === '/admin/' && document.readyState === 'complete'")
+
+
+async def test_the_admin_works(page: Page, service: LiveServer) -> None:
+    def url(path: str) -> str:
+        return service.url(f"/admin/{path}", scheme="http", host="localhost")
+
+    await log_in(page, service)
     for path in ("", "accounts/account/", "accounts/apikey/", "accounts/auditentry/", "accounts/user/add/"):
         await page.open(url(path))
         assert await has_no_errors(page)
@@ -106,5 +110,45 @@ async def test_the_admin_works(page: Page, service: LiveServer) -> None:
         "document.querySelector('#keys-group .dynamic-keys:not(.has_original) [name$=-label]').value = 'new'"
     )
     await page.evaluate("document.querySelector('[name=_save]').click()")
-    await page.wait_for("document.body.textContent.includes('Copy these secrets now')")
+    await page.wait_for("document.body.textContent.includes('Copy this secret now')")
     assert await has_no_errors(page)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_a_new_secret_is_shown_whole_and_can_be_copied(page: Page, service: LiveServer, width: int) -> None:
+    await page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    origin = service.url("", scheme="http", host="localhost")
+    await page.send("Browser.grantPermissions", origin=origin, permissions=["clipboardReadWrite"])
+    await log_in(page, service)
+    await page.open(f"{origin}/admin/accounts/apikey/")
+    await page.evaluate("document.querySelector('.field-label a').click()")
+    await page.wait_for("document.querySelector('a[href$=\"/rotate/\"]')")
+    await page.evaluate("document.querySelector('a[href$=\"/rotate/\"]').click()")
+    await page.wait_for("document.querySelector('[name=confirmed]')")
+    await page.evaluate("document.querySelector('[name=confirmed]').click()")
+    await page.wait_for("document.querySelectorAll('.secret button.copy').length === 2")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.evaluate(
+        "[...document.querySelectorAll('.secret dd')].every(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)"
+    )
+    await page.click("document.querySelectorAll('.secret button.copy')[1]")
+    await page.wait_for("document.querySelectorAll('.secret button.copy')[1].textContent === 'Copied'")
+    secret = await page.evaluate("document.querySelectorAll('.secret code')[1].textContent")
+    assert len(secret) == 60
+    assert await page.evaluate("navigator.clipboard.readText()") == secret
+    await page.evaluate("location.reload()")
+    await page.wait_for("document.body.textContent.includes('shown only once')")
+    assert secret not in await page.evaluate("document.body.textContent")
+    assert await has_no_errors(page)
+
+
+@pytest.mark.parametrize("name", ["account", "cluster", "apikey", "auditentry"])
+async def test_lists_fit_a_screen_of_1280_pixels(page: Page, service: LiveServer, name: str) -> None:
+    await page.send("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    await log_in(page, service)
+    await page.open(service.url(f"/admin/accounts/{name}/", scheme="http", host="localhost"))
+    assert await page.evaluate("document.querySelector('#result_list tbody tr') !== null")
+    assert await page.evaluate("document.documentElement.scrollWidth <= 1280")
+    assert await page.evaluate(
+        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.results'))"
+    )

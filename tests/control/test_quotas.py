@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from accounts import services, usage
+from accounts import services
 from accounts.access import find_access
 from accounts.checks import check_quotas
 from accounts.key_access import Quotas
@@ -17,7 +17,7 @@ from accounts.models import Account, ApiKey, DailyUsage
 from accounts.quotas import QUOTA_FIELDS
 from accounts.usage import record_messages, today
 from accounts.users import User
-from tests.control.conftest import As
+from tests.control.conftest import As, data_plane
 
 pytestmark = pytest.mark.django_db
 
@@ -115,19 +115,15 @@ def test_members_can_see_the_usage(
     as_: As,
     teammate: User,
     key: ApiKey,
-    monkeypatch: pytest.MonkeyPatch,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    monkeypatch.setattr(
-        usage,
-        "_connection_counter",
-        lambda *, account_ids, public_keys: [3] * len(account_ids) + [2] * len(public_keys),
-    )
     account = key.cluster.account
     record_messages({account.pk: 41}, today())
     client = as_(teammate)
-    assert client.get(f"/api/v1/accounts/{account.pk}/").json()["usage"] == {"connections": 3, "messages_today": 41}
-    assert client.get(f"/api/v1/keys/{key.public_key}/").json()["usage"] == {"connections": 2}
+    with data_plane(lambda *, account_ids, public_keys, **_: [3] * len(account_ids) + [2] * len(public_keys)):
+        seen = client.get(f"/api/v1/accounts/{account.pk}/").json()["usage"]
+        assert seen == {"connections": 3, "messages_today": 41}
+        assert client.get(f"/api/v1/keys/{key.public_key}/").json()["usage"] == {"connections": 2}
     for number in range(5):
         services.add_member(services.create_account(f"Account {number}"), teammate)
     with django_assert_max_num_queries(3):
@@ -154,17 +150,15 @@ def test_the_admin_sets_quotas_and_shows_the_usage(admin_client: Client, key: Ap
     assert admin_client.get("/admin/accounts/apikey/").status_code == 200
 
 
-def test_the_admin_sets_each_quota_of_a_key_and_shows_its_usage(
-    admin_client: Client, key: ApiKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(usage, "_connection_counter", lambda *, account_ids, public_keys: [1234567] * len(public_keys))
+def test_the_admin_sets_each_quota_of_a_key_and_shows_its_usage(admin_client: Client, key: ApiKey) -> None:
     path = f"/admin/accounts/apikey/{key.pk}/change/"
     form = {"label": "x", "allowed_origins": "", **{name: str(value) for value, name in enumerate(QUOTA_FIELDS, 5)}}
     assert admin_client.post(path, form).status_code == 302
     key.refresh_from_db()
     assert [getattr(key, name) for name in QUOTA_FIELDS] == list(range(5, 5 + len(QUOTA_FIELDS)))
-    for page in (path, "/admin/accounts/apikey/"):
-        assert "1234567" in admin_client.get(page).content.decode()
+    with data_plane(lambda *, public_keys, **_: [1234567] * len(public_keys)):
+        for page in (path, "/admin/accounts/apikey/"):
+            assert "1234567" in admin_client.get(page).content.decode()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -114,10 +114,11 @@ class TestErrorsRevealNoSecret:
         try:
             with failing(post_save, AuditEntry):
                 if interface == "rest":
-                    answer = client.post(f"/api/v1/keys/{key.public_key}/rotate-secret/")
+                    answer = client.post(
+                        f"/api/v1/keys/{key.public_key}/rotate-secret/", content_type="application/json"
+                    )
                 else:
-                    form = {"action": "rotate_secrets", "_selected_action": [key.pk]}
-                    answer = client.post("/admin/accounts/apikey/", form)
+                    answer = client.post(f"/admin/accounts/apikey/{key.pk}/rotate/", {"overlap": 0})
         finally:
             pre_save.disconnect(record_secret, sender=AuditEntry)
         assert answer.status_code == 500
@@ -197,8 +198,9 @@ def test_the_text_of_objects_contains_no_secret(cluster: Cluster) -> None:
 
 def test_secrets_of_keys_are_in_neither_the_database_nor_the_history(admin_client: Client, cluster: Cluster) -> None:
     issued = services.issue_key(cluster, "web")
-    form = {"action": "rotate_secrets", "_selected_action": [issued.key.pk]}
-    assert admin_client.post("/admin/accounts/apikey/", form).status_code == 200
+    form = {"overlap": 0}
+    answer = admin_client.post(f"/admin/accounts/apikey/{issued.key.pk}/rotate/", form, follow=True)
+    assert answer.status_code == 200
     access = find_access(issued.key.public_key)
     assert access is not None
     kept = str([list(model.objects.values()) for model in (ApiKey, AuditEntry, LogEntry, Session)])

@@ -1,13 +1,19 @@
 """The services validate, save and announce changes."""
 
+import time
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.signals import post_delete
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import services
+from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID, DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
@@ -118,6 +124,40 @@ def test_a_rotated_secret_replaces_the_old_one(cluster: Cluster) -> None:
     new = services.rotate_secret(key)
     assert new != old
     assert secret_of(key) == new
+
+
+def test_during_an_overlap_the_old_secret_is_valid_too_and_a_second_rotation_ends_it(cluster: Cluster) -> None:
+    key, first = services.issue_key(cluster, "x")
+    second = services.rotate_secret(key, timedelta(minutes=1))
+    assert valid_secrets(key) == (second, first)
+    third = services.rotate_secret(key, timedelta(minutes=1))
+    assert valid_secrets(key) == (third, second)
+    fourth = services.rotate_secret(key)
+    assert valid_secrets(key) == (fourth,)
+
+
+def test_after_the_overlap_the_old_secret_is_not_valid(cluster: Cluster) -> None:
+    key, _ = services.issue_key(cluster, "x")
+    new = services.rotate_secret(key, timedelta(minutes=1))
+    cached = find_access(key.public_key)
+    assert cached is not None
+    assert replace(cached, old_secret_ends_at=time.time() - 1).valid_secrets() == (new,)
+    ApiKey.objects.update(old_secret_ends_at=timezone.now())
+    assert valid_secrets(key) == (new,)
+
+
+@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), services.MAX_OVERLAP + timedelta(seconds=1)])
+def test_an_overlap_has_a_limit(key: ApiKey, overlap: timedelta) -> None:
+    before = valid_secrets(key)
+    with pytest.raises(ValidationError, match="at most 7 days"):
+        services.rotate_secret(key, overlap)
+    assert valid_secrets(key) == before
+
+
+def valid_secrets(key: ApiKey) -> tuple[str, ...]:
+    access = find_access(key.public_key)
+    assert access is not None
+    return access.valid_secrets()
 
 
 def test_a_revoked_key_gets_no_new_secret_and_keeps_its_revocation_time(key: ApiKey) -> None:

@@ -130,8 +130,9 @@ class TestCrossSiteRequests:
         return client
 
     def test_they_change_nothing_in_the_admin(self, victim: Client, account: Account) -> None:
-        form = {"action": "suspend", "_selected_action": [account.pk]}
+        form = {"action": "suspend", "_selected_action": [account.pk], "confirmed": "yes"}
         assert victim.post("/admin/accounts/account/", form).status_code == 403
+        assert victim.post(f"/admin/accounts/account/{account.pk}/suspend/").status_code == 403
         assert victim.post("/admin/logout/").status_code == 403
         account.refresh_from_db()
         assert not account.suspended

@@ -95,7 +95,7 @@ class Tenant:
         both = with_keys(old=key(web, revoked=True), new=key(new))
         self._request("DELETE", f"/api/v1/{path}", lambda _: both)
         for action, suspended in (("suspend", True), ("resume", False)):
-            form = {"action": action, "_selected_action": account}
+            form = {"action": action, "_selected_action": account, "confirmed": "yes"}
             changed = {**(both or {}), "suspended": suspended}
             self._request("POST", "/admin/accounts/account/", lambda _, changed=changed: changed, data=form)
         # Half of the accounts stay and are checked again after later kills.

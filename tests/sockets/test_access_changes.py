@@ -1,7 +1,9 @@
 """Revoked access takes effect immediately, on open connections and on new ones."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from realtime.protocols import closes, tokens
 from realtime.protocols.closes import Close
+from tests.clients import Client, until
 from tests.conftest import SERVERS, Connect
 from tests.proxies import Balanced
 from tests.servers import LiveServer
@@ -139,8 +142,81 @@ async def test_a_key_that_starts_to_protect_its_channels_keeps_only_connections_
     await owner.patch(f"keys/{key}/", json={"protects_channels": True})
     assert await unknown.ending() == ([error(closes.BAD_JWT)], 4009)
     await known.settle()
-    await owner.post(f"keys/{key}/rotate-secret/")
+
+
+async def test_rotating_a_secret_closes_the_connections_that_its_jwts_have_opened(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
+    key, jwt = issued["public_key"], tokens.sign(issued["secret"], channel, 60)
+    with_jwt, without = await connect(channel, f"jwt={jwt}", key=key), await connect(channel, key=key)
+    assert await without.count() == 2
+    rotated = (await owner.post(f"keys/{key}/rotate-secret/")).json()
+    assert await with_jwt.ending() == ([error(closes.BAD_JWT)], 4009)
     assert (await (await connect(channel, f"jwt={jwt}", key=key)).ending())[1] == 4009
+    again = await connect(channel, f"jwt={tokens.sign(rotated['secret'], channel, 60)}", key=key)
+    assert await again.count() == await without.count() == 2
+
+
+async def test_during_an_overlap_both_secrets_work_and_at_its_end_the_connections_of_the_old_one_are_closed(
+    owner: httpx.AsyncClient, server: LiveServer, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
+    key, url = issued["public_key"], server.url("/api/publish", scheme="http")
+    before = await connect(channel, f"jwt={tokens.sign(issued['secret'], channel, 60)}", key=key)
+    await before.settle()
+    answer = await owner.post(f"keys/{key}/rotate-secret/", json={"overlap_seconds": 8})
+    rotated = answer.json()
+    during, new = [
+        await connect(channel, f"jwt={tokens.sign(secret, channel, 60)}", key=key)
+        for secret in (issued["secret"], rotated["secret"])
+    ]
+    assert await new.count() == 3
+    body = {"key": key, "channelId": channel, "message": "a"}
+    for secret in (issued["secret"], rotated["secret"]):
+        assert (await owner.post(url, json={**body, "secret": secret})).status_code == 200
+    for client in (before, during):
+        frames, code = await client.ending()
+        assert (frames[-1], code) == (error(closes.BAD_JWT), 4009)
+    assert time.time() >= datetime.fromisoformat(rotated["old_secret_ends_at"]).timestamp()
+    assert (await owner.post(url, json={**body, "secret": issued["secret"]})).status_code == 401
+    assert await new.receive() == await new.receive() == "a"
+    assert await new.count() == 1
+
+
+async def test_a_key_can_close_connections_when_their_jwt_expires(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    body = {"cluster": "demo", "label": "x", "closes_expired_connections": True}
+    issued = (await owner.post("keys/", json=body)).json()
+    key = issued["public_key"]
+
+    async def connect_for(seconds: int) -> Client:
+        return await connect(channel, f"jwt={tokens.sign(issued['secret'], channel, seconds)}", key=key)
+
+    expires_at = int(time.time()) + 6
+    short, long, without = await connect_for(6), await connect_for(3600), await connect(channel, key=key)
+    assert await without.count() == 3
+    assert await short.ending() == ([error(closes.BAD_JWT)], 4009)
+    assert time.time() >= expires_at
+    assert await long.count() == 2
+    await without.settle()
+
+
+async def test_open_connections_follow_when_a_key_starts_or_stops_to_close_expired_ones(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
+    key = issued["public_key"]
+    client = await connect(channel, f"jwt={tokens.sign(issued['secret'], channel, 2)}", key=key)
+    await client.settle()
+    expires_at = time.time() + 2
+    await owner.patch(f"keys/{key}/", json={"closes_expired_connections": True})
+    await owner.patch(f"keys/{key}/", json={"closes_expired_connections": False})
+    await until(lambda: time.time() > expires_at)
+    await client.settle()
+    await owner.patch(f"keys/{key}/", json={"closes_expired_connections": True})
+    assert await client.ending() == ([error(closes.BAD_JWT)], 4009)
 
 
 async def account_of(owner: httpx.AsyncClient) -> int:
@@ -241,7 +317,12 @@ async def apply_action(admin: httpx.AsyncClient, verb: str, account: str) -> Non
     """Apply an action in the admin's list of accounts."""
     page = (await admin.get("/admin/accounts/account/")).text
     action = next(part.split('"')[0] for part in page.split('<option value="') if part.startswith(verb))
-    form = {"action": action, "_selected_action": account, "csrfmiddlewaretoken": admin.cookies["csrftoken"]}
+    form = {
+        "action": action,
+        "_selected_action": account,
+        "confirmed": "yes",
+        "csrfmiddlewaretoken": admin.cookies["csrftoken"],
+    }
     assert (await admin.post("/admin/accounts/account/", data=form)).status_code == 302
 
 

@@ -1,6 +1,7 @@
 """From a handshake to an admission or a refusal."""
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from accounts.key_access import KeyAccess, Quotas
 from realtime.protocols import closes, tokens
-from realtime.protocols.admission import Admission, admit
+from realtime.protocols.admission import Admission, Proof, admit, end_of
 from realtime.protocols.closes import Close, Refusal
 from realtime.protocols.handshake import cluster_of, parse_options, parse_request
 
@@ -24,6 +25,7 @@ ACCESS = KeyAccess(
     account_suspended=False,
     protects_channels=False,
     allows_client_messages=True,
+    closes_expired_connections=False,
     allowed_origins=(),
     quotas=Quotas(
         account_connections=10,
@@ -214,7 +216,7 @@ def jwt_for(channel_id: str, secret: str = "s" * 60, user: str | None = None) ->
 async def test_a_jwt_opens_a_private_channel_from_the_query_or_a_header(where: str, path: str) -> None:
     jwt = jwt_for(path)
     sent = {"jwt": jwt} if where == "header" else {"query": f"api_key={KEY}&jwt={jwt}"}
-    assert (await admitted(scope(f"/v3/{path}", **sent))).authenticated
+    assert (await admitted(scope(f"/v3/{path}", **sent))).proof
 
 
 async def test_a_jwt_for_a_channel_id_opens_no_channel_of_that_id_in_a_namespace() -> None:
@@ -223,8 +225,48 @@ async def test_a_jwt_for_a_channel_id_opens_no_channel_of_that_id_in_a_namespace
 
 async def test_a_jwt_opens_a_channel_of_a_key_that_protects_all_channels() -> None:
     protected = replace(ACCESS, protects_channels=True)
-    assert (await admitted(scope(jwt=jwt_for("1")), protected)).authenticated
+    assert (await admitted(scope(jwt=jwt_for("1")), protected)).proof
     assert await refused(scope(), protected) == closes.BAD_JWT
+
+
+async def test_during_an_overlap_a_jwt_of_either_secret_opens_a_channel() -> None:
+    access = replace(ACCESS, old_secret="o" * 60, old_secret_ends_at=time.time() + 60)
+    for secret in ("s" * 60, "o" * 60):
+        proof = (await admitted(scope(jwt=jwt_for("1", secret)), access)).proof
+        assert proof is not None
+        assert proof.secret == secret
+    assert await refused(scope(jwt=jwt_for("1", "x" * 60)), access) == closes.BAD_JWT
+
+
+async def test_after_an_overlap_a_jwt_of_the_old_secret_opens_nothing() -> None:
+    access = replace(ACCESS, old_secret="o" * 60, old_secret_ends_at=time.time())
+    assert await refused(scope(jwt=jwt_for("1", "o" * 60)), access) == closes.BAD_JWT
+
+
+async def test_a_key_that_closes_expired_connections_opens_none() -> None:
+    """Other keys admit a JWT for ten more seconds, since clocks differ."""
+    jwt = tokens.sign("s" * 60, "1", -2)
+    assert (await admitted(scope(jwt=jwt))).proof
+    assert await refused(scope(jwt=jwt), replace(ACCESS, closes_expired_connections=True)) == closes.BAD_JWT
+
+
+@pytest.mark.parametrize(
+    ("change", "secret", "end"),
+    [
+        ({}, "s", math.inf),
+        ({}, "o", 1000),
+        ({}, "other", 0),
+        ({"closes_expired_connections": True}, "s", 2000),
+        ({"closes_expired_connections": True}, "o", 1000),
+        ({"closes_expired_connections": True, "old_secret_ends_at": 3000}, "o", 2000),
+        ({"secret": None}, "other", math.inf),
+    ],
+)
+def test_a_connection_ends_with_its_secret_and_if_the_key_says_so_with_its_jwt(
+    change: dict[str, Any], secret: str, end: float
+) -> None:
+    access = replace(ACCESS, **{"secret": "s", "old_secret": "o", "old_secret_ends_at": 1000, **change})
+    assert end_of(access, Proof(secret, expires_at=2000)) == end
 
 
 @pytest.mark.parametrize("sent", [{"query": f"api_key={KEY}&jwt=x"}, {"query": f"api_key={KEY}&jwt"}, {"jwt": "x"}])
