@@ -32,7 +32,7 @@ def announced(directory: Path, port: int) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644), "r+"))
+            file = stack.enter_context(open(os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600), "r+"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate()
             file.write(str(port))
