@@ -8,7 +8,7 @@ import gc
 
 from realtime.consumers import ChannelConsumer
 from realtime.node.node import current_node
-from realtime.server import access_logs, libraries, supervisor
+from realtime.server import access_logs, libraries, listeners, supervisor
 
 # By default, Python searches for reference cycles after every 700 new objects, and among all objects whenever their
 # number has grown by a quarter. That took half of the CPU time of connecting, and more with more connections, although
@@ -19,4 +19,5 @@ libraries.install()
 libraries.when_running(current_node)
 supervisor.end_with_supervisor()
 access_logs.install()
+listeners.install()
 websocket_application = ChannelConsumer.as_asgi()

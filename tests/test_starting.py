@@ -116,7 +116,7 @@ class TestEveryCommand:
     def test_says_that_the_database_is_not_migrated(self, tmp_path: Path, command: tuple[str, ...]) -> None:
         env = environment(tmp_path, DJANGO_SUPERUSER_PASSWORD="a-password")
         assert re.fullmatch(
-            r"(CommandError: )?The database is not up to date\. Run \S+ manage\.py migrate\n", fails(env, *command)
+            r"(CommandError: )?The database is not up to date\. Run \S+ \S*manage\.py migrate\n", fails(env, *command)
         )
 
     def test_says_that_the_database_is_unreachable(self, tmp_path: Path, command: tuple[str, ...]) -> None:
