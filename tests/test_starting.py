@@ -163,8 +163,10 @@ async def test_the_server_prints_the_address_on_which_it_listens(tmp_path: Path,
     manage(environment(tmp_path), "migrate", "-v", "0")
     command = [*server_command("serve", 0, tmp_path), "--host", host]
     log = tmp_path / "log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment(tmp_path), stdout=output, stderr=output)
+    with open(log, "wb") as output:  # noqa: ASYNC230
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command, cwd=PROJECT, env=environment(tmp_path), stdout=output, stderr=output
+        )
     try:
         await until(lambda: "Connect to:" in log.read_text())
         match = re.search(rf"Listening on {said} port (\d+)\.", log.read_text())

@@ -128,7 +128,9 @@ def test_every_kind_of_rate_is_accepted(settings: Settings, rate: str) -> None:
     assert check_rates(None) == []
 
 
-@pytest.mark.parametrize("rate", ["ten", "", "10", "5/10m", "/min", "0/min", "-1/min", "1.5/min", "10/fortnight", "1/m/s"])
+@pytest.mark.parametrize(
+    "rate", ["ten", "", "10", "5/10m", "/min", "0/min", "-1/min", "1.5/min", "10/fortnight", "1/m/s"]
+)
 def test_a_wrong_rate_is_reported(settings: Settings, rate: str) -> None:
     settings.REST_FRAMEWORK = with_login_rate(settings, rate)
     (error,) = check_rates(None)
