@@ -1,13 +1,20 @@
-"""Permissions: members can read and owners can change an account. Nobody can change a suspended account."""
+"""Permissions: members can read and owners can change an account, but not while it is suspended.
+
+Operators can do in every account what the admin permits them.
+"""
 
 from typing import Any
 
+from django.db.models import Model
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.models import Account, Role, UserOrAnonymous, account_of
+from accounts.models import Account, ApiKey, Role, UserOrAnonymous, account_of
+from accounts.users import may_operate
+
+_ACTIONS = {"POST": "add", "DELETE": "delete"}
 
 
 def require_owner(user: UserOrAnonymous, account: Account) -> None:
@@ -31,20 +38,43 @@ def require_owner_to_change(user: UserOrAnonymous, account: Account) -> None:
         raise PermissionDenied("The account is suspended and cannot be changed until it is resumed.")
 
 
-def require_operator(user: UserOrAnonymous) -> None:
-    """Check that the user is an operator of the service: a user who may change accounts in the admin.
+def require_operator(user: UserOrAnonymous, action: str, kind: type[Model], sentence: str) -> None:
+    """Check that the user is an operator of the service who may do this in the admin.
+
+    Args:
+        user: the user.
+        action: "view", "add", "change" or "delete".
+        kind: the model of what the action concerns.
+        sentence: tells everyone else that only operators can do this.
 
     Raises:
-        PermissionDenied: the user is not an operator.
+        PermissionDenied: the user is not such an operator.
     """
-    if not user.has_perm("accounts.change_account"):
-        raise PermissionDenied("Only operators of this service can set the quotas of an account.")
+    if not may_operate(user, action, kind):
+        raise PermissionDenied(sentence)
+
+
+def operates(request: Request, kind: type[Model], *, creates: bool = False) -> bool:
+    """Return whether the user may make this request as an operator.
+
+    Args:
+        request: the request.
+        kind: the model of what it concerns.
+        creates: whether a POST creates something; otherwise it changes what its URL names.
+    """
+    if request.method in SAFE_METHODS:
+        action = "view"
+    elif (request.method == "POST" and not creates) or (kind is ApiKey and request.method == "DELETE"):
+        action = "change"  # such as rotating a secret, or revoking a key, which the admin does not call deleting
+    else:
+        action = _ACTIONS.get(str(request.method), "change")
+    return may_operate(request.user, action, kind)
 
 
 class IsOwnerOrReadOnly(BasePermission):
-    """Members can read and owners can change the resources of an account."""
+    """Members can read and owners can change the resources of an account; operators both, as in the admin."""
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
-        if request.method not in SAFE_METHODS:
+        if request.method not in SAFE_METHODS and not operates(request, type(obj)):
             require_owner_to_change(request.user, account_of(obj))
         return True

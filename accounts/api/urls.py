@@ -13,12 +13,14 @@ from .views import (
     MemberViewSet,
     NotFoundView,
     TokenView,
+    WholeAuditViewSet,
 )
 
 router = SimpleRouter()
 router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
+router.register("audit", WholeAuditViewSet, basename="whole-audit")
 account_router = SimpleRouter()
 account_router.register("members", MemberViewSet)
 account_router.register("audit", AuditViewSet)
