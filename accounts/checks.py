@@ -63,13 +63,14 @@ def check_secret_key(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
 @register
 def check_rates(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that every rate limit of the REST API has a number and a period."""
+    rates: Any = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
     return [
         Error(
             f"API_{scope.upper()}_RATE is {rate!r}, which is not a number of requests in a period.",
             hint="Write, for example, `10/min`. The period is `second`, `min`, `hour` or `day`.",
             id="accounts.E004",
         )
-        for scope, rate in settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"].items()
+        for scope, rate in rates.items()
         if not _RATE.fullmatch(rate)
     ]
 
@@ -91,7 +92,7 @@ def check_token_lifetime(app_configs: Sequence[Any] | None, **kwargs: Any) -> li
 @register
 def check_proxies(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that the number of proxies is not negative."""
-    number = settings.REST_FRAMEWORK["NUM_PROXIES"]
+    number: Any = settings.REST_FRAMEWORK["NUM_PROXIES"]
     if number >= 0:
         return []
     hint = "Without a proxy in front of the service, set it to 0."

@@ -178,8 +178,16 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC", validate=known_time_zone)
 USE_I18N = False
 
 STATIC_URL = "/static/"
-# Serve static files directly from the apps, so that `collectstatic` is not needed.
+# Serve static files directly from the apps, so that `collectstatic` is not needed. It copies them for other servers.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
+        # Not in STATIC_ROOT, of which WhiteNoise would warn if the directory does not exist.
+        "OPTIONS": {"location": BASE_DIR / env.path("STATIC_ROOT", default=Path(".static"))},
+    },
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -191,7 +199,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser", "rest_framework.parsers.FormParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "accounts.api.schema.Schema",
     "DEFAULT_THROTTLE_CLASSES": [
         "accounts.api.throttling.AddressThrottle",
         "accounts.api.throttling.UserThrottle",
@@ -209,7 +217,12 @@ REST_FRAMEWORK = {
 REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Management API",
-    "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
+    "DESCRIPTION": (
+        "Manages the accounts, clusters and API keys of the WebSocket service.\n\n"
+        "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
+        "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
+        "`DELETE /api/v1/token/` revokes the token."
+    ),
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses have different fields

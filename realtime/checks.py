@@ -85,7 +85,7 @@ def check_cluster_domains(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
     if not domains:
         hint = "Write, for example, `ws.example.com`, or remove the variable to use the default."
         return [Error("CLUSTER_DOMAINS is empty.", hint=hint, id="realtime.E003")]
-    overlapping = [
+    overlapping: list[CheckMessage] = [
         Error(
             f"{below!r} in CLUSTER_DOMAINS is already a host name of {domain!r}.",
             hint="List only domains of which none is listed twice or is below another.",
@@ -134,7 +134,7 @@ def _problem_of_redis(url: str) -> str | None:
     if not re.fullmatch("/?[0-9]*", parts.path):
         return "what follows the port is not the number of a database."
     try:
-        redis_asyncio.from_url(url, **client_options(url)).connection_pool.make_connection()
+        redis_asyncio.from_url(url, **client_options(url)).connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError):
         return "one of its options, which follow the question mark, does not exist or has a wrong value."
     return None

@@ -181,7 +181,8 @@ class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
         # Check permissions first, so that users without them learn nothing else about the request.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
-        if not operates(request, self.queryset.model, creates=True):  # type: ignore[union-attr]
+        kind: Any = type(self).queryset.model  # type: ignore[union-attr,misc]
+        if not operates(request, kind, creates=True):
             if not Account.objects.of(request.user).filter(pk=self.account.pk).exists():
                 raise PermissionDenied("The admin does not permit you to do this.")
             self.check_role(request)

@@ -33,6 +33,7 @@ def migration_lock(alias: str) -> Iterator[None]:
         django.db.OperationalError: the database is unreachable.
     """
     connection: Any = connections[alias]
+    lock: contextlib.AbstractContextManager[Any]
     if connection.vendor == "postgresql":
         lock = _postgresql_lock(connection.copy())
     elif connection.is_in_memory_db():

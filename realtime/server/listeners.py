@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet import endpoints
 
 
-class AdoptedEndpoint(endpoints.AdoptedStreamServerEndpoint):  # type: ignore[misc]
+class AdoptedEndpoint(endpoints.AdoptedStreamServerEndpoint):
     """Listens on a socket with the socket's own address family.
 
     Daphne's endpoints take every descriptor for a socket of IPv4. Python would then read the addresses of IPv6 clients
@@ -15,10 +15,10 @@ class AdoptedEndpoint(endpoints.AdoptedStreamServerEndpoint):  # type: ignore[mi
 
     def __init__(self, reactor: Any, fileno: int, address_family: int) -> None:
         listener = socket.socket(fileno=fileno)
-        super().__init__(reactor, fileno, listener.family)
+        super().__init__(reactor, fileno, listener.family)  # type: ignore[no-untyped-call]
         listener.detach()
 
 
 def install() -> None:
     """Use these endpoints in this process."""
-    endpoints.AdoptedStreamServerEndpoint = AdoptedEndpoint
+    endpoints.AdoptedStreamServerEndpoint = AdoptedEndpoint  # type: ignore[misc]

@@ -74,14 +74,13 @@ class Command(CommandWithSubcommands):
     @sensitive_variables()
     def issue(self, cluster: str, label: str, **options: Any) -> Any:
         """Issue an API key, and print its secret, which is not shown again."""
-        issued = services.issue_key(
-            find_cluster(cluster),
-            label,
-            protects_channels=options["protects_channels"],
-            allows_client_messages=not options["no_client_messages"],
-            allowed_origins=options["allowed_origin"],
+        settings: dict[str, Any] = {
+            "protects_channels": options["protects_channels"],
+            "allows_client_messages": not options["no_client_messages"],
+            "allowed_origins": options["allowed_origin"],
             **given_quotas(options, QUOTA_FIELDS),
-        )
+        }
+        issued = services.issue_key(find_cluster(cluster), label, **settings)
         return {**_values(issued.key), "secret": issued.secret}
 
     def revoke(self, key: str, **_: Any) -> Any:

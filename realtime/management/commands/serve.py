@@ -1,8 +1,6 @@
 """`manage.py serve`: run the whole service on one port, in one or more processes."""
 
-import contextlib
 import os
-import resource
 import socket
 import tempfile
 from argparse import ArgumentParser
@@ -20,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from accounts.management.command_line import manage_command
 from accounts.management.migrations import is_migrated
+from realtime.base.open_files import raise_open_file_limit
 from realtime.management.running import DEFAULT_PORT, announced
 from realtime.metrics.across_workers import SUFFIX
 from realtime.server.supervisor import CannotStart, Supervisor, open_listeners
@@ -61,7 +60,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database is not up to date. Run {manage_command('migrate')}")
         self.check(tags=[Tags.database], databases=[DEFAULT_DB_ALIAS])
         connections.close_all()
-        _raise_file_limit()
+        raise_open_file_limit()
         try:
             listeners = open_listeners(host, port, workers)
         except (OSError, OverflowError) as error:
@@ -116,16 +115,6 @@ def _described(host: str, address: str) -> str:
         families = "IPv4" if address == "0.0.0.0" else "IPv6 and IPv4"  # noqa: S104
         return f"{address} (all {families} addresses of this machine)"
     return address if host == address else f"{host} ({address})"
-
-
-def _raise_file_limit() -> None:
-    """Raise the limit on open files, and thereby on connections, as far as this process may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = 1_048_576
-    if soft != resource.RLIM_INFINITY and soft < hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they report
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve_in_this_process(listener: socket.socket) -> None:
