@@ -11,7 +11,7 @@ from django.db.models import Count, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 
-from . import services
+from . import services, token_admin  # noqa: F401  (registers itself)
 from .forms import ApiKeyForm, ClusterForm, LoginForm, MembershipForm
 from .models import Account, ApiKey, AuditEntry, Cluster, Membership, Role
 from .quotas import QUOTA_FIELDS, default_quotas

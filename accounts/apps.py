@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_in
 from django.db.models.signals import post_delete
 
 from .signals import announce
@@ -10,9 +11,14 @@ from .signals import announce
 
 class AccountsConfig(AppConfig):
     name = "accounts"
+    default = True
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  (registers itself)
+        from .sessions import record_session
+
+        # Django sends this signal for every way to log in that begins a session.
+        user_logged_in.connect(record_session)
 
         # These are signals because cascades and bulk deletes remove rows without calling a service. Each model has its
         # own receiver: with a receiver for all models, bulk deletes of every other table would load their rows first.
@@ -20,6 +26,18 @@ class AccountsConfig(AppConfig):
         post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
         post_delete.connect(_key_deleted, sender=self.get_model("ApiKey"))
+
+
+class TokensConfig(AppConfig):
+    """The app of the library that stores API tokens, under a name for operators."""
+
+    name = "knox"
+    verbose_name = "REST API"
+
+    def ready(self) -> None:
+        # The library's own text contains the hash of the token, and the admin shows and stores that text.
+        model: Any = self.get_model("AuthToken")
+        model.__str__ = lambda token: f"API token of {token.user}"
 
 
 def _account_deleted(instance: Any, **_: Any) -> None:

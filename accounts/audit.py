@@ -18,6 +18,7 @@ from .models import (
     ResourceKind,
     account_of,
 )
+from .users import User
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -59,6 +60,17 @@ def record_change(
         name=name,
         label=str(resource),
         changes=dict(changes or {}),
+    )
+
+
+def record_revoked_token(user: User) -> None:
+    """Record that an API token of this user was revoked, and who revoked it."""
+    AuditEntry.objects.create(
+        **_author(),
+        verb=AuditVerb.REVOKED,
+        kind=ResourceKind.TOKEN,
+        name=user.email,
+        label=f"API token of {user.email}",
     )
 
 

@@ -53,7 +53,7 @@ def check_secret_key(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
         Error(
             f"{name} has fewer than {MIN_KEY_LENGTH} characters.",
             hint="Generate a key with: openssl rand -hex 32",
-            id="accounts.E003",
+            id="accounts.E012",
         )
         for name, key in keys.items()
         if len(key) < MIN_KEY_LENGTH
@@ -127,5 +127,19 @@ def check_stored_secrets(
             hint="Add the key that encrypted them to the end of ENCRYPTION_KEYS. If it is lost, rotate or revoke these "
             "API keys with `manage.py key`.",
             id="accounts.E007",
+        )
+    ]
+
+
+@register
+def check_tokens_per_user(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that a user can have at least one token."""
+    if settings.API_TOKENS_PER_USER >= 1:
+        return []
+    return [
+        Error(
+            f"API_TOKENS_PER_USER is {settings.API_TOKENS_PER_USER}, but must be 1 or more.",
+            hint="Remove the environment variable to use the default.",
+            id="accounts.E003",
         )
     ]

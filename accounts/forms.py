@@ -25,12 +25,13 @@ class LoginForm(AdminAuthenticationForm):
         try:
             seconds = logins.seconds_to_wait(self.request, email)  # type: ignore[arg-type]
         except RedisError:
-            raise ValidationError("Redis is unavailable. Try again later.", code="unavailable") from None
+            raise ValidationError(logins.UNAVAILABLE, code="unavailable") from None
         if seconds:
-            raise ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
+            raise ValidationError(logins.too_many_attempts(seconds), code="throttled")
         values = super().clean()
-        if self.get_user() is not None:
-            logins.remember(self.request, email)  # type: ignore[arg-type]
+        user: Any = self.get_user()
+        if user is not None:
+            logins.remember(self.request, user)  # type: ignore[arg-type]
         return values
 
 

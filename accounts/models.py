@@ -308,6 +308,7 @@ class ResourceKind(models.TextChoices):
     MEMBER = "member"
     CLUSTER = "cluster"
     KEY = "key"
+    TOKEN = "token", "API token"
 
 
 class AuditEntry(models.Model):
@@ -317,8 +318,9 @@ class AuditEntry(models.Model):
     """
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    account_pk = models.BigIntegerField("account ID")
-    account_name = models.CharField("account", max_length=100)
+    # A user's token belongs to no account.
+    account_pk = models.BigIntegerField("account ID", null=True, blank=True)
+    account_name = models.CharField("account", max_length=100, blank=True)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
     email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
     source = models.CharField(max_length=10, choices=AuditSource.choices)
@@ -326,7 +328,8 @@ class AuditEntry(models.Model):
     kind = models.CharField(max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
         max_length=MAX_EMAIL_LENGTH,
-        help_text="The account's ID, the member's e-mail address, the cluster ID or the public key.",
+        help_text="The account's ID, the e-mail address of the member or of the token's user, the cluster ID or the "
+        "public key.",
     )
     # The label of a member is the longest: the e-mail address and the role.
     label = models.CharField(max_length=300, help_text="The resource's name for people at the time of the change.")

@@ -3,9 +3,11 @@
 import unicodedata
 from typing import Any
 
+from allauth.core import context
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.db import models
+from django.contrib.sessions.models import Session
+from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
@@ -95,11 +97,46 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     USERNAME_FIELD = EMAIL_FIELD = "email"
 
+    _password: str | None  # Django's: the new password until it is saved
+    _password_removed = False  # whether it was removed since the last save
+
     class Meta:
         ordering = ["email"]
         constraints = [
             models.CheckConstraint(condition=models.Q(email=Lower("email")), name="user_email_is_lower_case"),
         ]
+
+    def set_password(self, raw_password: str | None) -> None:
+        super().set_password(raw_password)
+        self._password_removed = raw_password is None
+
+    def set_unusable_password(self) -> None:
+        super().set_unusable_password()
+        self._password_removed = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the user. If the password was changed, also end the user's logins: see `end_logins`."""
+        # Django resets `_password` when it only stores the same password with a newer hash algorithm.
+        is_changed = not self._state.adding and (self._password is not None or self._password_removed)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_changed:
+                self.end_logins()
+        self._password_removed = False
+
+    def end_logins(self) -> None:
+        """End all API tokens and sessions of this user, and forget the networks from which they have logged in.
+
+        The session of the current request remains, but Django ends it too unless the view gives it the hash of the new
+        password, as Django's views do.
+        """
+        user: Any = self  # type checkers do not know the relations of the libraries' models
+        request = context.request
+        sessions = user.usersession_set.exclude(session_key=request and request.session.session_key)
+        Session.objects.filter(session_key__in=sessions.values("session_key")).delete()
+        sessions.delete()
+        user.auth_token_set.all().delete()
+        user.known_networks.all().delete()
 
     def get_full_name(self) -> str:
         """Return the name, which the admin shows in an object's history."""
@@ -108,3 +145,19 @@ class User(AbstractBaseUser, PermissionsMixin):
     def get_short_name(self) -> str:
         """Return the name, with which the admin greets the user."""
         return self.name
+
+
+class KnownNetwork(models.Model):
+    """A network from which a user has logged in, where guesses from elsewhere do not hold them up."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="known_networks")
+    network = models.CharField(max_length=50)
+    last_login = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "network"], name="one_row_per_user_and_network"),
+        ]
+
+    def __str__(self) -> str:
+        return self.network

@@ -184,6 +184,7 @@ def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
     """Create a self-signed certificate for this machine; return the paths of key and certificate."""
+    need("openssl")
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     names = ["localhost", "demo.localhost", "demo.piesocket.com", "www.piesocket.com", "ws.test", "*.ws.test"]
     subprocess.run(

@@ -32,7 +32,7 @@ class Schema(AutoSchema):
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """The tokens of the management API."""
 
-    target_class = "knox.auth.TokenAuthentication"
+    target_class = "accounts.api.authentication.TokenAuthentication"
     name = "token"
     priority = 1  # takes precedence over the library's own extension
 

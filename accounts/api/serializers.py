@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from allauth.usersessions.models import UserSession
 from django.contrib.auth import authenticate
+from django.contrib.auth.password_validation import validate_password
+from knox.models import AuthToken
 from rest_framework import serializers
 
 from accounts import usage
@@ -46,13 +49,15 @@ class VisibleNameRelatedField(VisibleOnly, NameRelatedField):
 class LoginSerializer(serializers.Serializer[Any]):
     """The e-mail address and password of a user."""
 
+    WRONG = "No active user has this e-mail address and password."
+
     email = serializers.CharField(max_length=MAX_EMAIL_LENGTH, help_text="Upper and lower case make no difference.")
     password = serializers.CharField(max_length=128, trim_whitespace=False, style={"input_type": "password"})
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         user = authenticate(self.context["request"], **attrs)
         if user is None:
-            raise serializers.ValidationError("No active user has this e-mail address and password.")
+            raise serializers.ValidationError(self.WRONG)
         return {"user": user}
 
 
@@ -61,6 +66,59 @@ class TokenSerializer(serializers.Serializer[Any]):
 
     token = serializers.CharField(read_only=True, help_text="Send it as `Authorization: Token …`.")
     expiry = serializers.DateTimeField(read_only=True, allow_null=True)
+
+
+class StoredTokenSerializer(serializers.ModelSerializer[AuthToken]):
+    """A token of the management API, without the token itself."""
+
+    id = serializers.CharField(source="token_key", read_only=True, help_text="The first 15 characters of the token.")
+    created_at = serializers.DateTimeField(source="created", read_only=True)
+    current = serializers.SerializerMethodField(help_text="Whether this token authenticates this request.")
+
+    class Meta:
+        model = AuthToken
+        fields = ["id", "created_at", "expiry", "current"]
+        read_only_fields = ["expiry"]
+
+    def get_current(self, token: AuthToken) -> bool:
+        return bool(token == self.context["request"].auth)
+
+
+class UserSessionSerializer(serializers.ModelSerializer[UserSession]):
+    """A session in a browser."""
+
+    ip = serializers.IPAddressField(read_only=True, help_text="The address from which the session began.")
+    user_agent = serializers.CharField(read_only=True, help_text="The browser, as it describes itself.")
+    current = serializers.SerializerMethodField(help_text="Whether this session authenticates this request.")
+
+    class Meta:
+        model = UserSession
+        fields = ["id", "created_at", "ip", "user_agent", "current"]
+        read_only_fields = ["created_at"]
+
+    def get_current(self, session: UserSession) -> bool:
+        request = self.context["request"]
+        return request.auth is None and session.session_key == request.session.session_key
+
+
+class ChangePasswordSerializer(serializers.Serializer[Any]):
+    """The current and the new password of the logged-in user."""
+
+    current_password = serializers.CharField(
+        max_length=128, trim_whitespace=False, style={"input_type": "password"}, write_only=True
+    )
+    new_password = serializers.CharField(
+        max_length=128, trim_whitespace=False, style={"input_type": "password"}, write_only=True
+    )
+
+    def validate_current_password(self, value: str) -> str:
+        if not self.context["request"].user.check_password(value):
+            raise serializers.ValidationError("This is not your current password.")
+        return value
+
+    def validate_new_password(self, value: str) -> str:
+        validate_password(value, self.context["request"].user)
+        return value
 
 
 class AccountUsageSerializer(serializers.Serializer[Any]):

@@ -24,6 +24,17 @@ class LoginThrottle(BaseThrottle):
         return self._seconds
 
 
+class OwnPasswordThrottle(BaseThrottle):
+    """Limits how often the logged-in user can try their current password, together with their login attempts."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        self._seconds = logins.seconds_to_wait(request, request.user.get_username())
+        return not self._seconds
+
+    def wait(self) -> float:
+        return self._seconds
+
+
 class _ByNetwork(BaseThrottle):
     """Identifies clients by their network, so that all IPv6 addresses of one client count together."""
 

@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
+from .login_views import PasswordView, StoredTokenViewSet, UserSessionViewSet
 from .views import (
     PRIMARY_KEY,
     AccountViewSet,
@@ -21,12 +22,15 @@ router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
 router.register("audit", WholeAuditViewSet, basename="whole-audit")
+router.register("tokens", StoredTokenViewSet)
+router.register("sessions", UserSessionViewSet)
 account_router = SimpleRouter()
 account_router.register("members", MemberViewSet)
 account_router.register("audit", AuditViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
+    path("password/", PasswordView.as_view(), name="password"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(template_name="accounts/docs.html"), name="docs"),
     path("", include(router.urls)),

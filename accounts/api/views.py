@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
-from knox.models import get_token_model
+from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
@@ -18,10 +18,12 @@ from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from accounts import logins, services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Membership
+from accounts.tokens import LoginOutdated, create_token
 from accounts.usage import messages_today
 from accounts.users import User
 
@@ -69,14 +71,17 @@ class TokenView(APIView):
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
         user = login.validated_data["user"]
-        logins.remember(request, user.email)
-        instance, token = get_token_model().objects.create(user)
-        return Response({"token": token, "expiry": instance.expiry}, headers=NO_STORE)
+        try:
+            stored, token = create_token(user)
+        except LoginOutdated:
+            raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [LoginSerializer.WRONG]}) from None
+        logins.remember(request, user)
+        return Response({"token": token, "expiry": stored.expiry}, headers=NO_STORE)
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
         """Revoke the token with which this request is authenticated."""
-        if not isinstance(request.auth, get_token_model()):
+        if not isinstance(request.auth, AuthToken):
             raise NotFound("Send the token to revoke in the Authorization header.")
         request.auth.delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -181,7 +186,7 @@ class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
         # Check permissions first, so that users without them learn nothing else about the request.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
-        kind: Any = type(self).queryset.model  # type: ignore[union-attr,misc]
+        kind: Any = type(self).queryset.model  # type: ignore[union-attr]
         if not operates(request, kind, creates=True):
             if not Account.objects.of(request.user).filter(pk=self.account.pk).exists():
                 raise PermissionDenied("The admin does not permit you to do this.")

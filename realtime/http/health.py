@@ -1,4 +1,4 @@
-"""Endpoints for operators: whether a node is alive, whether it should receive clients, and its metrics.
+"""Endpoints for administrators: whether a node is alive, whether it should receive clients, and its metrics.
 
 This is a separate ASGI application, so probes do not need a host name that Django allows. The state of Redis and the
 database is reported but does not affect readiness: without them every node still serves its clients, and if a proxy
@@ -34,7 +34,7 @@ DATABASE_SECONDS = 5.0
 # How long a probe waits for the database, in seconds. Proxies often give a probe one second in all.
 ANSWER_SECONDS = 0.5
 NOT_ALLOWED = (
-    "This address may not read the metrics. The operator can add it to METRICS_ALLOWED, "
+    "This address may not read the metrics. The administrator can add it to METRICS_ALLOWED, "
     "or set METRICS_TOKEN, which clients send as a bearer token. Requests through a proxy need the token."
 )
 

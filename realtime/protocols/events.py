@@ -1,4 +1,4 @@
-"""Events that only the server may send, and the exceptions that clients may send to each other."""
+"""Events whose names are reserved for servers, and the exceptions that clients may send to each other."""
 
 import json
 

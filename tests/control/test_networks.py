@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from accounts.networks import network_of
+from accounts.networks import address_of, network_of, widened
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,27 @@ from accounts.networks import network_of
 )
 def test_the_network_of_an_address_does_not_depend_on_its_port(address: str, network: str) -> None:
     assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [("198.51.100.7:40000", "198.51.100.7"), ("[2001:DB8::0:1]:1", "2001:db8::1"), ("_hidden", None), ("", None)],
+)
+def test_an_address_is_found_in_its_usual_spelling(address: str, found: str | None) -> None:
+    assert address_of(address) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.7", "198.51.0.0/16"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("::ffff:198.51.100.7", "198.51.0.0/16"),
+        ("_hidden", "unknown"),
+    ],
+)
+def test_a_network_is_widened_to_the_prefix_of_its_family(address: str, network: str) -> None:
+    assert widened(network_of(address), 16, 48) == network
 
 
 @pytest.mark.django_db

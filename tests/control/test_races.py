@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from knox.models import AuthToken
+from pytest_django import Settings
 
 from accounts import services
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.tokens import LoginOutdated, create_token
 from accounts.users import User
 
 pytestmark = [
@@ -81,3 +84,26 @@ def test_two_owners_cannot_remove_each_other(account: Account, owner: User, team
     rejected = race(lambda: services.remove_member(first), lambda: services.remove_member(second))
     assert isinstance(rejected, ValidationError)
     assert [membership.user for membership in account.memberships.all()] == [teammate]
+
+
+def change_password(user: User) -> None:
+    user.set_password("another-password")
+    user.save()
+
+
+def test_a_login_during_a_change_of_the_password_gets_no_token(owner: User) -> None:
+    changed = User.objects.get(pk=owner.pk)
+    assert isinstance(race(lambda: change_password(changed), lambda: create_token(owner)), LoginOutdated)
+    assert not AuthToken.objects.exists()
+
+
+def test_a_change_of_the_password_ends_the_token_of_a_concurrent_login(owner: User) -> None:
+    changed = User.objects.get(pk=owner.pk)
+    assert race(lambda: create_token(owner), lambda: change_password(changed)) is None
+    assert not AuthToken.objects.exists()
+
+
+def test_concurrent_logins_keep_the_limit_of_tokens(owner: User, settings: Settings) -> None:
+    settings.API_TOKENS_PER_USER = 1
+    newer, _ = race(lambda: create_token(owner), lambda: create_token(owner))
+    assert AuthToken.objects.get() == newer

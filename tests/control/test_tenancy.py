@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from knox.models import AuthToken
 from rest_framework.response import Response
@@ -58,6 +61,13 @@ TABLE = [
     Endpoint("get", "docs", "docs/", None, EVERYONE),
     Endpoint("post", "token", "token/", CREDENTIALS, EVERYONE),
     Endpoint("delete", "token", "token/", None, (401, 204, 204, 204, 204)),
+    Endpoint(
+        "post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400)
+    ),
+    Endpoint("get", "authtoken-list", "tokens/", None, LOGGED_IN),
+    Endpoint("delete", "authtoken-detail", "tokens/{token}/", None, (401, 404, 404, 204, 404)),
+    Endpoint("get", "usersession-list", "sessions/", None, LOGGED_IN),
+    Endpoint("delete", "usersession-detail", "sessions/{session}/", None, (401, 404, 404, 204, 404)),
     Endpoint("get", "account-list", "accounts/", None, LOGGED_IN),
     Endpoint("post", "account-list", "accounts/", {"name": "new"}, (401, 201, 201, 201, 201)),
     Endpoint("post", "account-list", "accounts/", {"name": "new", "max_connections": 1}, (401, 403, 403, 403, 201)),
@@ -109,6 +119,10 @@ class Tenant(NamedTuple):
     cluster: int
     cluster_id: str
     key: str
+    token: str
+    """A token of the owner."""
+    session: int
+    """A session of the owner."""
 
 
 def make_tenant(name: str, owner: User, member: User) -> Tenant:
@@ -116,7 +130,10 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     membership = services.add_member(account, member)
     cluster = services.create_cluster(account, name)
     key = services.issue_key(cluster, name).key
-    return Tenant(account.pk, membership.pk, cluster.pk, name, key.public_key)
+    token, _ = AuthToken.objects.create(owner)
+    Client().force_login(owner)
+    session = UserSession.objects.get(user=owner)
+    return Tenant(account.pk, membership.pk, cluster.pk, name, key.public_key, token.token_key, session.pk)
 
 
 @pytest.fixture
@@ -152,7 +169,8 @@ def call(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
 
 def state() -> list[Any]:
     """Return everything that the API could change, except tokens."""
-    return [list(model.objects.values()) for model in (Account, Membership, Cluster, ApiKey, AuditEntry)]
+    models = (Account, Membership, Cluster, ApiKey, AuditEntry, User, UserSession, Session)
+    return [list(model.objects.values()) for model in models]
 
 
 @pytest.mark.parametrize(
@@ -166,8 +184,8 @@ def test_every_role_gets_its_status_and_nothing_of_other_tenants(
     answer = call(endpoint, tenants[tenant], people.get(person))
     assert answer.status_code == endpoint.statuses[ROLES.index(role)], answer.content
     # Resuming an account that is not suspended does nothing.
-    unchanged = ("token", "account-resume")
-    changes = answer.status_code < 400 and endpoint.method != "get" and endpoint.route not in unchanged
+    unchanged = "token" in endpoint.route or endpoint.route == "account-resume"
+    changes = answer.status_code < 400 and endpoint.method != "get" and not unchanged
     assert (state() != before) == changes
     sent = str(fill_in(endpoint.body, tenants[tenant]))
     for name in tenants if person != "operator" else ():

@@ -14,7 +14,7 @@ import pytest
 from accounts.demo import DEMO_PUBLIC_KEY
 from piesite import __version__
 from tests.clients import channel_path, open_client, until
-from tests.servers import PROJECT, LiveServer, environment, free_port, manage, server_command
+from tests.servers import PROJECT, LiveServer, environment, free_port, manage, need, server_command
 
 
 @pytest.fixture
@@ -145,6 +145,7 @@ def test_a_page_requested_from_an_unknown_host_is_refused_without_a_traceback(se
 
 
 def test_the_listener_has_a_backlog_for_bursts_of_connections(serve: LiveServer) -> None:
+    need("ss")
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
     row = next(line.split() for line in listening.splitlines() if f":{serve.port} " in line)
     assert int(row[2]) == min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 from tests.clients import until
-from tests.servers import LiveServer
+from tests.servers import LiveServer, need
 
 WORKERS = 2
 # How many clients are in one channel: so many that all of them reach the same worker only once in two hundred million
@@ -19,6 +19,7 @@ def worker_pids(server: LiveServer) -> set[int]:
 
 def pids_with_connections(server: LiveServer) -> set[str]:
     """Return the processes that hold client connections."""
+    need("ss")
     command = ["ss", "-tnHp", "state", "established", f"sport = :{server.port}"]
     return set(re.findall(r"pid=(\d+)", subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 

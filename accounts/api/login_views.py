@@ -1,0 +1,70 @@
+"""The views in which people see and end their own logins and change their password."""
+
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.contrib.auth import update_session_auth_hash
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from drf_spectacular.utils import extend_schema
+from knox.models import AuthToken
+from rest_framework import mixins, status, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.sessions import sessions_of
+
+from .serializers import ChangePasswordSerializer, StoredTokenSerializer, UserSessionSerializer
+from .throttling import OwnPasswordThrottle
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class PasswordView(APIView):
+    """Your password."""
+
+    def get_throttles(self) -> list[Any]:
+        return [*super().get_throttles(), OwnPasswordThrottle()]
+
+    @sensitive_variables()
+    @extend_schema(request=ChangePasswordSerializer, responses={204: None})
+    def post(self, request: Request) -> Response:
+        """Change your password. This ends all your tokens, and all your sessions except the current one."""
+        passwords = ChangePasswordSerializer(data=request.data, context={"request": request})
+        passwords.is_valid(raise_exception=True)
+        user: Any = request.user
+        user.set_password(passwords.validated_data["new_password"])
+        user.save(update_fields=["password"])
+        if request.auth is None:
+            update_session_auth_hash(request._request, user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class StoredTokenViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Any]):
+    """Your tokens for this API, newest first."""
+
+    queryset = AuthToken.objects.none()
+    serializer_class = StoredTokenSerializer
+    lookup_field = "token_key"
+    lookup_url_kwarg = "id"
+    lookup_value_regex = "[0-9a-f]{15}"
+
+    def get_queryset(self) -> QuerySet[AuthToken]:
+        valid = AuthToken.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()))
+        return valid.filter(user=self.request.user.pk).order_by("-created")  # type: ignore[no-any-return]
+
+
+class UserSessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Any]):
+    """Your sessions in browsers, newest first."""
+
+    queryset = UserSession.objects.none()
+    serializer_class = UserSessionSerializer
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[UserSession]:
+        return sessions_of(self.request.user)  # type: ignore[arg-type]
+
+    def perform_destroy(self, instance: UserSession) -> None:
+        instance.end()

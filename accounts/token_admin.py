@@ -1,0 +1,40 @@
+"""The admin's page of API tokens, where operators can see who has tokens and revoke them, but not create any."""
+
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.usersessions.models import UserSession
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from knox.models import AuthToken
+
+from .tokens import revoke_token
+
+# The libraries' own pages would change these without the services.
+admin.site.unregister([AuthToken, EmailAddress, UserSession])
+
+
+@admin.register(AuthToken)
+class TokenAdmin(admin.ModelAdmin):
+    show_full_result_count = False
+    list_per_page = 50
+    list_display = ["user", "created", "expiry"]
+    list_display_links = None
+    list_select_related = ["user"]
+    search_fields = ["user__email", "user__name"]
+    ordering = ["-created"]
+    fields = ["user", "created", "expiry"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def delete_model(self, request: HttpRequest, obj: AuthToken) -> None:
+        revoke_token(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AuthToken]) -> None:
+        for token in queryset.select_related("user"):
+            revoke_token(token)
