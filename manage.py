@@ -13,6 +13,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "piesite.settings")
     try:
         from django.core.management import execute_from_command_line
+        from django.db import DatabaseError
         from environs import EnvError
     except ImportError as error:
         sys.exit(f"{error}. Install the packages first: pip install -r requirements.txt")
@@ -20,6 +21,13 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except EnvError as error:
         sys.exit(str(error))
+    except DatabaseError as error:
+        from piesite.database_errors import explain
+
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        sys.exit(sentence)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from .models import (
     ResourceKind,
     account_of,
 )
-from .users import User
+from .users import User, may_operate
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -95,7 +95,7 @@ def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
 
 def _is_limited(source: AuditSource) -> bool:
     request = _request.get()
-    return source == AuditSource.REST and request is not None and not request.user.has_perm("accounts.change_account")
+    return source == AuditSource.REST and request is not None and not may_operate(request.user, "change", Account)
 
 
 def _check_limit(account: Account) -> None:

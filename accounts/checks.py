@@ -1,13 +1,18 @@
 """System checks for the settings of `accounts`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import Error as DatabaseError
 
+from . import crypto
 from .crypto import MIN_KEY_LENGTH
+
+_RATE = re.compile(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)")
 
 
 @register
@@ -56,6 +61,23 @@ def check_limits(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
 
 
 @register
+def check_secret_key(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the secret keys are too long to be guessed: they sign sessions, and may encrypt secrets."""
+    keys = {"SECRET_KEY": settings.SECRET_KEY} | {
+        f"Key {number} of SECRET_KEY_FALLBACKS": key for number, key in enumerate(settings.SECRET_KEY_FALLBACKS, 1)
+    }
+    return [
+        Error(
+            f"{name} has fewer than {MIN_KEY_LENGTH} characters.",
+            hint="Generate a key with: openssl rand -hex 32",
+            id="accounts.E012",
+        )
+        for name, key in keys.items()
+        if len(key) < MIN_KEY_LENGTH
+    ]
+
+
+@register
 def check_reserved_cluster_ids(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that every reserved cluster ID can match a cluster ID."""
     return [
@@ -66,6 +88,79 @@ def check_reserved_cluster_ids(app_configs: Sequence[Any] | None, **kwargs: Any)
         )
         for name in settings.RESERVED_CLUSTER_IDS
         if not re.fullmatch(r"[a-z0-9*-]{1,63}", name)
+    ]
+
+
+@register
+def check_rates(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that every rate limit of the REST API has a number and a period."""
+    rates: Any = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
+    return [
+        Error(
+            f"API_{scope.upper()}_RATE is {rate!r}, which is not a number of requests in a period.",
+            hint="Write, for example, `10/min`. The period is `second`, `min`, `hour` or `day`.",
+            id="accounts.E004",
+        )
+        for scope, rate in rates.items()
+        if not _RATE.fullmatch(rate)
+    ]
+
+
+@register
+def check_token_lifetime(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that a token does not expire before it can be used."""
+    if settings.REST_KNOX["TOKEN_TTL"] >= timedelta(seconds=1):
+        return []
+    return [
+        Error(
+            f"API_TOKEN_TTL is {settings.REST_KNOX['TOKEN_TTL'].total_seconds():g} seconds, but must be at least 1.",
+            hint="Write, for example, `12h` or `30d`.",
+            id="accounts.E005",
+        )
+    ]
+
+
+@register
+def check_proxies(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the number of proxies is not negative."""
+    number: Any = settings.REST_FRAMEWORK["NUM_PROXIES"]
+    if number >= 0:
+        return []
+    hint = "Without a proxy in front of the service, set it to 0."
+    return [Error(f"NUM_PROXIES is {number}, but must be 0 or more.", hint=hint, id="accounts.E006")]
+
+
+@register(Tags.database)
+def check_stored_secrets(
+    app_configs: Sequence[Any] | None, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check that the secrets of all active API keys can be decrypted, if the database has been migrated."""
+    if not databases:
+        return []
+    from .models import ApiKey
+
+    lost: list[str] = []
+    try:
+        rows = ApiKey.objects.filter(revoked_at=None)
+        columns = rows.values_list("public_key", "secret_ciphertext", "old_secret_ciphertext")
+        for public_key, *ciphertexts in columns.iterator():
+            try:
+                for ciphertext in filter(None, ciphertexts):
+                    crypto.decrypt(ciphertext)
+            except crypto.DecryptionFailed:
+                lost.append(public_key)
+    except DatabaseError:  # the tables do not exist yet, or the database is unreachable, which others report
+        return []
+    if not lost:
+        return []
+    setting = "ENCRYPTION_KEYS" if settings.ENCRYPTION_KEYS else "SECRET_KEY"
+    return [
+        Error(
+            f"{setting} cannot decrypt the secrets of {len(lost)} API keys, for example that of {lost[0]}.",
+            hint="Add the key that encrypted them to the end of ENCRYPTION_KEYS. If it is lost, rotate or revoke these "
+            "API keys with `manage.py key`.",
+            id="accounts.E007",
+        )
     ]
 
 

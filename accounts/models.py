@@ -15,7 +15,7 @@ from django.db import models
 from django.utils import timezone
 
 from .key_access import PUBLIC_KEY_PATTERN
-from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User
+from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 MAX_ALLOWED_ORIGINS = 100
@@ -88,9 +88,13 @@ class QuotaOverrides(models.Model):
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
-    def visible_to(self, user: UserOrAnonymous) -> "AccountQuerySet":
+    def of(self, user: UserOrAnonymous) -> "AccountQuerySet":
         """Return the accounts that a user belongs to; none if the user is not logged in."""
         return self.filter(memberships__user_id=user.pk) if user.is_authenticated else self.none()
+
+    def visible_to(self, user: UserOrAnonymous) -> "AccountQuerySet":
+        """Return the accounts that a user belongs to, or all if the user is an operator who may see accounts."""
+        return self.all() if may_operate(user, "view", Account) else self.of(user)
 
 
 class Account(QuotaOverrides):
@@ -208,8 +212,10 @@ def cascade_if_owners_remain(collector: Any, field: Any, memberships: Any, using
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def visible_to(self, user: UserOrAnonymous) -> "MembershipQuerySet":
-        """Return the memberships of all accounts that a user belongs to."""
-        return self.filter(account__in=Account.objects.visible_to(user))
+        """Return the memberships of the accounts that a user belongs to, or all if an operator may see them."""
+        return (
+            self.all() if may_operate(user, "view", Membership) else self.filter(account__in=Account.objects.of(user))
+        )
 
     def active_owners(self, accounts: Collection[int]) -> "MembershipQuerySet":
         """Return the memberships of the owners of some accounts who can log in."""
@@ -281,8 +287,8 @@ class Invitation(models.Model):
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
     def visible_to(self, user: UserOrAnonymous) -> "ClusterQuerySet":
-        """Return the clusters of all accounts that a user belongs to."""
-        return self.filter(account__in=Account.objects.visible_to(user))
+        """Return the clusters of the accounts that a user belongs to, or all if an operator may see them."""
+        return self.all() if may_operate(user, "view", Cluster) else self.filter(account__in=Account.objects.of(user))
 
 
 class Cluster(models.Model):
@@ -322,8 +328,12 @@ class Cluster(models.Model):
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def visible_to(self, user: UserOrAnonymous) -> "ApiKeyQuerySet":
-        """Return the API keys of all accounts that a user belongs to."""
-        return self.filter(cluster__account__in=Account.objects.visible_to(user))
+        """Return the API keys of the accounts that a user belongs to, or all if an operator may see them."""
+        return (
+            self.all()
+            if may_operate(user, "view", ApiKey)
+            else self.filter(cluster__account__in=Account.objects.of(user))
+        )
 
 
 class ApiKey(QuotaOverrides):

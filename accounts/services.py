@@ -25,7 +25,7 @@ from .models import Account, ApiKey, AuditVerb, Cluster, Invitation, Membership,
 from .quotas import QUOTA_FIELDS, default_quotas
 from .signals import announce
 from .usage import deleted_today, inherit, leave_behind
-from .users import User, normalize_email
+from .users import User, may_operate, normalize_email
 
 
 class IssuedKey(NamedTuple):
@@ -141,7 +141,7 @@ def create_own_account(user: User, name: str) -> Account:
         ValidationError: the name is empty or too long.
     """
     _lock_user(user)  # its other requests wait, so that each counts the accounts of all
-    if not user.has_perm("accounts.add_account"):
+    if not may_operate(user, "add", Account):
         _check_may_create_account(user)
     account = Account(name=name, creator=user)
     _create(account, "name")

@@ -36,6 +36,19 @@ class NormalizedEmailField(models.EmailField):
         return email
 
 
+def may_operate(user: Any, action: str, kind: type[models.Model]) -> bool:
+    """Return whether a user is an operator who may do this in the admin, and therefore everywhere.
+
+    Args:
+        user: the user, who may be anonymous.
+        action: "view", "add", "change" or "delete".
+        kind: the model of what the action concerns.
+    """
+    return bool(
+        user.is_active and user.is_staff and user.has_perm(f"{kind._meta.app_label}.{action}_{kind._meta.model_name}")
+    )
+
+
 class UserManager(BaseUserManager["User"]):
     """Creates users, and finds a user by any spelling of their e-mail address."""
 

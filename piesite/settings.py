@@ -9,30 +9,32 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from environs import FileAwareEnv
-
 from . import __version__
-from .local_secret import read_or_create_secret
+from .data_files import create_private_file, read_or_create_secret
+from .environment import env, known_time_zone, supported_database
 from .redis_urls import database_number
 
-env = FileAwareEnv(strip_whitespace=True)
 VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 
-# The directory of the SQLite database and the generated secret key, unless others are configured.
-DATA_DIR = env.path("DATA_DIR", default=BASE_DIR / ".data")
+# The directory of the SQLite database and the generated secret key, unless others are configured. Relative paths start
+# at BASE_DIR: workers and commands have different working directories, but must use the same files.
+DATA_DIR = BASE_DIR / env.path("DATA_DIR", default=Path(".data"))
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="") or read_or_create_secret(DATA_DIR / "secret_key")
-SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY = env.str("SECRET_KEY", default="")
+SECRET_KEY_IS_GENERATED = not SECRET_KEY
+if SECRET_KEY_IS_GENERATED:
+    SECRET_KEY = read_or_create_secret(DATA_DIR / "secret_key")
+SECRET_KEY_FALLBACKS: list[str] = env.words("SECRET_KEY_FALLBACKS", default=[])
 # Encrypt the secrets of API keys at rest: the first key encrypts, every key decrypts. If empty, SECRET_KEY is used.
-ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
+ENCRYPTION_KEYS: list[str] = env.words("ENCRYPTION_KEYS", default=[])
 
 # The domains whose subdomains are clusters: `demo.localhost` is the cluster `demo`.
-CLUSTER_DOMAINS = [domain.lower().strip(".") for domain in env.list("CLUSTER_DOMAINS", default=["localhost"])]
+CLUSTER_DOMAINS = [domain.lower().strip(".") for domain in env.words("CLUSTER_DOMAINS", default=["localhost"])]
 ALLOWED_HOSTS = [
-    *env.list("ALLOWED_HOSTS", default=[]),
+    *(host.lower() for host in env.words("ALLOWED_HOSTS", default=[])),
     *(f".{domain}" for domain in CLUSTER_DOMAINS),
     "localhost",
     "127.0.0.1",
@@ -40,7 +42,7 @@ ALLOWED_HOSTS = [
 ]
 # Whether clients connect through a proxy that terminates TLS and overrides X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = [origin.lower() for origin in env.words("CSRF_TRUSTED_ORIGINS", default=[])]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
@@ -67,6 +69,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "accounts",
     "realtime",
+    "piesite",
 ]
 MIDDLEWARE = [
     "piesite.security.SecurityHeaders",
@@ -99,8 +102,10 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": supported_database(env.dj_db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR}/db.sqlite3"))}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    if DATABASES["default"]["NAME"] != ":memory:":
+        DATABASES["default"]["NAME"] = create_private_file(BASE_DIR / DATABASES["default"]["NAME"])
     # With WAL, readers are not blocked while another connection writes. With IMMEDIATE, writers wait for each other
     # instead of failing. With FULL, a commit is on disk before the response is sent, which costs about 1 ms. With
     # NORMAL, a power failure could undo the last commits and make a revoked key valid again.
@@ -119,7 +124,7 @@ else:
     )
 
 # Channels are distributed over all Redis servers. The first also has the connection counts, presence and the cache.
-REDIS_URLS: list[str] = env.list("REDIS_URL", default=[])
+REDIS_URLS: list[str] = env.words("REDIS_URL", default=[])
 # Begins all names on Redis, so that several services can share one. It contains the number of the database, since
 # pub/sub ignores that.
 REDIS_PREFIX = f"{env.str('REDIS_PREFIX', default='piesocket')}:{database_number(REDIS_URLS[0]) if REDIS_URLS else 0}:"
@@ -182,13 +187,21 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env.str("TIME_ZONE", default="UTC", validate=known_time_zone)
 USE_I18N = False
 FORMAT_MODULE_PATH = "piesite.formats"
 
 STATIC_URL = "/static/"
-# Serve static files directly from the apps, so that `collectstatic` is not needed.
+# Serve static files directly from the apps, so that `collectstatic` is not needed. It copies them for other servers.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
+        # Not in STATIC_ROOT, of which WhiteNoise would warn if the directory does not exist.
+        "OPTIONS": {"location": BASE_DIR / env.path("STATIC_ROOT", default=Path(".static"))},
+    },
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -200,7 +213,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser", "rest_framework.parsers.FormParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "accounts.api.pagination.Pagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "accounts.api.schema.Schema",
     "DEFAULT_THROTTLE_CLASSES": [
         "accounts.api.throttling.AddressThrottle",
         "accounts.api.throttling.UserThrottle",
@@ -220,7 +233,12 @@ REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=
 API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Management API",
-    "DESCRIPTION": "Accounts, clusters and API keys of the WebSocket service.",
+    "DESCRIPTION": (
+        "Manages the accounts, clusters and API keys of the WebSocket service.\n\n"
+        "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
+        "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
+        "`DELETE /api/v1/token/` revokes the token."
+    ),
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses have different fields
@@ -315,6 +333,6 @@ REALTIME = {
     "REQUEST_SECONDS": env.float("REQUEST_SECONDS", default=None),
     "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
-    "METRICS_ALLOWED": env.list("METRICS_ALLOWED", default=None),
+    "METRICS_ALLOWED": env.words("METRICS_ALLOWED", default=None),
     "METRICS_TOKEN": env.str("METRICS_TOKEN", default=None),
 }

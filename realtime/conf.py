@@ -1,6 +1,5 @@
 """The settings of realtime: `REALTIME` in the Django settings, with the default and the unit of each."""
 
-import resource
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -8,6 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
+
+from realtime.base.open_files import open_file_limit
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 # JSON may escape one byte of a message as six bytes (`\u0000`). The other members of the request are small.
@@ -18,8 +19,7 @@ MAX_PRESENCE_BYTES = 1024 * 1024
 
 def _max_connections() -> int:
     """Return how many connections the open file limit allows, minus a reserve for databases, logs and listeners."""
-    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1_000_000 if soft_limit == resource.RLIM_INFINITY else max(soft_limit - 64, 1)
+    return max(open_file_limit() - 64, 1)
 
 
 @dataclass(frozen=True, slots=True)

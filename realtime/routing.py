@@ -10,7 +10,7 @@ from realtime.consumers import ChannelConsumer
 from realtime.entrance import enter_socket
 from realtime.http.cluster_api import answer_publish
 from realtime.node.node import current_node
-from realtime.server import access_logs, libraries, supervisor
+from realtime.server import access_logs, libraries, listeners, supervisor
 from realtime.server.front_door import Doors
 
 # By default, Python searches for reference cycles after every 700 new objects, and among all objects whenever their
@@ -23,4 +23,5 @@ if libraries.install():
 libraries.when_running(current_node)
 supervisor.end_with_supervisor()
 access_logs.install()
+listeners.install()
 websocket_application = ChannelConsumer.as_asgi()

@@ -18,6 +18,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
+# All servers of a test have the same one, as all nodes of a service must.
+SECRET_KEY = "the secret key of all servers that tests start"
 
 # Creates an owner of the demo account, a stranger with an account, a cluster and a key, and keys with each setting.
 TENANTS = """
@@ -148,7 +150,7 @@ class LiveServer:
 def environment(directory: Path, **env: str) -> dict[str, str]:
     """Return the environment of a server that writes all its files to `directory`."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    return {**kept, "DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1", **env}
+    return {**kept, "DATA_DIR": str(directory), "SECRET_KEY": SECRET_KEY, "PYTHONUNBUFFERED": "1", **env}
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:

@@ -1,16 +1,22 @@
-"""Permissions by role in an account. Nobody can change a suspended account."""
+"""Permissions by role in an account. Members cannot change a suspended account.
+
+Operators can do in every account what the admin permits them.
+"""
 
 from typing import Any
 
+from django.db.models import Model
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.models import Account, ApiKey, Cluster, Role, UserOrAnonymous, account_of
+from accounts.users import may_operate
 
 DEVELOPERS = (Role.OWNER, Role.DEVELOPER)
 """The roles that may change clusters and API keys."""
+_ACTIONS = {"POST": "add", "DELETE": "delete"}
 
 
 def require_role(user: UserOrAnonymous, account: Account, *roles: Role) -> None:
@@ -35,21 +41,47 @@ def require_role_to_change(user: UserOrAnonymous, account: Account, *roles: Role
         raise PermissionDenied("The account is suspended and cannot be changed until it is resumed.")
 
 
-def require_operator(user: UserOrAnonymous) -> None:
-    """Check that the user is an operator of the service: a user who may change accounts in the admin.
+def require_operator(user: UserOrAnonymous, action: str, kind: type[Model], sentence: str) -> None:
+    """Check that the user is an operator of the service who may do this in the admin.
+
+    Args:
+        user: the user.
+        action: "view", "add", "change" or "delete".
+        kind: the model of what the action concerns.
+        sentence: tells everyone else that only operators can do this.
 
     Raises:
-        PermissionDenied: the user is not an operator.
+        PermissionDenied: the user is not such an operator.
     """
-    if not user.has_perm("accounts.change_account"):
-        raise PermissionDenied("Only operators of this service can set the quotas of an account.")
+    if not may_operate(user, action, kind):
+        raise PermissionDenied(sentence)
+
+
+def operates(request: Request, kind: type[Model], *, creates: bool = False) -> bool:
+    """Return whether the user may make this request as an operator.
+
+    Args:
+        request: the request.
+        kind: the model of what it concerns.
+        creates: whether a POST creates something; otherwise it changes what its URL names.
+    """
+    if request.method in SAFE_METHODS:
+        action = "view"
+    elif (request.method == "POST" and not creates) or (kind is ApiKey and request.method == "DELETE"):
+        action = "change"  # such as rotating a secret, or revoking a key, which the admin does not call deleting
+    else:
+        action = _ACTIONS.get(str(request.method), "change")
+    return may_operate(request.user, action, kind)
 
 
 class RoleAllowsChange(BasePermission):
-    """All members can read an account; owners can change it, and developers its clusters and API keys."""
+    """All members can read an account; owners can change it, and developers its clusters and API keys.
+
+    Operators can do both, as in the admin.
+    """
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
-        if request.method not in SAFE_METHODS:
+        if request.method not in SAFE_METHODS and not operates(request, type(obj)):
             roles = DEVELOPERS if isinstance(obj, Cluster | ApiKey) else (Role.OWNER,)
             require_role_to_change(request.user, account_of(obj), *roles)
         return True

@@ -3,6 +3,30 @@
 from typing import Any, NamedTuple
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+
+_SUMMARIES = {
+    "list": "List {many}",
+    "create": "Create {one}",
+    "retrieve": "Read {one}",
+    "partial_update": "Change {one}",
+    "destroy": "Delete {one}",
+}
+
+
+class Schema(AutoSchema):
+    """Gives each operation a summary: the first sentence of its docstring, or what it does with which resource."""
+
+    def get_summary(self) -> str:
+        view: Any = self.view
+        action = getattr(view, "action", None) or self.method.lower()
+        sentence = str(getattr(view, action).__doc__ or "").partition(".")[0]
+        if sentence:
+            return sentence
+        resource = view.queryset.model._meta
+        article = "an" if resource.verbose_name[0].lower() in "aeiou" else "a"
+        one, many = f"{article} {resource.verbose_name}", str(resource.verbose_name_plural)
+        return _SUMMARIES[action].format(one=one, many=many)
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -25,7 +49,7 @@ DETAIL_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"detail": {"ty
 INVALID_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "The errors of each field by its name, or an error in the body as a whole as `detail`.",
-    "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array"}, {"type": "object"}]},
+    "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "object"}]},
 }
 
 
@@ -48,6 +72,7 @@ ERRORS = {
     ),
     "Conflict": ErrorResponse("409", "The request conflicts with the current state of the resource.", DETAIL_SCHEMA),
     "ContentTooLarge": ErrorResponse("413", "The body is larger than 64 KiB.", DETAIL_SCHEMA),
+    "NotAcceptable": ErrorResponse("406", "The `Accept` header excludes JSON.", DETAIL_SCHEMA),
     "UnsupportedMediaType": ErrorResponse("415", "The body is neither JSON nor a form.", DETAIL_SCHEMA),
     "TooManyRequests": ErrorResponse(
         "429", "You have sent too many requests. Retry after the number of seconds in `Retry-After`.", DETAIL_SCHEMA
@@ -64,7 +89,7 @@ def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     }
     for path, methods in result["paths"].items():
         for method, operation in methods.items():
-            names = ["TooManyRequests", "Unavailable"]
+            names = ["NotAcceptable", "TooManyRequests", "Unavailable"]
             if {} not in operation.get("security", []):
                 names += ["Unauthorized", "Forbidden"]
             if "requestBody" in operation:

@@ -136,8 +136,8 @@ class UsageSerializer(serializers.Serializer[Any]):
     connections = serializers.SerializerMethodField(help_text="Number of open connections.")
 
     def get_connections(self, resource: Account | ApiKey) -> int:
-        counted: Mapping[usage.WithConnections, int] = self.context.get("connections") or usage.connections_of([resource])
-        return counted[resource]
+        counted: Mapping[usage.WithConnections, int] | None = self.context.get("connections")
+        return (counted or usage.connections_of([resource]))[resource]
 
 
 class AccountUsageSerializer(UsageSerializer):
@@ -150,7 +150,7 @@ class AccountUsageSerializer(UsageSerializer):
     )
 
 
-class AccountSerializer(serializers.ModelSerializer[Account]):
+class ChangeAccountSerializer(serializers.ModelSerializer[Account]):
     suspended = serializers.BooleanField(read_only=True)
     usage: Any = AccountUsageSerializer(source="*", read_only=True)
 
@@ -159,6 +159,20 @@ class AccountSerializer(serializers.ModelSerializer[Account]):
         list_serializer_class = UsageListSerializer
         fields = ["id", "name", "suspended", "created_at", *default_quotas(), "usage"]
         read_only_fields = ["created_at"]
+
+
+class AccountSerializer(ChangeAccountSerializer):
+    owner = serializers.EmailField(
+        write_only=True,
+        required=False,
+        allow_null=True,
+        max_length=MAX_EMAIL_LENGTH,
+        help_text="The e-mail address of the user who becomes the owner; null for none. Only operators can set it; "
+        "without it, you become the owner.",
+    )
+
+    class Meta(ChangeAccountSerializer.Meta):
+        fields = [*ChangeAccountSerializer.Meta.fields, "owner"]
 
 
 class MemberSerializer(serializers.ModelSerializer[Membership]):
@@ -300,3 +314,14 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     def get_email(self, entry: AuditEntry) -> str | None:
         # Tenants must not learn the address of an operator: they could guess its password in the admin.
         return entry.email if entry.source == AuditSource.REST else None
+
+
+class OperatorAuditEntrySerializer(AuditEntrySerializer):
+    """An audit entry with everything that operators see in the admin."""
+
+    account = serializers.IntegerField(source="account_pk")
+    email = serializers.CharField(help_text="The user who made the change; empty if a command made it.")  # type: ignore[assignment]
+
+    class Meta(AuditEntrySerializer.Meta):
+        fields = ["account", "account_name", *AuditEntrySerializer.Meta.fields]
+        read_only_fields = fields

@@ -17,6 +17,7 @@ from .views import (
     NotFoundView,
     OwnInvitationViewSet,
     TokenView,
+    WholeAuditViewSet,
 )
 
 router = SimpleRouter()
@@ -24,6 +25,7 @@ router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
 router.register("invitations", OwnInvitationViewSet, basename="own-invitation")
+router.register("audit", WholeAuditViewSet, basename="whole-audit")
 router.register("tokens", StoredTokenViewSet)
 router.register("sessions", UserSessionViewSet)
 account_router = SimpleRouter()

@@ -1,6 +1,7 @@
 """The views of the management API. They show what the user can see, and change it through the services."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,13 +26,22 @@ from accounts import logins, services
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage import messages_today
+from accounts.users import User
 
 from . import schema  # noqa: F401  (registers itself)
-from .permissions import DEVELOPERS, RoleAllowsChange, require_operator, require_role, require_role_to_change
+from .permissions import (
+    DEVELOPERS,
+    RoleAllowsChange,
+    operates,
+    require_operator,
+    require_role,
+    require_role_to_change,
+)
 from .serializers import (
     AcceptedInvitationSerializer,
     AccountSerializer,
     AuditEntrySerializer,
+    ChangeAccountSerializer,
     ChangeClusterSerializer,
     ChangeKeySerializer,
     ClusterSerializer,
@@ -40,6 +50,7 @@ from .serializers import (
     KeySerializer,
     LoginSerializer,
     MemberSerializer,
+    OperatorAuditEntrySerializer,
     OwnInvitationSerializer,
     RotationSerializer,
     TokenSerializer,
@@ -108,28 +119,45 @@ class ResourceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         raise NotImplementedError
 
 
+ONLY_OPERATORS = "Only operators of this service can {}."
+
+
 class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
-    """Accounts that you belong to."""
+    """Accounts that you belong to; all accounts if you are an operator."""
 
     queryset = Account.objects.none()
-    serializer_class = change_serializer_class = AccountSerializer
+    serializer_class = AccountSerializer
+    change_serializer_class = ChangeAccountSerializer
 
     def get_queryset(self) -> QuerySet[Account]:
         return Account.objects.visible_to(self.request.user).annotate(messages_today=messages_today("pk"))
 
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
-        """Create an account. You become its owner."""
+        """Create an account. You become its owner, unless you are an operator and name another one."""
         values = serializer.validated_data
-        account = services.create_own_account(self.request.user, values["name"])  # type: ignore[arg-type]
+        if "owner" in values:
+            account = services.create_account(values["name"], self._find_owner(values.pop("owner")))
+        else:
+            account = services.create_own_account(self.request.user, values["name"])  # type: ignore[arg-type]
         self.perform_change(account, {name: value for name, value in values.items() if name != "name"})
-        serializer.instance = self.get_queryset().get(pk=account.pk)
+        serializer.instance = Account.objects.annotate(messages_today=messages_today("pk")).get(pk=account.pk)
+
+    def _find_owner(self, email: str | None) -> User | None:
+        require_operator(self.request.user, "add", Account, ONLY_OPERATORS.format("choose the owner of an account"))
+        if email is None:
+            return None
+        owner = User.objects.filter(email=email, is_active=True).first()
+        if owner is None:
+            raise ValidationError({"owner": ["No active user has this e-mail address."]})
+        return owner
 
     @transaction.atomic
     def perform_change(self, instance: Account, values: dict[str, Any]) -> None:
         quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(instance, name)}
         if quotas:
-            require_operator(self.request.user)
+            sentence = ONLY_OPERATORS.format("set the quotas of an account")
+            require_operator(self.request.user, "change", Account, sentence)
             services.set_quotas(instance, **quotas)
         if "name" in values:
             services.rename_account(instance, values["name"])
@@ -137,8 +165,26 @@ class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete an account with its clusters and keys, and close their connections."""
-        services.delete_account(self.get_object())
+        services.delete_account(self.get_object(), suspended_too=operates(request, Account))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def suspend(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Suspend an account: close all its connections and reject new ones. Only operators can do this."""
+        return self._set_suspension(services.suspend_account, "suspend an account")
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End the suspension of an account. Only operators can do this."""
+        return self._set_suspension(services.resume_account, "resume an account")
+
+    def _set_suspension(self, service: Callable[[Account], None], what: str) -> Response:
+        account = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        require_operator(self.request.user, "change", Account, ONLY_OPERATORS.format(what))
+        service(account)
+        return Response(self.get_serializer(account).data)
 
 
 class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
@@ -151,7 +197,11 @@ class AccountScopedViewSet(viewsets.GenericViewSet[Any]):
         # Check permissions first, so that users without them learn nothing else about the request.
         super().initial(request, *args, **kwargs)
         self.account = get_object_or_404(Account.objects.visible_to(request.user), pk=kwargs["account_pk"])
-        self.check_role(request)
+        kind: Any = type(self).queryset.model  # type: ignore[union-attr]
+        if not operates(request, kind, creates=True):
+            if not Account.objects.of(request.user).filter(pk=self.account.pk).exists():
+                raise PermissionDenied("The admin does not permit you to do this.")
+            self.check_role(request)
 
     def check_role(self, request: Request) -> None:
         """Check that the user's role in the account allows the request."""
@@ -182,7 +232,7 @@ class MemberViewSet(AccountScopedViewSet, ResourceViewSet):
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Remove a member from the account, or leave it yourself."""
         membership = self.get_object()
-        if membership.user_id != request.user.pk:
+        if membership.user_id != request.user.pk and not operates(request, Membership):
             require_role_to_change(request.user, self.account, Role.OWNER)
         services.remove_member(membership)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -254,13 +304,27 @@ class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
         return AuditEntry.objects.filter(account_pk=self.account.pk)
 
 
+class WholeAuditViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Any]):
+    """The audit log of all accounts, newest entry first, also of deleted accounts. Only operators can read it."""
+
+    queryset = AuditEntry.objects.all()
+    serializer_class = OperatorAuditEntrySerializer
+    permission_classes = [IsAuthenticated]
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        if request.method in SAFE_METHODS:  # all other methods are answered with 405
+            sentence = ONLY_OPERATORS.format("read the audit log of all accounts")
+            require_operator(request.user, "view", AuditEntry, sentence)
+
+
 @extend_schema_view(
     list=extend_schema(
         parameters=[OpenApiParameter("account", int, description="Only clusters of the account with this ID.")]
     )
 )
 class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
-    """Clusters of your accounts."""
+    """Clusters of your accounts; all clusters if you are an operator."""
 
     queryset = Cluster.objects.none()
     serializer_class = ClusterSerializer
@@ -277,7 +341,8 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
 
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         values = serializer.validated_data
-        require_role_to_change(self.request.user, values["account"], *DEVELOPERS)
+        if not operates(self.request, Cluster, creates=True):
+            require_role_to_change(self.request.user, values["account"], *DEVELOPERS)
         serializer.instance = services.create_cluster(**values)
 
     def perform_change(self, instance: Cluster, values: dict[str, Any]) -> None:
@@ -287,7 +352,7 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a cluster with its keys, and close their connections."""
-        services.delete_cluster(self.get_object())
+        services.delete_cluster(self.get_object(), suspended_too=operates(request, Cluster))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -297,7 +362,7 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
     )
 )
 class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
-    """API keys of your clusters."""
+    """API keys of your clusters; all API keys if you are an operator."""
 
     queryset = ApiKey.objects.none()
     serializer_class = KeySerializer
@@ -318,7 +383,8 @@ class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
         """Issue a key. Its secret is shown only in this response."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        require_role_to_change(request.user, serializer.validated_data["cluster"].account, *DEVELOPERS)
+        if not operates(request, ApiKey, creates=True):
+            require_role_to_change(request.user, serializer.validated_data["cluster"].account, *DEVELOPERS)
         issued = services.issue_key(**serializer.validated_data)
         return self._with_secret(issued.key, issued.secret, status.HTTP_201_CREATED)
 
@@ -328,7 +394,7 @@ class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Revoke a key and close its connections. The key stays in the list as revoked."""
-        services.revoke_key(self.get_object())
+        services.revoke_key(self.get_object(), suspended_too=operates(request, ApiKey))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=RotationSerializer, responses=IssuedKeySerializer)

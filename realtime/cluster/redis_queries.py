@@ -13,14 +13,15 @@ from realtime.cluster.redis_scripts import COUNT_USERS, LIVING_NODES, READ_OTHER
 
 logger = logging.getLogger(__name__)
 
+# How many users one script counts: Lua limits the arguments of a call.
+MAX_USERS = 1_000
+
 
 def of_users_everywhere(url: str, prefix: str, users: Sequence[str]) -> list[int]:
-    """Return the number of connections on all nodes of each of up to 1,000 users, or 0 if Redis is unreachable."""
-    if not users:
-        return []
-    found = _ask(url, prefix, (COUNT_USERS, *users))
-    counts: list[int] = found[0] if found is not None else [0] * len(users)
-    return counts
+    """Return the number of connections on all nodes of each of some users, or 0 if Redis is unreachable."""
+    batches = (users[start : start + MAX_USERS] for start in range(0, len(users), MAX_USERS))
+    found = _ask(url, prefix, *((COUNT_USERS, *batch) for batch in batches))
+    return [0] * len(users) if found is None else [count for counts in found for count in counts]
 
 
 def of_clusters_everywhere(url: str, prefix: str, cluster_pks: Sequence[int]) -> list[int]:

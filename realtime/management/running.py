@@ -5,11 +5,15 @@ that a killed server left behind is recognized as stale.
 """
 
 import contextlib
-import fcntl
 import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # on Windows, the port is not announced
+    fcntl = None  # type: ignore[assignment]
 
 DEFAULT_PORT = 8000
 FILE_NAME = "port"
@@ -30,9 +34,12 @@ def announced(directory: Path, port: int) -> Iterator[None]:
 
     If another server has already announced its port, or the directory is not writable, nothing is announced.
     """
+    if fcntl is None:
+        yield
+        return
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644), "r+"))
+            file = stack.enter_context(open(os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600), "r+"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate()
             file.write(str(port))
@@ -42,6 +49,8 @@ def announced(directory: Path, port: int) -> Iterator[None]:
 
 def running_port(directory: Path) -> int | None:
     """Return the port of the server that announces it in this directory, or None if no server does."""
+    if fcntl is None:
+        return None
     try:
         with open(directory / FILE_NAME) as file:
             try:

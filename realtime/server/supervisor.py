@@ -185,10 +185,11 @@ def open_listeners(host: str, port: int, workers: int) -> list[socket.socket]:
             listeners.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                # `::` stands for all addresses of this machine, of both families.
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
             if number:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind((address[0], listeners[0].getsockname()[1] if number else port))
+            listener.bind((address[0], listeners[0].getsockname()[1] if number else port, *address[2:]))
             if spread:
                 # Not before the first listener is bound, so the port is shared with our own listeners only.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,12 +1,16 @@
 """How far the other side of a TCP connection has come with what was sent to it."""
 
 import contextlib
-import fcntl
 import socket
 import struct
 import sys
-import termios
 from typing import Any, NamedTuple
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows has neither; they are used on Linux only
+    pass
 
 # The place of `tcpi_bytes_acked` in the kernel's `struct tcp_info` (linux/tcp.h, from Linux 4.1 on).
 _BYTES_ACKED = struct.Struct("<Q")

@@ -97,7 +97,7 @@ def test_only_the_operator_can_set_the_quotas_of_an_account(as_: As, owner: User
         assert "operator" in answer.json()["detail"]
     account.refresh_from_db()
     assert (account.name, getattr(account, name), Account.objects.count()) == ("Acme", None, 1)
-    owner.is_superuser = True
+    owner.is_superuser = owner.is_staff = True
     owner.save()
     assert as_(owner).patch(path, {name: 10}).json()[name] == 10
 

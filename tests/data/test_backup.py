@@ -35,7 +35,7 @@ class Machine:
         self.data = directory / ".data"
         self.ws = directory / "ws"
         files = {f"{name.upper()}_FILE": str(self.ws / name) for name in SECRETS} if postgres else {}
-        self.server = service(self.data, **files)
+        self.server = service(self.data, SECRET_KEY="", **files)  # SQLite's machine generates its key
         directory.mkdir()
 
     def run(self, program: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,8 @@ def test_the_files_that_the_readme_creates_are_sufficient_for_a_node(tmp_path: P
         *("certificate.pem", "database_password", "database_url", "encryption_keys"),
         *("redis_password", "redis_url", "secret_key", "ws.env"),
     ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in ws.iterdir()} == {0o600}
+    assert stat.S_IMODE(ws.stat().st_mode) == 0o700
     assert "CLUSTER_DOMAINS=ws.test\n" in (ws / "ws.env").read_text()
     (ws / "ws.env").write_text((ws / "ws.env").read_text().replace("/etc/ws", str(ws)))
     (ws / "database_url").write_text(f"sqlite:///{tmp_path}/db.sqlite3\n")

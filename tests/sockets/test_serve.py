@@ -48,27 +48,24 @@ async def test_one_command_starts_a_service_that_a_newcomer_can_use(tmp_path: Pa
     assert "Traceback" not in server.log
 
 
-async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: Path) -> None:
+async def test_the_commands_that_it_prints_work_where_it_was_started(tmp_path: Path, env: dict[str, str]) -> None:
+    def run(command: str, **more: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=PROJECT, env={**env, **more}, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     port = free_port()
-    server = LiveServer(tmp_path, server_command("serve", port, tmp_path), port)
-    server.start()
-    try:
+    migrate = re.search(r"Run (.* migrate)$", fails(env, "serve", "--port", str(port)), re.MULTILINE)
+    assert migrate is not None
+    run(migrate[1])
+    with LiveServer(tmp_path, server_command("serve", port, tmp_path), port).start() as server:
         await until(lambda: "Connect to:" in server.log)
-        migrate = re.search(r"Run (.* migrate)$", server.log, re.MULTILINE)
         create_user = re.search(r"create a user: (.* createsuperuser)\)$", server.log, re.MULTILINE)
-        assert migrate is not None
         assert create_user is not None
-        env = {
-            **server.env,
-            "DJANGO_SUPERUSER_EMAIL": "ada@example.com",
-            "DJANGO_SUPERUSER_PASSWORD": "ada-password",
-        }
-        for command in (migrate[1], f"{create_user[1]} --noinput"):
-            done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env=env, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-        assert "Superuser created" in done.stdout
-    finally:
-        server.stop()
+        person = {"DJANGO_SUPERUSER_EMAIL": "ada@example.com", "DJANGO_SUPERUSER_PASSWORD": "ada-password"}
+        assert "Superuser created" in run(f"{create_user[1]} --noinput", **person)
 
 
 async def test_the_demo_command_knows_the_port_of_the_running_server(start: Callable[..., LiveServer]) -> None:
@@ -121,6 +118,7 @@ def test_several_workers_without_redis_are_rejected_with_a_hint(env: dict[str, s
 
 
 def test_a_port_in_use_is_reported(env: dict[str, str], serve: LiveServer) -> None:
+    manage(env, "migrate", "-v", "0")
     said = fails(env, "serve", "--port", str(serve.port))
     assert f"Cannot listen on 127.0.0.1 port {serve.port}" in said
     assert "--port" in said

@@ -11,7 +11,7 @@ from accounts.access import find_access
 from accounts.crypto import DecryptionFailed
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import Refused
-from realtime.management.command_line import add_json_option, format_values, manage_command
+from accounts.management.command_line import add_json_option, format_values, manage_command
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 
 # Addresses to listen on that clients on this machine reach as `localhost`.

@@ -1,8 +1,6 @@
 """`manage.py serve`: run the whole service on one port, in one or more processes."""
 
-import contextlib
 import os
-import resource
 import socket
 import tempfile
 from argparse import ArgumentParser
@@ -13,12 +11,14 @@ from channels.routing import get_default_application
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from django.conf import settings
+from django.core.checks import Tags
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.migrations.executor import MigrationExecutor
 
-from realtime.management.command_line import manage_command
+from accounts.management.command_line import manage_command
+from accounts.management.migrations import is_migrated
+from realtime.base.open_files import raise_open_file_limit
 from realtime.management.running import DEFAULT_PORT, announced
 from realtime.metrics.across_workers import SUFFIX
 from realtime.server.supervisor import CannotStart, Supervisor, open_listeners
@@ -56,19 +56,20 @@ class Command(BaseCommand):
         if options["demo"]:
             call_command("migrate", interactive=False, verbosity=0)
             ensure_demo(force=False)
-        else:
-            self.check_migrations()
+        elif not is_migrated():
+            raise CommandError(f"The database is not up to date. Run {manage_command('migrate')}")
+        self.check(tags=[Tags.database], databases=[DEFAULT_DB_ALIAS])
         connections.close_all()
-        _raise_file_limit()
+        raise_open_file_limit()
         try:
             listeners = open_listeners(host, port, workers)
         except (OSError, OverflowError) as error:
             raise CommandError(
                 f"Cannot listen on {host} port {port}: {error}. Choose another address with --host or --port."
             ) from error
-        bound_port = listeners[0].getsockname()[1]
+        address, bound_port, *_ = listeners[0].getsockname()
         with announced(settings.DATA_DIR, bound_port):
-            self._print_addresses(host, bound_port, options["demo"])
+            self._print_addresses(host, address, bound_port, options["demo"])
             if workers == 1:
                 _serve_in_this_process(listeners[0])
             else:
@@ -85,16 +86,7 @@ class Command(BaseCommand):
             except CannotStart as error:
                 raise CommandError(str(error)) from None
 
-    def check_migrations(self) -> None:
-        """Print how to migrate the database if it has unapplied migrations."""
-        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            self.stdout.write(
-                "The database has unapplied migrations, so parts of the service will fail. "
-                f"Run {manage_command('migrate')}"
-            )
-
-    def _print_addresses(self, host: str, port: int, demo: bool) -> None:
+    def _print_addresses(self, host: str, address: str, port: int, demo: bool) -> None:
         name = reachable_as(host)
         lines = {
             "WebSocket tester": f"http://{name}:{port}/",
@@ -104,22 +96,25 @@ class Command(BaseCommand):
             if demo
             else f"ws://CLUSTER_ID.{settings.CLUSTER_DOMAINS[0]}:{port}/v3/CHANNEL_ID?api_key=API_KEY",
         }
-        self.stdout.write(f"Listening on {host} port {port}. Stop with Ctrl-C.")
+        self.stdout.write(f"Listening on {_described(host, address)} port {port}. Stop with Ctrl-C.")
         for label, value in lines.items():
             self.stdout.write(f"  {label + ':':<18}{value}")
-        if host not in LOCAL_HOSTS and host not in settings.ALLOWED_HOSTS and "*" not in settings.ALLOWED_HOSTS:
-            self.stdout.write(f"  To open the pages and the admin at this address, set ALLOWED_HOSTS={host}.")
+        if host not in LOCAL_HOSTS and name not in settings.ALLOWED_HOSTS and "*" not in settings.ALLOWED_HOSTS:
+            self.stdout.write(f"  To open the pages and the admin at this address, set ALLOWED_HOSTS={name}.")
         self.stdout.flush()
 
 
-def _raise_file_limit() -> None:
-    """Raise the limit on open files, and thereby on connections, as far as this process may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = 1_048_576
-    if soft != resource.RLIM_INFINITY and soft < hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they report
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _described(host: str, address: str) -> str:
+    """Return what the server listens on, for people.
+
+    Args:
+        host: the value of `--host`.
+        address: the address to which it led.
+    """
+    if address in ("::", "0.0.0.0"):  # noqa: S104
+        families = "IPv4" if address == "0.0.0.0" else "IPv6 and IPv4"  # noqa: S104
+        return f"{address} (all {families} addresses of this machine)"
+    return address if host == address else f"{host} ({address})"
 
 
 def _serve_in_this_process(listener: socket.socket) -> None:

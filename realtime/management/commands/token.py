@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.access import find_access
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.key_access import KeyAccess
-from realtime.management.command_line import add_json_option, format_values
+from accounts.management.command_line import add_json_option, format_values
 from realtime.management.running import DEFAULT_PORT, add_port_option, running_port
 from realtime.protocols import tokens
 from realtime.protocols.channels import CHANNEL_PATH

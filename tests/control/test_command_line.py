@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import PROJECT
 
-PRINT = "from realtime.management.command_line import manage_command; print(manage_command('migrate'))"
+PRINT = "from accounts.management.command_line import manage_command; print(manage_command('migrate'))"
 
 
 @pytest.fixture
