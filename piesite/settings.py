@@ -292,28 +292,15 @@ CHANGES_PER_DAY = env.int("CHANGES_PER_DAY", default=2_000)
 # The names that no new cluster can have. `*` stands for any characters. Browsers and mail programs trust some of these
 # host names without asking, and people would take others for the operator's.
 RESERVED_CLUSTER_IDS = [
-    name.strip().lower()
-    for name in env.list(
+    name.lower()
+    for name in env.words(
         "RESERVED_CLUSTER_IDS",
         default=[
             *("www", "www-*", "admin", "administrator", "api", "app", "console", "dashboard", "login", "account"),
-            *(
-                "accounts",
-                "auth",
-                "oauth",
-                "sso",
-                "id",
-                "billing",
-                "pay",
-                "security",
-                "support",
-                "help",
-                "docs",
-                "blog",
-            ),
-            *("status", "static", "assets", "cdn", "root", "localhost", "mail", "email", "webmail", "smtp", "imap"),
-            *("pop", "pop3", "mx", "ns", "ns1", "ns2", "dns", "ftp", "ssh", "vpn", "wpad", "isatap", "autoconfig"),
-            *("autodiscover", "mta-sts", "broadcasthost", "xn--*"),
+            *("accounts", "auth", "oauth", "sso", "id", "billing", "pay", "security", "support", "help", "docs"),
+            *("blog", "status", "static", "assets", "cdn", "root", "localhost", "mail", "email", "webmail", "smtp"),
+            *("imap", "pop", "pop3", "mx", "ns", "ns1", "ns2", "dns", "ftp", "ssh", "vpn", "wpad", "isatap"),
+            *("autoconfig", "autodiscover", "mta-sts", "broadcasthost", "xn--*"),
         ],
     )
 ]

@@ -13,7 +13,7 @@ from realtime.cluster import redis_client, redis_queries
 from realtime.cluster import redis_connection_counts as module
 from realtime.cluster.connection_counts import ConnectionCounts, Place
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
-from realtime.cluster.redis_queries import of_users_everywhere
+from realtime.cluster.redis_queries import of_all_everywhere, of_clusters_everywhere, of_users_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
@@ -197,6 +197,20 @@ async def test_the_connections_of_a_user_are_counted_on_this_node_and_on_all_nod
     await settle(two, "account:1", "key:b")
     assert [counts.of_user("account:1") for counts in (one, two)] == [1, 1]
     assert of_users_everywhere(server.url, PREFIX, ["account:1", "key:b", "key:c"]) == [2, 1, 0]
+
+
+async def test_any_number_of_users_and_clusters_is_counted_on_all_nodes(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    one, two = node("one"), node("two")
+    await settle(one, "account:1", "key:a", channel=(7, "a"))
+    await settle(two, "account:1", "key:b", channel=(7, "b"))
+    await settle(two, "account:2", "key:c", channel=(8, "a"))
+    users = [f"account:{number}" for number in range(2_500)]
+    assert of_users_everywhere(server.url, PREFIX, users) == [0, 2, 1, *[0] * 2_497]
+    assert of_clusters_everywhere(server.url, PREFIX, [7, 9, 8]) == [2, 0, 1]
+    assert of_all_everywhere(server.url, PREFIX, "account:") == (2, 3)
+    assert of_users_everywhere(server.url, PREFIX, []) == of_clusters_everywhere(server.url, PREFIX, []) == []
 
 
 async def test_of_simultaneous_connections_to_all_nodes_exactly_as_many_stay_as_the_quota_allows(
