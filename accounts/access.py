@@ -51,13 +51,6 @@ def find_access_of_keys(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
     return found
 
 
-def any_allowed_origins() -> frozenset[str]:
-    """Return every origin that at least one active key allows."""
-    restricted_keys = ApiKey.objects.filter(revoked_at=None).exclude(allowed_origins=[])
-    lists = restricted_keys.values_list("allowed_origins", flat=True)
-    return frozenset(origin for origins in lists for origin in origins)
-
-
 def check_reachable() -> None:
     """Check that keys can be looked up.
 

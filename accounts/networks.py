@@ -2,12 +2,14 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 
 UNKNOWN = "unknown"
 """Stands for every text that is not an address, so that inventing such texts does not circumvent a limit."""
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]*)?|([^:]*):[0-9]*")
 
 
+@lru_cache(maxsize=10_000)
 def network_of(address: str) -> str:
     """Return the network that an address belongs to: an IPv4 address itself, or the /64 network of an IPv6 address.
 

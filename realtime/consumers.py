@@ -20,6 +20,7 @@ from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
 from realtime.protocols.events import is_forged
 from realtime.protocols.frames import Message, system_message
+from realtime.protocols.handshake import first_subprotocol
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
@@ -63,14 +64,14 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 connection = self.node.open(await self._admit(scope), outlet, network)
             except Refusal as refusal:
                 self.node.counters.refusals[refusal.close.reason] += 1
-                await send({"type": "websocket.accept"})
+                await send(_accept(scope))
                 outlet.open()
                 outlet.close(refusal.close)
                 await _until_disconnected(receive)
             else:
                 # Drop the credentials and free their memory.
                 scope["headers"], scope["query_string"] = [], b""
-                await self._serve(connection, receive, send)
+                await self._serve(connection, scope, receive, send)
         finally:
             outlet.stop()
 
@@ -86,9 +87,9 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         except DatabaseError:
             raise Refusal(NO_DATABASE) from None
 
-    async def _serve(self, connection: Connection, receive: Receive, send: Send) -> None:
+    async def _serve(self, connection: Connection, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         try:
-            await self.node.join(connection, lambda: send({"type": "websocket.accept"}))
+            await self.node.join(connection, lambda: send(_accept(scope)))
             if isinstance(connection.outlet, SocketOutlet):
                 connection.outlet.take_messages(
                     partial(self.receive, connection),
@@ -142,6 +143,10 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     def _drop(self, connection: Connection, notice: Notice) -> None:
         self.node.counters.refused_messages[notice.reason] += 1
         connection.send(notice.message)
+
+
+def _accept(scope: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "websocket.accept", "subprotocol": first_subprotocol(scope)}
 
 
 def _outlet(send: Send, backlogs: Backlogs, closes: Counter[int]) -> Outlet:

@@ -60,6 +60,19 @@ class KeyCache:
         self.version = 0
         """Grows with each announced change; an answer that was read under an older version may be outdated."""
 
+    def find_cached(self, public_key: str) -> KeyAccess | None:
+        """Return the access that a key gives; None if the key does not exist.
+
+        Raises:
+            KeyError: the key is not in the cache, or expired; `find` looks it up.
+        """
+        if not can_be_a_key(public_key):
+            return None  # not cached either: it may be of any length
+        entry = self._known.get(public_key) or self._unknown[public_key]
+        if entry.expires_at <= self._clock():
+            raise KeyError(public_key)
+        return entry.access
+
     async def find(self, public_key: str) -> KeyAccess | None:
         """Return the access that a key gives; None if the key does not exist. A cached key is returned without waiting.
 
@@ -68,11 +81,10 @@ class KeyCache:
         Raises:
             django.db.Error: the database is unreachable or does not answer, and the key is not in the cache.
         """
-        if not can_be_a_key(public_key):
-            return None  # not cached either: it may be of any length
-        entry = self._known.get(public_key) or self._unknown.get(public_key)
-        if entry is not None and entry.expires_at > self._clock():
-            return entry.access
+        try:
+            return self.find_cached(public_key)
+        except KeyError:
+            entry = self._known.get(public_key) or self._unknown.get(public_key)
         if not self._queries:
             self._answered_at = self._clock()
         task = self._loading.get(public_key)

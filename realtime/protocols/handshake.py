@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from realtime.base.asgi import sent_path
 from realtime.protocols.channels import CHANNEL_PATH
 from realtime.protocols.closes import BAD_REQUEST, Refusal
 
@@ -43,7 +44,7 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
     Raises:
         Refusal: the path or an option is not valid.
     """
-    match = _SOCKET_PATH.fullmatch(scope["path"])
+    match = _SOCKET_PATH.fullmatch(sent_path(scope))
     if match is None:
         raise Refusal(BAD_REQUEST)
     options = parse_options(scope["query_string"])
@@ -63,6 +64,11 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
         jwt=options.get("jwt", headers.get(b"jwt")),
         origin=headers.get(b"origin"),
     )
+
+
+def first_subprotocol(scope: Mapping[str, Any]) -> str | None:
+    """Return the first subprotocol that a client offers; browsers fail unless one of theirs is selected."""
+    return next(filter(None, scope.get("subprotocols", ())), None)
 
 
 def parse_options(query_string: bytes) -> dict[str, str]:

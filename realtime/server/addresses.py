@@ -1,7 +1,7 @@
 """Client addresses, and limits for each address in this process.
 
-All limits by address are here: TCP connections, connections to channels, requests, and wrong secrets. Most of their
-values are settings, see `conf.py`. Loop thread only.
+All limits by address are here: TCP connections, connections to channels, requests, wrong secrets, and JSON that was
+parsed in vain. Most of their values are settings, see `conf.py`. Loop thread only.
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import Any
 
 from accounts.networks import network_of
 from realtime.base.attempts import Attempts
+from realtime.base.debts import Debts
 from realtime.conf import conf
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,12 @@ logger = logging.getLogger(__name__)
 # always accepted, however many wrong ones were sent; with 357 bits, it cannot be guessed.
 MAX_GUESSES_AT_KEY = 10
 MAX_GUESSES_OF_ADDRESS = 100
+# A body of this size is always parsed, since that costs less than the rest of its request. How much JSON in larger
+# bodies an address may have parsed for requests whose key or secret is wrong: in a second, and before that counts. A
+# megabyte takes up to 5 ms of the loop's time.
+FREE_JSON_BYTES = 16 * 1024
+REJECTED_JSON_BYTES_PER_SECOND = 8 * 1024 * 1024
+REJECTED_JSON_BYTES_AT_ONCE = 16 * 1024 * 1024
 
 
 def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
@@ -64,6 +71,7 @@ class AddressLimits:
         self._requests = Attempts(lambda: conf().requests_per_minute_per_address)
         self._guesses = Attempts(lambda: MAX_GUESSES_OF_ADDRESS)
         self._guesses_at_key = Attempts(lambda: MAX_GUESSES_AT_KEY)
+        self._rejected_json = Debts(REJECTED_JSON_BYTES_PER_SECOND, REJECTED_JSON_BYTES_AT_ONCE)
 
     def open_tcp(self, peer: str) -> bool:
         """Count a TCP connection that is not yet a WebSocket; return whether its peer may have it.
@@ -107,6 +115,15 @@ class AddressLimits:
         """
         wait = self._guesses.note(address)
         return wait if key is None else max(wait, self._guesses_at_key.note((address, key)))
+
+    def wait_to_parse(self, address: str | None, size: int) -> int:
+        """Return how many seconds an address must wait before JSON of an unknown sender is parsed for it."""
+        return 0 if size <= FREE_JSON_BYTES or address is None else self._rejected_json.seconds_over_limit(address)
+
+    def count_rejected_json(self, address: str | None, size: int) -> None:
+        """Count JSON that was parsed for a request without a right key and secret."""
+        if size > FREE_JSON_BYTES and address is not None:
+            self._rejected_json.add(address, size)
 
 
 def _decrement(counter: Counter[str], name: str) -> None:

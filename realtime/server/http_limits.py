@@ -1,4 +1,4 @@
-"""Limits for HTTP connections: time, size, and connections per address.
+"""Limits for HTTP connections: time, size, connections per address, and only requests that can be read in one way.
 
 Twisted limits a request's head (16 KiB, 500 lines) and closes connections that are silent for a minute. It waits
 forever for a client that sends a byte now and then, writes bodies of any size to disk, and accepts any number of
@@ -7,18 +7,22 @@ maximum number of connections that are not WebSockets.
 """
 
 import time
+from collections import Counter
 from functools import partial
+from os import SEEK_END
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from daphne import http_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
-from twisted.internet import reactor
+from twisted.internet import reactor, tcp
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web import http
 
 from realtime.conf import conf
 from realtime.protocols.frames import compact_json
-from realtime.server.addresses import address_limits
+from realtime.protocols.http_heads import Target, are_trailers, read_target
+from realtime.server.addresses import address_limits, client_network
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 
 SWEEP_SECONDS = 1.0
@@ -26,11 +30,17 @@ SWEEP_SECONDS = 1.0
 REJECTED_SECONDS = 5.0
 # Larger bodies are stored on disk (Twisted's constant).
 LARGE_BODY_BYTES = 100_000
-# How many large bodies may be received at the same time.
+# How many large bodies may be received at the same time. An address may use half of those that others leave.
 MAX_LARGE_BODIES = 64
 
+INVALID = "The request is not valid HTTP (RFC 9112), or its head is too large."
 TOO_LARGE = "The request is larger than {} bytes; send less at a time."
 BUSY = "The server is receiving too many large requests; try again."
+# Pages of any origin may read it, since it says nothing about anybody.
+REJECTION = (
+    b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
+)
 
 
 class HttpConnections:
@@ -39,7 +49,9 @@ class HttpConnections:
     def __init__(self) -> None:
         # Connections with an incomplete request, and when it must be complete.
         self._deadlines: dict[BoundedHTTPChannel, float] = {}
-        self._large_bodies: set[BoundedHTTPChannel] = set()
+        # Connections that are receiving a large body, and the network that each counts for.
+        self._large_bodies: dict[BoundedHTTPChannel, str | None] = {}
+        self._large_bodies_of: Counter[str | None] = Counter()
         self._is_sweeping = False
 
     def open(self, channel: "BoundedHTTPChannel") -> bool:
@@ -70,13 +82,23 @@ class HttpConnections:
     def finish_request(self, channel: "BoundedHTTPChannel") -> None:
         """Cancel the deadline of a request that is complete or never will be."""
         self._deadlines.pop(channel, None)
-        self._large_bodies.discard(channel)
+        if channel in self._large_bodies:
+            network = self._large_bodies.pop(channel)
+            self._large_bodies_of[network] -= 1
+            if not self._large_bodies_of[network]:
+                del self._large_bodies_of[network]
 
-    def admit_large_body(self, channel: "BoundedHTTPChannel") -> bool:
-        """Count a request with a large body if there is room for another; return whether there is."""
-        if len(self._large_bodies) >= MAX_LARGE_BODIES:
-            return False
-        self._large_bodies.add(channel)
+    def admit_large_body(self, channel: "BoundedHTTPChannel", network: str | None) -> bool:
+        """Count a request with a large body if there is room for another one of its network; return whether it counts.
+
+        A network may use as many places as remain free. So one takes at most half of all, and leaves room for others.
+        """
+        if channel not in self._large_bodies:
+            used = 0 if network is None else self._large_bodies_of[network]
+            if used >= MAX_LARGE_BODIES - len(self._large_bodies):
+                return False
+            self._large_bodies[channel] = network
+            self._large_bodies_of[network] += 1
         return True
 
     def _sweep_later(self) -> None:
@@ -101,10 +123,13 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     peer: str | None = None
     """The address that the connection counts for; None once it is not counted."""
     is_rejected = False
+    target: Target
     cost = 4  # `consume` parses a request; answering it later takes three times as long
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.head_lines: list[bytes] = []
+        self.head_bytes = 0
         self.peer = self.party = getattr(self.transport.getPeer(), "host", None)
         if not http_connections.open(self):
             self.transport.abortConnection()
@@ -123,26 +148,77 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         super().dataReceived(data)
         return len(data)
 
-    def headerReceived(self, line: bytes) -> bool:
-        try:
-            return bool(super().headerReceived(line))
-        except ValueError:  # the Content-Length has more digits than Python converts
-            self._respondToBadRequestAndDisconnect()
-            return False
+    def lineReceived(self, line: bytes) -> None:
+        """Collect the lines of a head, and parse it when it is complete and valid."""
+        if self.is_rejected:
+            return
+        if line:
+            self.head_lines.append(line)
+            self.head_bytes += len(line)
+            if self.head_bytes > self.totalHeadersSize or len(self.head_lines) > self.maxHeaders:
+                self._respondToBadRequestAndDisconnect()
+            return
+        receive = super().lineReceived
+        if self.head_lines:
+            target = read_target(b"\r\n".join(self.head_lines))
+            if target is None:
+                self._respondToBadRequestAndDisconnect()
+                return
+            self.target = target
+            for head_line in self.head_lines:
+                receive(head_line)
+            self.head_lines.clear()
+            self.head_bytes = 0
+        if not self.is_rejected:
+            receive(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.is_rejected:
+            super().rawDataReceived(data)
 
     def allHeadersReceived(self) -> None:
+        authority, self._path = self.target
+        if authority is not None:
+            self.requests[-1].requestHeaders.setRawHeaders(b"host", [authority])
         limit = conf().max_request_bytes
         if self.length is not None and self.length > limit:
             self.reject(413, b"Content Too Large", TOO_LARGE.format(limit))
-        elif (self.length is None or self.length > LARGE_BODY_BYTES) and not http_connections.admit_large_body(self):
-            self.reject(503, b"Service Unavailable", BUSY)
-        else:
+        elif self.length is None or self.length <= LARGE_BODY_BYTES or self.admit_large_body():
             http_connections.set_deadline(self, conf().request_seconds)
-        super().allHeadersReceived()
+            super().allHeadersReceived()
+
+    def checkPersistence(self, request: http.Request, version: bytes) -> bool:
+        """Return whether the connection stays open after a request. Twisted would miss `close` in a list."""
+        values = request.requestHeaders.getRawHeaders(b"connection", [])
+        if b"close" in (option.strip(b"\t ").lower() for option in b",".join(values).split(b",")):
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return version == b"HTTP/1.1"
+
+    def admit_large_body(self) -> bool:
+        """Count the request as one with a large body, or reject it if there is no room; return whether it counts."""
+        forwarded = self.requests[-1].requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+        client = None if self.party is None else (self.party, 0)
+        scope = {"headers": [(b"x-forwarded-for", value) for value in forwarded], "client": client}
+        if http_connections.admit_large_body(self, client_network(scope, conf().num_proxies)):
+            return True
+        self.reject(503, b"Service Unavailable", BUSY)
+        return False
+
+    def _finishRequestBody(self, data: bytes) -> None:
+        if self.is_rejected:
+            return
+        if are_trailers(getattr(self._transferDecoder, "_trailerHeaders", ())):
+            super()._finishRequestBody(data)
+        else:
+            self._respondToBadRequestAndDisconnect()
 
     def allContentReceived(self) -> None:
-        http_connections.finish_request(self)
         if not self.is_rejected:
+            http_connections.finish_request(self)
             super().allContentReceived()
 
     def connectionLost(self, reason: Any) -> None:
@@ -150,39 +226,65 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         self.unconsumed = b""
         super().connectionLost(reason)
 
-    def reject(self, status: int, phrase: bytes, sentence: str) -> None:
-        """Answer an incomplete request with an error, and close the connection later.
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.reject(400, b"Bad Request", INVALID)
 
-        Closing it immediately could lose the response.
+    def reject(self, status: int, phrase: bytes, sentence: str) -> None:
+        """Answer a request that is not complete, or not valid, with an error, and close the connection.
+
+        The client sees the end immediately. What it still sends is discarded for some seconds, because closing the
+        connection while data arrives could lose the response.
         """
         if self.is_rejected:
             return
         self.is_rejected = True
         body = compact_json({"error": sentence}).encode()
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        self.transport.write(head % (status, phrase, len(body)) + body)
+        self.transport.write(REJECTION % (status, phrase, len(body)) + body)
+        http_connections.finish_request(self)
         http_connections.set_deadline(self, REJECTED_SECONDS)
+        if isinstance(self.transport, tcp.Connection):  # TLS cannot end in one direction
+            self.transport.loseWriteConnection()  # type: ignore[no-untyped-call]
 
 
 class BoundedRequest(WebRequest):  # type: ignore[misc]
     """Daphne's request, with a limit for bodies that do not announce their size."""
 
+    uri: bytes
+
+    def gotLength(self, length: int | None) -> None:
+        if length is None:  # Twisted would open a file, even for a single byte
+            self.content: Any = SpooledTemporaryFile(LARGE_BODY_BYTES)  # noqa: SIM115  (Twisted closes it)
+        else:
+            super().gotLength(length)
+
     def process(self) -> Any:
         # Daphne would trust this header from any client, and applications would build links with it.
         self.requestHeaders.removeHeader(b"daphne-root-path")
-        transport, channel = self.transport, self.channel
+        if self.clientproto == b"HTTP/1.0":  # which has no upgrades (RFC 9110, section 7.8)
+            self.requestHeaders.removeHeader(b"upgrade")
+        if self.uri.startswith(b"//") and self.requestHeaders.hasHeader(b"upgrade"):
+            # Autobahn would take it for a host and a path (RFC 3986, section 4.2), or fail and echo its credentials.
+            self.uri = b"/." + self.uri
+        transport: Any = self.transport
+        channel: Any = self.channel
+        self.content.seek(0, SEEK_END)  # Daphne would take the body of a handshake for frames
         processed = super().process()
         if self.transport is None and self.channel is not None:  # Daphne has turned the connection into a WebSocket
             http_connections.close(channel)
+            protocol: Any = transport.wrappedProtocol if isinstance(transport, ProtocolWrapper) else transport.protocol
             # Twisted would keep data that came with the handshake for the next request.
-            protocol = transport.wrappedProtocol if isinstance(transport, ProtocolWrapper) else transport.protocol
             channel.rawDataReceived = protocol.dataReceived
+            if behind_body := b"".join(channel._dataBuffer):
+                protocol.dataReceived(behind_body)
         return processed
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.content.tell() + len(data) > conf().max_request_bytes:
+        size = self.content.tell() + len(data)
+        if self.channel.is_rejected:
+            return
+        if size > conf().max_request_bytes:
             self.channel.reject(413, b"Content Too Large", TOO_LARGE.format(conf().max_request_bytes))
-        else:
+        elif size <= LARGE_BODY_BYTES or self.channel.admit_large_body():
             super().handleContentChunk(data)
 
 

@@ -52,8 +52,19 @@ def missing_internals() -> list[str]:
             _accepts(http.HTTPChannel, method, "self")
             for method in ("connectionMade", "allHeadersReceived", "allContentReceived", "loseConnection")
         ),
+        "twisted: HTTPChannel.checkPersistence(request, version)": _accepts(
+            http.HTTPChannel, "checkPersistence", "request", "version"
+        ),
         "twisted: HTTPChannel.rawDataReceived(data)": _accepts(http.HTTPChannel, "rawDataReceived", "data"),
-        "twisted: HTTPChannel.headerReceived(line)": _accepts(http.HTTPChannel, "headerReceived", "line"),
+        "twisted: HTTPChannel.lineReceived(line), with limits": (
+            _accepts(http.HTTPChannel, "lineReceived", "line")
+            and {"totalHeadersSize", "maxHeaders"} <= set(vars(http.HTTPChannel))
+        ),
+        "twisted: HTTPChannel._finishRequestBody(data), with the trailers of its decoder": (
+            _accepts(http.HTTPChannel, "_finishRequestBody", "data")
+            and "_trailerHeaders" in http._ChunkedTransferDecoder.__init__.__code__.co_names
+        ),
+        "twisted: Request.gotLength(length)": _accepts(http.Request, "gotLength", "length"),
         "twisted: HTTPChannel._respondToBadRequestAndDisconnect()": _accepts(
             http.HTTPChannel, "_respondToBadRequestAndDisconnect", "self"
         ),

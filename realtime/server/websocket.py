@@ -38,6 +38,7 @@ _SHORTEST = 6  # the size of an empty masked frame
 _PLAIN_TCP = TransportDetails(is_server=True, is_secure=False)
 _CONNECTING = WebSocketProtocol.STATE_CONNECTING
 _OPEN = WebSocketProtocol.STATE_OPEN
+_CLOSED = WebSocketProtocol.STATE_CLOSED
 _HANDSHAKE_ATTRIBUTES = (
     "_raw_query_string",
     "_wskey",
@@ -146,6 +147,8 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """Consume whole messages on a short path and everything else through Autobahn, in fair slices of time."""
+        if self._state == _CLOSED:
+            return
         if self._state == _CONNECTING and self.request is None:
             self._dataReceived(data)  # the handshake request, which Daphne has rebuilt
             return
@@ -275,9 +278,16 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     def onConnect(self, request: Any) -> Any:
         # Daphne would close every connection after 24 hours.
         self.factory.server_class.websocket_timeout = -1
-        if not request.headers.get("sec-websocket-protocol", "").isascii():
+        subprotocols = request.headers.get("sec-websocket-protocol", "")
+        if not subprotocols.isascii():
             # Daphne would fail to decode the header, log a traceback and answer with 500.
             raise ConnectionDeny(400, "Sec-WebSocket-Protocol must be ASCII")  # type: ignore[no-untyped-call]
+        if "%" in subprotocols:  # Daphne would decode the names, and Autobahn would not recognize them then
+            request.headers["sec-websocket-protocol"] = subprotocols.replace("%", "%25")
+        # Autobahn refuses handshakes whose offers it does not understand; without compression, it declines all of them.
+        self.websocket_extensions: list[Any] = []
+        # Autobahn would take a part of `/path;a=b` for parameters.
+        request.path = self.http_request_uri.partition("?")[0]
         return super().onConnect(request)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:

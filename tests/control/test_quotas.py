@@ -10,7 +10,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import services, usage
-from accounts.access import any_allowed_origins, find_access
+from accounts.access import find_access
 from accounts.checks import check_quotas
 from accounts.key_access import Quotas
 from accounts.models import Account, ApiKey, DailyUsage
@@ -216,14 +216,6 @@ def test_messages_are_counted_by_account_and_day(account: Account) -> None:
     ]
     services.delete_account(account)
     assert DailyUsage.objects.count() == 1
-
-
-def test_the_allowed_origins_of_all_active_keys_are_collected(key: ApiKey, foreign_key: ApiKey) -> None:
-    services.update_key(key, allowed_origins=["a.org", "b.org"])
-    services.update_key(foreign_key, allowed_origins=["c.org"])
-    assert any_allowed_origins() == {"a.org", "b.org", "c.org"}
-    services.revoke_key(foreign_key)
-    assert any_allowed_origins() == {"a.org", "b.org"}
 
 
 def test_no_repr_contains_a_secret(key: ApiKey) -> None:

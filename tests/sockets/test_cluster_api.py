@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from realtime.http import cluster_api
+from realtime.http import cluster_api, cluster_requests
+from realtime.protocols import publishing
 from realtime.server import addresses
 from tests.conftest import Connect
 from tests.servers import LiveServer
@@ -125,11 +126,11 @@ async def test_messages_from_one_publisher_arrive_complete_and_in_order(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 60_000, b'{"key":' + b"9" * 5000 + b"}", b"null"],
+    [b"", b"x", b"[]", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 60_000, b"9" * 5000, b"null"],
 )
 async def test_a_body_that_is_not_a_json_object_gets_400(http: httpx.AsyncClient, body: bytes) -> None:
     answer = await http.post("/api/publish", content=body)
-    assert sentence((answer.status_code, answer.text)) == (400, cluster_api.NOT_JSON)
+    assert sentence((answer.status_code, answer.text)) == (400, publishing.NOT_JSON)
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -148,13 +149,66 @@ async def test_a_bad_channel_gets_400(publish: Publish, bad: Any) -> None:
     assert sentence(await publish(bad, "a"))[0] == 400
 
 
-async def test_a_message_that_cannot_be_encoded_gets_400(
-    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
+AS_SENT = [
+    "3.14159265358979323846264338327950288",
+    "123456789012345678901234567890",
+    "-0",
+    "1e400",
+    "1E+2",
+    "9" * 5000,
+    '{"a":1,"a":2}',
+    '{ "a" : [ 1.0 , -0.0 ] }',
+    r'{"a":"\u00e9\/\ud83d\ude00"}',
+    '{"é":"😀"}',
+    "[" * 500 + "]" * 500,
+]
+
+
+@pytest.mark.parametrize("message", AS_SENT)
+async def test_a_message_that_is_not_a_string_is_delivered_as_the_json_that_was_sent(
+    http: httpx.AsyncClient, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str], message: str
 ) -> None:
-    head = f'{{"key":"{keys["demo"]}","secret":"{secrets["demo"]}","channelId":"1","message":'
-    for message in (r'"\ud800"', "1e999"):
-        answer = await http.post("/api/publish", content=f"{head}{message}}}")
-        assert sentence((answer.status_code, answer.text))[0] == 400
+    client = await connect(channel)
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    one = f'{{"channelId":"{channel}","message":  {message}\n}}'
+    for path, body in (("/api/publish", one), ("/api/publish/batch", f'{{"messages":[{one},{one}]}}')):
+        answer = await http.post(path, content=body.encode(), headers=headers)
+        assert (answer.status_code, answer.text) == SUCCESS
+    assert [await client.receive() for _ in range(3)] == [message] * 3
+
+
+UNREADABLE = [
+    rb'"\ud800"',
+    rb'"\udc00"',
+    rb'{"\ud83d":1}',
+    rb'["\ud800\u0041"]',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b'{"a":"\xc3"}',
+    b"NaN",
+    b"-Infinity",
+    b"01",
+    b"1.",
+    b'"\t"',
+    b"[" * 100_000 + b"]" * 100_000,
+]
+
+
+@pytest.mark.parametrize("message", UNREADABLE, ids=lambda message: repr(message[:20]))
+@pytest.mark.parametrize("member", [b"message", b"key", b"other"])
+async def test_what_no_parser_reads_gets_400(http: httpx.AsyncClient, message: bytes, member: bytes) -> None:
+    body = b'{"%s":%s,"channelId":"1","message":1}' % (member, message)
+    answer = await http.post("/api/publish", content=body)
+    assert sentence((answer.status_code, answer.text)) == (400, publishing.NOT_JSON)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-32"])
+async def test_a_body_that_is_not_utf8_gets_400(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str], encoding: str
+) -> None:
+    body = '{"channelId":"1","message":"é"}'.encode(encoding)
+    answer = await http.post("/api/publish", content=body, headers={"key": keys["demo"], "secret": secrets["demo"]})
+    assert sentence((answer.status_code, answer.text)) == (400, publishing.NOT_JSON)
 
 
 async def test_a_deeply_nested_message_never_causes_a_server_error(publish: Publish) -> None:
@@ -168,14 +222,70 @@ async def test_a_deeply_nested_message_never_causes_a_server_error(publish: Publ
     assert statuses <= {200, 400}
 
 
-async def test_large_json_is_not_parsed_before_authentication(http: httpx.AsyncClient, keys: dict[str, str]) -> None:
-    much = b'{"key":"%s","secret":"%s","messages":[%s' % (keys["demo"].encode(), b"s" * 60, b"[]," * 5_000_000)
-    for path, body, expected in (
-        ("/api/publish/batch", much, (401, 429)),
-        ("/api/publish", b"[" * 100_000, (401,)),
-        ("/api/publish", b'{"key":7,"secret":[],"x":"%s"}' % (b"x" * 100_000), (401,)),
-    ):
-        assert (await http.post(path, content=body)).status_code in expected
+async def test_json_of_strangers_is_parsed_at_a_limited_rate_and_right_headers_are_always_accepted(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    server = start("serve")
+    wrong = {"key": keys["demo"], "secret": "s" * 60, "channelId": "1"}
+    right = {**wrong, "secret": secrets["demo"], "message": "x" * 2**19}
+    stranger = json.dumps({**wrong, "message": "x" * 15 * 2**20})
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    url = server.url("", scheme="http")
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        assert (await http.post("/api/publish", json=right)).status_code == 200
+        answers: list[httpx.Response] = []
+        async with asyncio.timeout(60):
+            while not any("HTTP headers" in answer.text for answer in answers):
+                answers = await asyncio.gather(*(http.post("/api/publish/batch", content=stranger) for _ in range(8)))
+                assert {answer.status_code for answer in answers} <= {401, 429}
+        assert all(answer.headers["retry-after"].isdigit() for answer in answers if answer.status_code == 429)
+        assert (await http.post("/api/publish", json=right, headers=headers)).status_code == 200
+        assert (await http.post("/api/publish", json={**right, "message": "small"})).status_code == 200
+        for _ in range(100):
+            if (await http.post("/api/publish", json=right)).status_code == 200:
+                break
+            await asyncio.sleep(0.2)
+        else:
+            pytest.fail("The address is still limited after 20 seconds.")
+
+
+@pytest.mark.parametrize("size", [100, 20_000, 70_000, 2**20 - 1_000])
+@pytest.mark.parametrize("by_header", [False, True])
+async def test_credentials_are_read_as_json_whatever_the_message_contains(
+    http: httpx.AsyncClient,
+    connect: Connect,
+    channel: str,
+    keys: dict[str, str],
+    secrets: dict[str, str],
+    size: int,
+    by_header: bool,
+) -> None:
+    client = await connect(channel)
+    message = f'{{"key":"{"k" * 60}","secret":"{"s" * 60}","padding":"{"x" * size}"}}'
+    credentials = {"key": keys["demo"], "secret": secrets["demo"]}
+    escaped = f'"\\u006bey":"{credentials["key"]}","secret" :\n"{credentials["secret"]}"'
+    body = f'{{"message":{message},{"" if by_header else escaped + ","}"channelId":"{channel}"}}'
+    answer = await http.post("/api/publish", content=body, headers=credentials if by_header else {})
+    assert (answer.status_code, answer.text) == SUCCESS
+    assert await client.receive() == message
+
+
+@pytest.mark.parametrize("absent", ["null", '""'])
+async def test_null_and_empty_members_count_as_absent(
+    http: httpx.AsyncClient, connect: Connect, channel: str, keys: dict[str, str], secrets: dict[str, str], absent: str
+) -> None:
+    client = await connect(channel)
+    headers = {"key": keys["demo"], "secret": secrets["demo"]}
+    credentials = f'"key":{absent},"secret":{absent}'
+    body = f'{{{credentials},"channelId":{absent},"roomId":"{channel}","message":{absent}}}'
+    answer = await http.post("/api/publish", content=body, headers=headers)
+    assert (answer.status_code, answer.text) == SUCCESS
+    assert await client.receive() == absent.strip('"')
+    answer = await http.post("/api/publish", content=f'{{{credentials},"channelId":"1","message":1}}')
+    assert sentence((answer.status_code, answer.text)) == (400, cluster_api.NO_KEY)
+    nowhere = f'{{"channelId":{absent},"roomId":{absent},"message":1}}'
+    answer = await http.post("/api/publish", content=nowhere, headers=headers)
+    assert sentence((answer.status_code, answer.text)) == (400, "Send channelId and message.")
 
 
 async def test_wrong_keys_and_wrong_secrets_get_the_same_error(
@@ -193,7 +303,7 @@ async def test_wrong_keys_and_wrong_secrets_get_the_same_error(
     for changed in wrong:
         status, message = sentence(await publish(channel, "a", **changed))
         assert status in (401, 429)
-        assert message.startswith(cluster_api.WRONG_KEY)
+        assert message.startswith(cluster_requests.WRONG_KEY)
     await client.settle()
 
 
@@ -350,13 +460,65 @@ async def test_browsers_can_read_answers_only_on_origins_that_the_key_allows(
     assert await allowed("demo", "https://example.com") is None
 
 
-async def test_browsers_may_send_from_origins_that_any_key_allows(http: httpx.AsyncClient) -> None:
-    good = await http.options("/api/publish", headers={"Origin": "https://example.com"})
-    assert good.status_code == 204
-    assert good.headers["access-control-allow-origin"] == "https://example.com"
-    assert good.headers["access-control-allow-headers"] == "content-type, key, secret"
-    bad = await http.options("/api/publish", headers={"Origin": "https://evil.org"})
-    assert (bad.status_code, "access-control-allow-origin" in bad.headers) == (204, False)
+@pytest.mark.parametrize("path", ["/api/publish", "/api/connections"])
+async def test_preflights_are_answered_alike_for_everyone(http: httpx.AsyncClient, path: str) -> None:
+    answers = [
+        await http.options(path, headers={"Origin": origin} if origin else {})
+        for origin in ("https://example.com", "https://evil.org", "null", None)
+    ]
+    for answer in answers:
+        headers = {name: value for name, value in answer.headers.items() if name != "date"}
+        assert (answer.status_code, headers) == (204, {**headers, **PREFLIGHT})
+        assert headers == {name: value for name, value in answers[0].headers.items() if name != "date"}
+
+
+PREFLIGHT = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": "content-type, key, secret, x-requested-with",
+    "access-control-max-age": "600",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/publish", "x", 400),
+        ("POST", "/api/publish", {"secret": "wrong"}, 401),
+        ("POST", "/api/publish", {"key": "unknown"}, 401),
+        ("POST", "/api/publish", {"channelId": "a b"}, 400),
+        ("POST", "/api/publish", {"message": "x" * (1024 * 1024 + 1)}, 413),
+        ("POST", "/api/publish", {"padding": "x" * (8 * 1024 * 1024)}, 413),
+        ("POST", "/api/publish", {"padding": "x" * (17 * 1024 * 1024)}, 413),
+        ("POST", "/api/publish/batch", {}, 400),
+        ("GET", "/api/publish", None, 405),
+        ("GET", "/api/connections", None, 401),
+    ],
+)
+async def test_browsers_can_read_errors(
+    http: httpx.AsyncClient,
+    keys: dict[str, str],
+    secrets: dict[str, str],
+    channel: str,
+    method: str,
+    path: str,
+    body: Any,
+    status: int,
+) -> None:
+    if isinstance(body, dict):
+        credentials = {"key": keys["browser"], "secret": secrets["browser"]}
+        body = json.dumps({**credentials, "channelId": channel, "message": "a", **body})
+    answer = await http.request(method, path, content=body, headers={"Origin": "https://example.com"})
+    assert answer.status_code == status
+    assert answer.headers["access-control-allow-origin"] in ("https://example.com", "*")
+
+
+async def test_errors_of_a_key_that_is_known_can_be_read_only_on_origins_that_it_allows(
+    http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    headers = {"key": keys["browser"], "secret": secrets["browser"], "Origin": "https://evil.org"}
+    answer = await http.post("/api/publish", json={"channelId": "a b", "message": 1}, headers=headers)
+    assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (400, False)
 
 
 async def test_no_secret_is_logged(server: LiveServer, secrets: dict[str, str]) -> None:

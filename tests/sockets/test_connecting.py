@@ -5,7 +5,7 @@ import json
 import pytest
 
 from realtime.protocols import closes
-from tests.clients import open_client
+from tests.clients import channel_path, open_client
 from tests.conftest import Connect
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import error
@@ -34,6 +34,27 @@ async def test_equivalent_urls_lead_to_the_same_channel(
 async def test_a_key_is_refused_on_the_host_of_another_cluster(connect: Connect, channel: str) -> None:
     client = await connect(channel, "presence", key="other", host="demo.localhost")
     assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
+
+
+@pytest.mark.parametrize(
+    ("offered", "selected"),
+    [
+        (["json"], "json"),
+        (["graphql-ws", "json"], "graphql-ws"),
+        (["a%2Cb", "c"], "a%2Cb"),
+        (["v1.json!#$&'*+-.^_`|~"], "v1.json!#$&'*+-.^_`|~"),
+    ],
+)
+@pytest.mark.parametrize("key", ["demo", "unknown"])
+async def test_the_first_subprotocol_is_selected_also_when_the_connection_is_refused(
+    connect: Connect, channel: str, offered: list[str], selected: str, key: str
+) -> None:
+    client = await connect(channel, key=key, subprotocols=offered)
+    assert client.socket.subprotocol == selected
+    if key == "unknown":
+        assert await client.ending() == ([error(closes.BAD_KEY)], 4001)
+    else:
+        await client.settle()
 
 
 async def test_channels_with_similar_names_or_namespaces_are_separate(connect: Connect, channel: str) -> None:
@@ -99,3 +120,26 @@ async def test_a_client_s_close_frame_is_answered_with_the_same_code_and_reason(
     answer = client.socket.protocol.close_rcvd
     assert answer is not None
     assert (answer.code, answer.reason) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=99",
+        "permessage-deflate; unknown=1; unknown",
+        "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+        "permessage-deflate, permessage-deflate; client_max_window_bits=8",
+        "permessage-bzip2; max_compress_level=x, x-webkit-deflate-frame",
+        "permessage-snappy",
+        "bbf-usp-protocol",
+    ],
+)
+async def test_offers_of_extensions_never_fail_the_handshake(
+    serve: LiveServer, keys: dict[str, str], channel: str, offer: str
+) -> None:
+    path = channel_path(channel, keys["demo"])
+    async with open_client(serve, path, additional_headers={"Sec-WebSocket-Extensions": offer}) as client:
+        await client.settle()

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from realtime.server import http_limits
-from tests.clients import Client, channel_path, open_client
+from tests.clients import Client, channel_path, open_client, until
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
@@ -327,6 +328,67 @@ async def test_the_number_of_large_bodies_received_at_the_same_time_is_limited(
         writer.write(head)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(10), 0.3)
+
+
+@pytest.mark.parametrize("is_behind_proxy", [False, True])
+async def test_one_address_cannot_take_all_places_for_large_bodies(
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], is_behind_proxy: bool
+) -> None:
+    server = start("serve", NUM_PROXIES="1" if is_behind_proxy else "0")
+    head = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\n"
+    if is_behind_proxy:
+        head += b"X-Forwarded-For: 198.51.100.1\r\n"
+    announced = b"Content-Length: 1000000\r\n\r\n" + bytes(1000)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % 1_000_000 + bytes(200_000)
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(2 * http_limits.MAX_LARGE_BODIES):
+            _, writer = await stack.enter_async_context(raw(server, local="127.0.0.3"))
+            writer.write(head + (announced, chunked)[number % 2])
+            await writer.drain()
+        local, headers = "127.0.0.4", {}
+        if is_behind_proxy:
+            local, headers = "127.0.0.3", {"X-Forwarded-For": "198.51.100.2"}
+        await large_publishes_succeed(server, keys, secrets, local=local, headers=headers)
+
+
+async def test_a_chunked_body_counts_as_large_when_it_is(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    start = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(raw(server, local="127.0.0.5"))
+            for _ in range(2 * http_limits.MAX_LARGE_BODIES)
+        ]
+        for _, writer in opened:
+            writer.write(start)
+        await large_publishes_succeed(server, keys, secrets, local="127.0.0.5")
+        for _, writer in opened:
+            writer.write(b"%x\r\n" % 1_000_000 + bytes(200_000))
+        answers = [asyncio.create_task(reader.readline()) for reader, _ in opened]
+        await until(lambda: sum(map(asyncio.Task.done, answers)) >= http_limits.MAX_LARGE_BODIES)
+        await large_publishes_succeed(server, keys, secrets, local="127.0.0.6")
+        done = [answer for answer in answers if answer.done()]
+        assert {answer.result() for answer in done} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+        assert len(done) < len(answers), "some are received"
+        for answer in answers:
+            answer.cancel()
+
+
+async def large_publishes_succeed(
+    server: LiveServer,
+    keys: dict[str, str],
+    secrets: dict[str, str],
+    *,
+    local: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    body = {"key": keys["demo"], "secret": secrets["demo"], "channelId": "large", "message": "x" * 300_000}
+    transport = httpx.AsyncHTTPTransport(local_address=local)
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+        url = server.url("/api/publish", scheme="http")
+        answers = await asyncio.gather(*(http.post(url, json=body, headers=headers) for _ in range(12)))
+    assert [answer.status_code for answer in answers] == [200] * 12
 
 
 async def test_refused_clients_that_never_close_are_disconnected(server: LiveServer, keys: dict[str, str]) -> None:

@@ -54,6 +54,14 @@ async def test_a_handshake_on_any_other_path_is_refused_with_4000(
 
 
 @pytest.mark.parametrize(
+    "path", ["//evil/v3/1", "///v3/1", "/v3/%31", "/v3/a%2Fb", "/%76%33/1", "/v3/1//", "/v3//1", "/V3/1", "/v3;a/1"]
+)
+async def test_a_path_is_compared_as_it_was_sent(server: LiveServer, keys: dict[str, str], path: str) -> None:
+    async with open_client(server, f"{path}?api_key={keys['demo']}") as client:
+        assert await client.ending() == ([error(closes.BAD_REQUEST)], 4000)
+
+
+@pytest.mark.parametrize(
     "origin",
     [
         *("https://evil.org", "https://app.example.com", "https://example.com.evil.org", "https://evilexample.com"),

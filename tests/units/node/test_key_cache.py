@@ -80,6 +80,21 @@ async def test_a_key_is_looked_up_once_until_its_entry_expires(
     assert database.asked == [KEY, UNKNOWN, KEY]
 
 
+async def test_what_is_cached_is_found_without_waiting_and_anything_else_must_be_looked_up(
+    cache: KeyCache, database: Database, clock: Clock
+) -> None:
+    for key in (KEY, UNKNOWN):
+        with pytest.raises(KeyError):
+            cache.find_cached(key)
+        await cache.find(key)
+    assert [cache.find_cached(key) for key in (KEY, UNKNOWN, "not a key")] == [ACCESS, None, None]
+    clock.now += 31
+    for key in (KEY, UNKNOWN):
+        with pytest.raises(KeyError):
+            cache.find_cached(key)
+    assert database.asked == [KEY, UNKNOWN]
+
+
 async def test_simultaneous_lookups_share_one_query(cache: KeyCache, database: Database) -> None:
     assert await asyncio.gather(*(cache.find(KEY) for _ in range(100))) == [ACCESS] * 100
     assert database.asked == [KEY]
