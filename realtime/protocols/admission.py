@@ -58,7 +58,19 @@ async def admit(
         Refusal: the client may not connect; the refusal carries the reason.
     """
     request = parse_request(scope, cluster_domains)
-    access = await find_key(request.api_key) if request.api_key else None
+    return decide(request, await find_key(request.api_key) if request.api_key else None)
+
+
+def decide(request: Request, access: KeyAccess | None) -> Admission:
+    """Decide whether a client may connect with the key that its request names.
+
+    Args:
+        request: the handshake.
+        access: what the key gives access to; None if there is no such key.
+
+    Raises:
+        Refusal: the client may not connect; the refusal carries the reason.
+    """
     if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
         raise Refusal(BAD_KEY)
     authenticated = request.jwt is not None

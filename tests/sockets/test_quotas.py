@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime import consumers
+from realtime import sessions
 from realtime.protocols import closes
 from tests.clients import Client
 from tests.conftest import SERVERS, Connect
@@ -26,7 +26,7 @@ from accounts.models import Account
 operator = get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
 """
-TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.message.data, consumers.USED_UP.message.data
+TOO_OFTEN, USED_UP = sessions.TOO_OFTEN.message.data, sessions.USED_UP.message.data
 Issue = Callable[..., Awaitable[tuple[str, str]]]
 
 
