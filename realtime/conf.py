@@ -49,6 +49,8 @@ class Conf:
     """How long the head of an HTTP request may take to arrive, in seconds."""
     request_seconds: float = 60.0
     """How long the body of an HTTP request may take to arrive, in seconds."""
+    front_door: bool = True
+    """Whether ordinary handshakes and publishes take the short way of `server.front_door`. Only tests turn it off."""
     drain_seconds: float = 10.0
     """How long a node that shuts down takes to close its connections gradually, in seconds."""
     key_cache_seconds: float = 30.0

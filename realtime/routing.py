@@ -7,14 +7,18 @@ of Channels raises an exception for unknown paths.
 import gc
 
 from realtime.consumers import ChannelConsumer
+from realtime.entrance import enter_socket
+from realtime.http.cluster_api import answer_publish
 from realtime.node.node import current_node
 from realtime.server import access_logs, libraries, supervisor
+from realtime.server.front_door import Doors
 
 # By default, Python searches for reference cycles after every 700 new objects, and among all objects whenever their
 # number has grown by a quarter. That took half of the CPU time of connecting, and more with more connections, although
 # connections leave few cycles behind.
 gc.set_threshold(10_000, 10, 50)
-libraries.install()
+if libraries.install():
+    libraries.open_front_door(Doors(enter_socket, answer_publish))
 # Before the first client: other nodes, the supervisor and Prometheus learn of a node that has no clients yet.
 libraries.when_running(current_node)
 supervisor.end_with_supervisor()

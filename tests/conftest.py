@@ -26,7 +26,7 @@ from tests.servers import (
 Connect = Callable[..., Awaitable[Client]]
 
 # SERVERS=balanced runs the tests in sockets/ with their clients spread over two nodes.
-SERVERS = os.environ.get("SERVERS", "serve,daphne,tls,uvicorn").split(",")
+SERVERS = os.environ.get("SERVERS", "serve,shut,tls,uvicorn").split(",")
 
 
 class Tenants(NamedTuple):

@@ -198,13 +198,18 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def server_command(kind: str, port: int, directory: Path, application: str = "piesite.asgi:application") -> list[str]:
-    """Return the command that starts the service: `manage.py serve`, daphne, daphne with TLS, or uvicorn."""
+    """Return the command that starts the service.
+
+    It is `manage.py serve`, daphne, daphne with TLS, uvicorn, or daphne with the front door shut.
+    """
     python = [sys.executable]
     match kind:
         case "serve":
             return [*python, "manage.py", "serve", "--port", str(port)]
         case "daphne":
             return [*python, "-m", "daphne", "-v", "0", "-p", str(port), application]
+        case "shut":
+            return server_command("daphne", port, directory, "tests.shut_door:application")
         case "tls":
             key, certificate = make_certificate(directory)
             endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"

@@ -1,9 +1,13 @@
-"""Tasks that run as long as their node: kept running if they fail, and cancelled when the node stops."""
+"""Tasks that run as long as their node, and coroutines that need a task only if they have to wait.
+
+The former are kept running if they fail, and cancelled when the node stops.
+"""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +76,40 @@ async def end(tasks: Collection[asyncio.Task[None]]) -> None:
             task.cancel()
         if running:
             _, running = await asyncio.wait(running, timeout=ATTEMPT_SECONDS)
+
+
+def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    """Run a coroutine until it has to wait, and the rest of it in a task.
+
+    Until then there is no current task, so the coroutine must not use `asyncio.timeout`.
+
+    Returns:
+        The task, which the caller must keep; None if the coroutine has ended. What it raises before it waits is raised.
+    """
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration:
+        return None
+    return asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
+
+
+class _Started(Coroutine[Any, Any, None]):
+    """A coroutine that has been started and waits for something."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def send(self, value: Any) -> Any:
+        awaited, self._awaited = self._awaited, None
+        return awaited or self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        self._awaited = None
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise AssertionError("only a task runs it")

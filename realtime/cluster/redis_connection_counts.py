@@ -111,6 +111,7 @@ class RedisConnectionCounts(ConnectionCounts):
         self._queue.append(place)
         self._changed.set()
         try:
+            # Not asyncio.timeout, which needs a task; the front door starts to join without one.
             await asyncio.wait([decision], timeout=ANSWER_SECONDS)
         finally:
             place.decision = None

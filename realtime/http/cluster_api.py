@@ -4,15 +4,16 @@ Applications call it for each of their events. It is therefore a separate ASGI a
 threads, and it does not query the database for keys that are cached.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from realtime.base.asgi import Receive, Send, answer, sent_path
+from realtime.base.asgi import Header, Receive, Response, Send, answer, sent_path
 from realtime.conf import conf
 from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
 from realtime.http.cors import PREFLIGHT, allow
@@ -73,51 +74,101 @@ class ClusterApi:
             await self._next_application(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        origin = headers.get(b"origin")
-        # Anybody may read why a request was rejected before its key was known.
-        cors = allow(origin)
         node = current_node()
-        started_at = node.loop.time()
         try:
             if scope["method"] == "OPTIONS":
-                node.counters.api_answers[204] += 1
-                await answer(send, 204, b"", *PREFLIGHT)
-                return
-            if scope["method"] != operation.method:
+                response = _count(node, Response(204, b"", PREFLIGHT))
+            elif scope["method"] != operation.method:
                 raise Problem(405, f"Use {operation.method} here.", (b"allow", operation.method.encode()))
-            request = _Request(node, client_network(scope, conf().num_proxies), _credentials(headers))
-            body = Body()
-            if operation.method == "POST":
-                content = await _receive_body(receive, headers, operation.max_body_bytes())
-                started_at = node.loop.time()
-                access, body = await request.read(content)
             else:
-                access = await request.authenticate(request.credentials, 401)
-            if origin is not None and not origin_matches(origin.decode("latin-1"), access.allowed_origins):
-                cors = ()
-            check_enabled(access)
-            await self._turns.wait(access.account_id)
-            answered = await operation.run(node, access, body)
+                content = await _receive_body(receive, headers, operation.max_body_bytes())
+                network = client_network(scope, conf().num_proxies)
+                response = await perform(node, operation, headers, network, content, self._turns.wait)
         except Problem as problem:
-            error = compact_json({"error": str(problem)}).encode()
-            node.counters.api_answers[problem.status] += 1
-            await answer(send, problem.status, error, *problem.headers, *cors)
+            response = _error(node, problem, allow(headers.get(b"origin")))
+        await answer(send, response.status, response.body, *response.headers)
+
+
+def answer_publish(
+    path: str, headers: Mapping[bytes, bytes], network: str | None, content: bytes
+) -> Coroutine[Any, Any, Response]:
+    """Return the performance of a request to publish that has arrived whole, and waits for nobody's turn.
+
+    Args:
+        path: the path of the operation.
+        headers: the headers of the request, with names in lower case.
+        network: the client's network.
+        content: the body.
+    """
+    return perform(current_node(), OPERATIONS[path], headers, network, content)
+
+
+async def perform(  # noqa: PLR0913, PLR0917
+    node: Node,
+    operation: Operation,
+    headers: Mapping[bytes, bytes],
+    network: str | None,
+    content: bytes,
+    wait_for_turn: Callable[[int], Awaitable[None]] | None = None,
+) -> Response:
+    """Perform an operation and return the response.
+
+    Args:
+        node: the node.
+        operation: the operation that the path of the request stands for.
+        headers: the headers of the request, with names in lower case.
+        network: the client's network, which failures count for.
+        content: the body of the request.
+        wait_for_turn: waits until an account may run a request.
+    """
+    started_at = node.loop.time()
+    origin = headers.get(b"origin")
+    # Anybody may read why a request was rejected before its key was known.
+    cors = allow(origin)
+    try:
+        request = _Request(node, network, _credentials(headers))
+        if operation.method == "POST":
+            access, body = await request.read(content)
         else:
-            node.counters.api_answers[200] += 1
-            await answer(send, 200, answered, *cors)
-            if operation.publishes:
-                node.counters.publish_seconds.observe(node.loop.time() - started_at)
+            access, body = await request.authenticate(request.credentials, 401), Body()
+        if origin is not None and not origin_matches(origin.decode("latin-1"), access.allowed_origins):
+            cors = ()
+        check_enabled(access)
+        if wait_for_turn is not None:
+            await wait_for_turn(access.account_id)
+        answered = await operation.run(node, access, body)
+    except Problem as problem:
+        return _error(node, problem, cors)
+    if operation.publishes:
+        node.counters.publish_seconds.observe(node.loop.time() - started_at)
+    return _count(node, Response(200, answered, cors, access.account_id))
 
 
-@dataclass(slots=True)
+def _error(node: Node, problem: Problem, cors: tuple[Header, ...]) -> Response:
+    body = compact_json({"error": str(problem)}).encode()
+    return _count(node, Response(problem.status, body, (*problem.headers, *cors)))
+
+
+def _count(node: Node, response: Response) -> Response:
+    node.counters.api_answers[response.status] += 1
+    return response
+
+
 class _Request:
-    """A request whose sender is not known yet."""
+    """A request whose sender is not known yet.
 
-    node: Node
-    network: str | None
-    """The client's network, which failures count for."""
-    credentials: Credentials = field(repr=False)
-    """The key and the secret in its headers."""
+    Args:
+        node: the node.
+        network: the client's network, which failures count for.
+        credentials: the key and the secret in its headers.
+    """
+
+    __slots__ = ("credentials", "network", "node")
+
+    def __init__(self, node: Node, network: str | None, credentials: Credentials) -> None:
+        self.node = node
+        self.network = network
+        self.credentials = credentials
 
     async def read(self, content: bytes) -> tuple[KeyAccess, Body]:
         """Return the access of its key and the members of its body.
@@ -147,10 +198,16 @@ class _Request:
         if credentials.key is None or credentials.secret is None:
             raise Problem(status_if_absent, NO_KEY)
         try:
-            access = await self.node.keys.find_current(credentials.key)
+            access = self.node.keys.find_cached(credentials.key)
+        except KeyError:
+            access = await self._look_up(credentials.key)
+        return authenticate(self.node, self.network, credentials, access)
+
+    async def _look_up(self, key: str) -> KeyAccess | None:
+        try:
+            return await self.node.keys.find_current(key)
         except DatabaseError:
             raise Problem(503, "The key cannot be looked up right now; try again.", (b"retry-after", b"1")) from None
-        return authenticate(self.node, self.network, credentials, access)
 
 
 def _credentials(headers: Mapping[bytes, bytes]) -> Credentials:
@@ -192,14 +249,19 @@ async def _publish_batch(node: Node, access: KeyAccess, body: Body) -> bytes:
 
 async def _deliver(node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]]) -> None:
     """Publish messages; return when all of them are delivered here and taken by Redis."""
-    all_done = node.loop.create_future()
+    are_done = False
+    waiter: asyncio.Future[None] | None = None
 
     def note_done() -> None:
-        if not all_done.done():  # else the client has disconnected
-            all_done.set_result(None)
+        nonlocal are_done
+        are_done = True
+        if waiter is not None and not waiter.done():  # else the client has disconnected
+            waiter.set_result(None)
 
     publish(node, access, messages, note_done)
-    await all_done
+    if not are_done:
+        waiter = node.loop.create_future()
+        await waiter
 
 
 async def _members(node: Node, access: KeyAccess, body: Body) -> bytes:

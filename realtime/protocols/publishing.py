@@ -5,6 +5,7 @@ for nothing else. The values of the members remain JSON until somebody asks for 
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -150,14 +151,22 @@ def read_channel(item: Item, cluster_id: str) -> str:
     Raises:
         Problem: the channel is missing or invalid.
     """
-    value = item.roomId if _is_absent(item.channelId) else item.channelId
-    if _is_absent(value):
+    value = bytes(item.channelId)
+    if value in _ABSENT:
+        value = bytes(item.roomId)
+    return _find_group(value, cluster_id)
+
+
+@lru_cache(maxsize=10_000)
+def _find_group(value: bytes, cluster_id: str) -> str:
+    """Return the group of the channel that some JSON names in a cluster."""
+    if value in _ABSENT:
         raise Problem(400, "Send the channelId.")
     path = ""
-    if _is_text(value):
+    if value[0] == _QUOTE:
         path = _decode_text(value)
     elif _INTEGER.fullmatch(value):
-        path = str(int(bytes(value)))
+        path = str(int(value))
     if not CHANNEL_PATH.fullmatch(path):
         raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
     return group_name(cluster_id, path)

@@ -8,10 +8,11 @@ maximum number of connections that are not WebSockets.
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from os import SEEK_END
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, Protocol
 
 from daphne import http_protocol
 from daphne.http_protocol import HTTPFactory, WebRequest
@@ -43,43 +44,61 @@ REJECTION = (
 )
 
 
+class HttpConnection(Protocol):
+    """A TCP connection that is not a WebSocket, or not yet."""
+
+    peer: str | None
+    """The address that it counts for; None once it is not counted."""
+
+    def miss_deadline(self) -> None:
+        """End it, since its request has not arrived in time."""
+
+
 class HttpConnections:
     """The connections of this process that are not WebSockets. Loop thread only."""
 
     def __init__(self) -> None:
         # Connections with an incomplete request, and when it must be complete.
-        self._deadlines: dict[BoundedHTTPChannel, float] = {}
+        self._deadlines: dict[HttpConnection, float] = {}
         # Connections that are receiving a large body, and the network that each counts for.
-        self._large_bodies: dict[BoundedHTTPChannel, str | None] = {}
+        self._large_bodies: dict[HttpConnection, str | None] = {}
         self._large_bodies_of: Counter[str | None] = Counter()
         self._is_sweeping = False
 
-    def open(self, channel: "BoundedHTTPChannel") -> bool:
+    def open(self, channel: HttpConnection) -> bool:
         """Count a new connection and expect a request on it; return whether its address may open another connection."""
         if channel.peer is not None and not address_limits.open_tcp(channel.peer):
             return False
         self.set_deadline(channel, conf().request_head_seconds)
         return True
 
-    def close(self, channel: "BoundedHTTPChannel") -> None:
+    def close(self, channel: HttpConnection) -> None:
         """Stop counting a connection that is closed or has become a WebSocket."""
         self.finish_request(channel)
         peer, channel.peer = channel.peer, None
         if peer is not None:
             address_limits.close_tcp(peer)
 
-    def set_deadline(self, channel: "BoundedHTTPChannel", seconds: float) -> None:
+    def set_deadline(self, channel: HttpConnection, seconds: float) -> None:
         """Close the connection unless its request makes progress within so many seconds."""
         self._deadlines[channel] = time.monotonic() + seconds
         if not self._is_sweeping:
             self._is_sweeping = True
             self._sweep_later()
 
-    def is_receiving(self, channel: "BoundedHTTPChannel") -> bool:
+    def succeed(self, channel: HttpConnection, predecessor: HttpConnection) -> None:
+        """Count a connection in the place of another one, whose deadline it inherits."""
+        deadline = self._deadlines.get(predecessor)
+        channel.peer, predecessor.peer = predecessor.peer, None
+        self.finish_request(predecessor)
+        if deadline is not None:
+            self._deadlines[channel] = deadline
+
+    def is_receiving(self, channel: HttpConnection) -> bool:
         """Return whether a connection has an incomplete request."""
         return channel in self._deadlines
 
-    def finish_request(self, channel: "BoundedHTTPChannel") -> None:
+    def finish_request(self, channel: HttpConnection) -> None:
         """Cancel the deadline of a request that is complete or never will be."""
         self._deadlines.pop(channel, None)
         if channel in self._large_bodies:
@@ -88,7 +107,7 @@ class HttpConnections:
             if not self._large_bodies_of[network]:
                 del self._large_bodies_of[network]
 
-    def admit_large_body(self, channel: "BoundedHTTPChannel", network: str | None) -> bool:
+    def admit_large_body(self, channel: HttpConnection, network: str | None) -> bool:
         """Count a request with a large body if there is room for another one of its network; return whether it counts.
 
         A network may use as many places as remain free. So one takes at most half of all, and leaves room for others.
@@ -108,7 +127,7 @@ class HttpConnections:
         now = time.monotonic()
         for channel in [channel for channel, deadline in self._deadlines.items() if deadline < now]:
             self.finish_request(channel)
-            channel.transport.abortConnection()
+            channel.miss_deadline()
         self._is_sweeping = bool(self._deadlines)
         if self._is_sweeping:
             self._sweep_later()
@@ -122,6 +141,8 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
 
     peer: str | None = None
     """The address that the connection counts for; None once it is not counted."""
+    visitor: Any = None
+    """The connection as the front door sees it, which gets it back after each request; None if the door is shut."""
     is_rejected = False
     target: Target
     cost = 4  # `consume` parses a request; answering it later takes three times as long
@@ -131,8 +152,13 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         self.head_lines: list[bytes] = []
         self.head_bytes = 0
         self.peer = self.party = getattr(self.transport.getPeer(), "host", None)
-        if not http_connections.open(self):
+        if self.visitor is not None:
+            http_connections.succeed(self, self.visitor)
+        elif not http_connections.open(self):
             self.transport.abortConnection()
+
+    def miss_deadline(self) -> None:
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self.is_rejected:
@@ -221,6 +247,21 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
             http_connections.finish_request(self)
             super().allContentReceived()
 
+    def requestDone(self, request: http.Request) -> None:
+        super().requestDone(request)
+        is_at_rest = self.persistent and not (
+            self.requests
+            or self.head_lines
+            or self._handlingRequest
+            or self._buffer
+            or self._busyReceiving
+            or self.unconsumed
+            or self.is_rejected
+            or self._waitingForTransport
+        )
+        if is_at_rest and self.visitor is not None and self.transport.connected and not self.transport.disconnecting:
+            self.visitor.take_back(self)
+
     def connectionLost(self, reason: Any) -> None:
         http_connections.close(self)
         self.unconsumed = b""
@@ -291,12 +332,17 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
 http_connections = HttpConnections()
 
 
-def install() -> None:
-    """Make Daphne use these connections and requests."""
-    HTTPFactory.protocol = _new_protocol
+def install(new_protocol: Callable[[HTTPFactory], Any]) -> None:
+    """Make Daphne use these connections and requests.
+
+    Args:
+        new_protocol: returns what serves a new TCP connection.
+    """
+    HTTPFactory.protocol = new_protocol
     # Twisted would parse forms, which applications do themselves; it takes a fifth of the time of a small POST.
     http_protocol.WebRequest = partial(BoundedRequest, parsePOSTFormSubmission=False)
 
 
-def _new_protocol(factory: HTTPFactory) -> Any:
+def new_protocol(factory: HTTPFactory) -> Any:
+    """Return what serves a new TCP connection: Twisted's HTTP connection, with limits."""
     return http._GenericHTTPChannelProtocol(BoundedHTTPChannel())

@@ -19,7 +19,9 @@ from twisted.internet import abstract, reactor, tcp
 from twisted.web import http
 
 from realtime.conf import conf
-from realtime.server import http_limits
+from realtime.server import door_socket, http_limits
+from realtime.server.front_door import Doors, visitors
+from realtime.server.tcp_transport import TcpTransport
 from realtime.server.websocket import ServerProtocol
 
 logger = logging.getLogger(__name__)
@@ -101,8 +103,46 @@ def install() -> bool:
     # Daphne measures how long something takes with the wall clock, which an administrator or NTP may change.
     for module in (http_protocol, server, ws_protocol):
         module.time = _MonotonicTime
-    http_limits.install()
+    http_limits.install(http_limits.new_protocol)
     return True
+
+
+def open_front_door(doors: Doors) -> None:
+    """Serve ordinary handshakes and publishes at the front door; if that is not possible, log a warning that says why.
+
+    Args:
+        doors: what serves them.
+    """
+    if not conf().front_door:
+        return
+    if missing := [*missing_internals_of_door(), *door_socket.learn()]:
+        logger.warning(
+            "Unknown versions of the server's libraries; the front door stays shut. Missing: %s", "; ".join(missing)
+        )
+        return
+    http_limits.install(visitors(doors))
+    tcp.Port.transport = TcpTransport
+
+
+def missing_internals_of_door() -> list[str]:
+    """Return the internals that the installed libraries lack for the front door alone; empty if they have all."""
+    twisted_reactor: Any = reactor
+    expectations = {
+        "twisted: Port.transport": getattr(tcp.Port, "transport", None) is tcp.Server,
+        "twisted: Server(sock, protocol, client, server, sessionno, reactor)": _accepts(
+            tcp.Server, "__init__", "sock", "protocol", "client", "server", "sessionno", "reactor"
+        ),
+        "twisted: the readers of the reactor": isinstance(getattr(twisted_reactor, "_readers", None), dict)
+        and hasattr(twisted_reactor, "_asyncioEventloop")
+        and _accepts(type(twisted_reactor), "_readOrWrite", "selectable", "read"),
+        "twisted: HTTPChannel.requestDone(request)": _accepts(http.HTTPChannel, "requestDone", "request"),
+        "twisted: HTTPChannel.setTimeout(period)": _accepts(http.HTTPChannel, "setTimeout", "period"),
+        "twisted: the channel of a protocol": _accepts(http._GenericHTTPChannelProtocol, "__init__", "original"),
+        "daphne: Server.log_action(protocol, action, details)": _accepts(
+            Server, "log_action", "protocol", "action", "details"
+        ),
+    }
+    return [name for name, holds in expectations.items() if not holds]
 
 
 def when_running(function: Callable[[], object]) -> None:

@@ -77,6 +77,9 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     maxFramePayloadSize = 0
     closeHandshakeTimeout = CLOSE_SECONDS
 
+    # Autobahn sets them at the end of a handshake, but data may follow a handshake that has failed.
+    current_frame: Any = None
+    inside_message = False
     request: Any = None
     sink: Callable[[str | bytes], None] | None = None
     """Receives the messages; without it, they go to the application's queue."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.fuzz.attack import NO_LIMITS, Fuzzer
 from tests.servers import LiveServer
 
@@ -9,10 +11,11 @@ INPUTS = 3_000
 SEED = 7
 
 
+@pytest.mark.parametrize("kind", ["serve", "shut"])
 async def test_hostile_bytes_cause_no_faults(
-    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], kind: str
 ) -> None:
-    findings = await Fuzzer(start("serve", **NO_LIMITS), keys["demo"], secrets["demo"], SEED).run(INPUTS)
+    findings = await Fuzzer(start(kind, **NO_LIMITS), keys["demo"], secrets["demo"], SEED).run(INPUTS)
     assert findings.faults == []
     # The attacks reached all the parts of the server that they aim at.
     assert {"101", "200", "400", "404", "405", "413", "426"} <= set(findings.statuses)

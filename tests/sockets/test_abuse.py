@@ -37,6 +37,12 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 
 
 @pytest.fixture(scope="module")
+def shut(start: Callable[..., LiveServer]) -> LiveServer:
+    """A server with the front door shut."""
+    return start("shut")
+
+
+@pytest.fixture(scope="module")
 def strict(start: Callable[..., LiveServer]) -> LiveServer:
     """A server that allows each connection 1,000 messages a second."""
     return start("serve", QUOTA_MESSAGES_PER_SECOND="1000")
@@ -325,9 +331,17 @@ class TestFairness:
             disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 
+    @pytest.mark.parametrize("kind", ["server", "shut"])
     def test_a_flood_of_requests_of_one_tenant_delays_other_tenants_by_milliseconds(
-        self, server: LiveServer, raw: Open, channel: str, keys: dict[str, str], secrets: dict[str, str]
+        self,
+        request: pytest.FixtureRequest,
+        kind: str,
+        raw: Open,
+        channel: str,
+        keys: dict[str, str],
+        secrets: dict[str, str],
     ) -> None:
+        server = request.getfixturevalue(kind)
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
         quiet = delays(*pair)
         with RequestFlood(server, keys["demo"], secrets["demo"]):

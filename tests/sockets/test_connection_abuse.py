@@ -28,17 +28,17 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
     return start("serve")
 
 
-@pytest.fixture(scope="module")
-def hasty(start: Callable[..., LiveServer]) -> LiveServer:
+@pytest.fixture(scope="module", params=["daphne", "shut"])
+def hasty(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     """A server with shorter timeouts than the defaults."""
-    return start("daphne", REQUEST_HEAD_SECONDS=str(HASTY_SECONDS), REQUEST_SECONDS=str(HASTY_SECONDS))
+    return start(request.param, REQUEST_HEAD_SECONDS=str(HASTY_SECONDS), REQUEST_SECONDS=str(HASTY_SECONDS))
 
 
-@pytest.fixture(scope="module")
-def narrow(start: Callable[..., LiveServer]) -> LiveServer:
+@pytest.fixture(scope="module", params=["daphne", "shut"])
+def narrow(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     """A server with low limits for each address."""
     return start(
-        "serve",
+        request.param,
         MAX_CONNECTIONS_PER_ADDRESS="5",
         CONNECTS_PER_MINUTE_PER_ADDRESS="20",
         REQUESTS_PER_MINUTE_PER_ADDRESS="10",

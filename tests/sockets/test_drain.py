@@ -18,7 +18,7 @@ from tests.servers import LiveServer
 CROWD = 200
 
 
-@pytest.fixture(params=[kind for kind in SERVERS if kind in ("serve", "daphne", "tls")])
+@pytest.fixture(params=[kind for kind in SERVERS if kind in ("serve", "shut", "tls")])
 def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     """A separate server for each test, which closes its connections over two seconds."""
     return start(request.param, DRAIN_SECONDS="2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.servers import LiveServer
 
-EXAMPLES = 200
+EXAMPLES = 100
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -44,10 +44,10 @@ HEADER_VALUES = st.text(st.characters(codec="latin-1", exclude_categories=["Cc",
 )
 
 
-@pytest.fixture(scope="module")
-def server(start: Callable[..., LiveServer]) -> LiveServer:
+@pytest.fixture(scope="module", params=["serve", "shut"])
+def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     """A server for this module only, since wrong secrets count against the address that sends them."""
-    return start("serve")
+    return start(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""Connections that arrive through the front door: admitted without a task, if their key is in the cache."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from realtime.base import tasks
+from realtime.conf import conf
+from realtime.node.node import Node, current_node
+from realtime.protocols.admission import decide
+from realtime.protocols.closes import Refusal
+from realtime.protocols.handshake import Request, parse_request
+from realtime.server.addresses import client_network
+from realtime.server.door_socket import DoorSocket
+from realtime.server.socket_outlet import SocketOutlet
+from realtime.sessions import Session, check_limits, refuse
+
+logger = logging.getLogger(__name__)
+
+# The connections that wait until they have joined their channel.
+_joining: set[asyncio.Task[None]] = set()
+
+
+def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | None:
+    """Return what serves the connection of a handshake; None if its key must be looked up in the database.
+
+    Args:
+        scope: the ASGI scope of the handshake.
+    """
+    node = current_node()
+    request: Request | Refusal
+    try:
+        request = parsed = parse_request(scope, conf().cluster_domains)
+        node.keys.find_cached(parsed.api_key)
+    except Refusal as refusal:
+        request = refusal
+    except KeyError:
+        return None
+    return partial(_serve, node, client_network(scope, conf().num_proxies), request)
+
+
+def _serve(node: Node, network: str | None, request: Request | Refusal, socket: DoorSocket) -> None:
+    """Admit or refuse a connection, in the same order as the ordinary way does."""
+    outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
+    try:
+        check_limits(node, network)
+        if isinstance(request, Refusal):
+            raise request
+        session = Session(node, decide(request, node.keys.find_cached(request.api_key)), outlet, network)
+    except Refusal as refusal:
+        socket.when_lost(outlet.stop)
+        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
+    else:
+        joining = tasks.run_eagerly(_join(session, outlet, socket))
+    if joining is not None:
+        _joining.add(joining)
+        joining.add_done_callback(_joining.discard)
+
+
+async def _join(session: Session, outlet: SocketOutlet, socket: DoorSocket) -> None:
+    """Join the channel, and leave it when the connection has ended, but not in the middle of joining."""
+
+    def leave() -> None:
+        session.leave()
+        outlet.stop()
+
+    try:
+        await session.join(socket.accept)
+    except BaseException as error:
+        leave()
+        outlet.abort()
+        if isinstance(error, Exception):
+            logger.exception("Closing a connection that could not join its channel.")
+        else:
+            raise
+    else:
+        socket.when_lost(leave)
