@@ -40,6 +40,8 @@ class RedisClient:
         retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
         self.redis = redis_asyncio.from_url(url, retry=retry, **client_options(url))
         self.is_reachable = True
+        self.recoveries = 0
+        """How often Redis became reachable again."""
         self.on_failure: list[Callable[[], None]] = []
         """Called after each request that has failed."""
         self._request_slots = asyncio.Semaphore(_MAX_REQUESTS)
@@ -64,16 +66,23 @@ class RedisClient:
         Returns:
             The answer to each command; None if Redis does not answer.
         """
+        recoveries = self.recoveries
         try:
             answers: list[Any] = await pipeline.execute()
         except (RedisError, OSError) as error:
-            self.report_failure(error)
+            self.report_failure(error, recoveries)
             return None
         return answers
 
-    def report_failure(self, error: Exception) -> None:
-        """Remember that Redis is unreachable."""
-        if self.is_reachable:
+    def report_failure(self, error: Exception, recoveries: int) -> None:
+        """Remember that Redis is unreachable, unless the request was sent before Redis was last reachable again.
+
+        Args:
+            error: why the request has failed.
+            recoveries: the value of `recoveries` when the request was sent. On connections that died in an outage,
+                requests may fail after its end.
+        """
+        if self.is_reachable and recoveries == self.recoveries:
             logger.error("Redis is unreachable (%s); connections on other nodes are not counted.", error)
             self.is_reachable = False
         for function in self.on_failure:
@@ -84,6 +93,7 @@ class RedisClient:
         if not self.is_reachable:
             logger.warning("Redis is reachable again; the connections on all nodes are counted.")
             self.is_reachable = True
+            self.recoveries += 1
 
 
 def client_options(url: str) -> dict[str, Any]:

@@ -209,6 +209,7 @@ class RedisConnectionCounts(ConnectionCounts):
             places = self._next_places()
             if self._changed_channels or self._changed_users:
                 self._changed.set()
+            recoveries = self._client.recoveries
             try:
                 has_room = await self._write(channels, users, places)
             except Exception as error:
@@ -217,7 +218,7 @@ class RedisConnectionCounts(ConnectionCounts):
                 self._changed.set()
                 self._changed_channels.update(place.channel for place in places)
                 self._queue.extendleft(places)
-                self._client.report_failure(error)
+                self._client.report_failure(error, recoveries)
                 await asyncio.sleep(RENEW_SECONDS)
             else:
                 for place, answer in zip(places, has_room, strict=True):
@@ -258,6 +259,7 @@ class RedisConnectionCounts(ConnectionCounts):
     async def _keep_lease(self) -> None:
         """Keep the lease of this node, and delete what nodes without a lease have left."""
         while True:
+            recoveries = self._client.recoveries
             try:
                 if not self.is_reachable:
                     # Connections from before the outage may be dead. Otherwise each would first fail a request.
@@ -267,7 +269,7 @@ class RedisConnectionCounts(ConnectionCounts):
                 if not (held and self.is_reachable):
                     await self._start_over()
             except Exception as error:
-                self._client.report_failure(error)
+                self._client.report_failure(error, recoveries)
             else:
                 if held and self.is_reachable:
                     self._mark_some_changed()
