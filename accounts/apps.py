@@ -1,4 +1,4 @@
-"""The control plane: accounts, clusters and API keys, which determine who may connect."""
+"""The control plane: accounts, clusters and API keys, which determine which clients may connect."""
 
 from typing import Any
 

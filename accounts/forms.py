@@ -5,8 +5,6 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.core.exceptions import ValidationError
-from redis.exceptions import RedisError
 
 from . import logins
 from .models import ApiKey, Cluster, Membership
@@ -23,12 +21,8 @@ class LoginForm(AdminAuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         email = self.cleaned_data.get("username", "")  # the form's field for whatever USERNAME_FIELD is
-        try:
-            seconds = logins.seconds_to_wait(self.request, email)  # type: ignore[arg-type]
-        except RedisError:
-            raise ValidationError(logins.UNAVAILABLE, code="unavailable") from None
-        if seconds:
-            raise ValidationError(logins.too_many_attempts(seconds), code="throttled")
+        if obstacle := logins.obstacle(self.request, email):  # type: ignore[arg-type]
+            raise obstacle
         values = super().clean()
         user: Any = self.get_user()
         if user is not None:

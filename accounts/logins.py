@@ -22,15 +22,15 @@ import hashlib
 from datetime import timedelta
 
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils import timezone
+from redis.exceptions import RedisError
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 
 from .counters import count
 from .networks import network_of, widened
 from .users import KnownNetwork, User, normalize_email
-
-UNAVAILABLE = "Redis is unavailable. Try again later."
 
 # How long a network stays known after the last login from there, and how many networks each user has.
 KNOWN_DAYS = 90
@@ -64,9 +64,15 @@ def seconds_to_wait(request: HttpRequest, email: str) -> int:
     return 0
 
 
-def too_many_attempts(seconds: int) -> str:
-    """Return the sentence for an attempt that is not allowed."""
-    return f"Too many attempts. Try again in {seconds} seconds."
+def obstacle(request: HttpRequest, email: str) -> ValidationError | None:
+    """Count a login attempt in a form, and return why it is not allowed; None if it is."""
+    try:
+        seconds = seconds_to_wait(request, email)
+    except RedisError:
+        return ValidationError("Redis is unavailable. Try again later.", code="unavailable")
+    if seconds:
+        return ValidationError(f"Too many attempts. Try again in {seconds} seconds.", code="throttled")
+    return None
 
 
 def remember(request: HttpRequest, user: User) -> None:

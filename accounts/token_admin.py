@@ -1,4 +1,4 @@
-"""The admin's page of API tokens, where operators can see who has tokens and revoke them, but not create any."""
+"""The admin's page of API tokens, which lists the tokens of all users and revokes them, but creates none."""
 
 from typing import Any
 

@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from knox.models import AuthToken
@@ -12,6 +13,11 @@ from .users import User
 
 class LoginOutdated(Exception):
     """The password was changed, or the user deactivated, since the password was checked."""
+
+
+def valid_tokens() -> QuerySet[AuthToken]:
+    """Return the tokens that have not expired, of all users."""
+    return AuthToken.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()))  # type: ignore[no-any-return]
 
 
 @sensitive_variables()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from accounts.key_access import KeyAccess
 from realtime.base import tasks
 from realtime.conf import conf
 from realtime.consumers import ChannelConsumer, check_limits, refuse
@@ -31,17 +32,20 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
     """
     node = current_node()
     request: Request | Refusal
+    access: KeyAccess | None = None
     try:
         request = parsed = parse_request(scope, conf().cluster_domains)
-        node.keys.find_cached(parsed.api_key)
+        access = node.keys.find_cached(parsed.api_key)
     except Refusal as refusal:
         request = refusal
     except KeyError:
         return None
-    return partial(_serve, node, client_network(scope, conf().num_proxies), request)
+    return partial(_serve, node, client_network(scope, conf().num_proxies), request, access)
 
 
-def _serve(node: Node, network: str | None, request: Request | Refusal, socket: DoorSocket) -> None:
+def _serve(
+    node: Node, network: str | None, request: Request | Refusal, access: KeyAccess | None, socket: DoorSocket
+) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
     outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
     try:
@@ -49,7 +53,7 @@ def _serve(node: Node, network: str | None, request: Request | Refusal, socket: 
         if isinstance(request, Refusal):
             raise request
         consumer = ChannelConsumer()
-        consumer.open(node, decide(request, node.keys.find_cached(request.api_key)), outlet, network)
+        consumer.open(node, decide(request, access), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
         joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))

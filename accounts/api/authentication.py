@@ -3,18 +3,16 @@
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Q
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from knox import auth
 from knox.crypto import hash_token
-from knox.models import AuthToken
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.counters import count, counted
 from accounts.logins import client_network
+from accounts.tokens import valid_tokens
 
 # How long a token that was used is accepted despite wrong ones from the same address.
 USED_SECONDS = 3600
@@ -50,8 +48,7 @@ class TokenAuthentication(auth.TokenAuthentication):  # type: ignore[misc]
         wrong, used = f"wrong_tokens_from_{self._network}", f"used_token_{digest[:64]}"
         if counted(wrong) >= rate.num_requests and cache.get(used) is None:
             raise Throttled(wait=rate.duration)
-        valid = AuthToken.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()), user__is_active=True)
-        found = valid.select_related("user").filter(digest=digest).first()
+        found = valid_tokens().select_related("user").filter(digest=digest, user__is_active=True).first()
         if found is None:
             count(wrong, rate.duration)
             cache.delete(used)

@@ -4,8 +4,7 @@ from typing import Any
 
 from allauth.usersessions.models import UserSession
 from django.contrib.auth import update_session_auth_hash
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import extend_schema
@@ -16,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.sessions import sessions_of
+from accounts.tokens import valid_tokens
 
 from .serializers import ChangePasswordSerializer, StoredTokenSerializer, UserSessionSerializer
 from .throttling import OwnPasswordThrottle
@@ -52,8 +52,7 @@ class StoredTokenViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewse
     lookup_value_regex = "[0-9a-f]{15}"
 
     def get_queryset(self) -> QuerySet[AuthToken]:
-        valid = AuthToken.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()))
-        return valid.filter(user=self.request.user.pk).order_by("-created")  # type: ignore[no-any-return]
+        return valid_tokens().filter(user=self.request.user.pk).order_by("-created")
 
 
 class UserSessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Any]):

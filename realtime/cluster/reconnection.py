@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # How often Redis is asked for a sign of life, and how long it may owe one, in seconds.
 BEAT_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
+# How long it may owe one, in seconds, when another connection to the same Redis was lost.
+DOUBTFUL_SILENCE_SECONDS = 1.0
 # How long to wait before connecting again: the first time, and at most, in seconds. It doubles with each attempt, and
 # each wait is cut at random by up to a half, so that not all nodes come at the same moment.
 FIRST_PAUSE_SECONDS = 0.05
@@ -118,6 +120,11 @@ class KeptConnection(ReplyHandler):
         self._on_change(reason)
         self.open()
 
+    def doubt(self) -> None:
+        """Give up the connection if Redis owes a sign of life on it, since another connection to it was lost."""
+        if self._connection is not None and self._seconds_owed() > DOUBTFUL_SILENCE_SECONDS:
+            self.lose("no answer on another connection either")
+
     def handle_loss(self, connection: Connection, reason: str) -> None:
         """See `ReplyHandler`."""
         if connection is self._connection:
@@ -168,8 +175,14 @@ class KeptConnection(ReplyHandler):
             self._ask_for_life()
         elif now - due > SILENCE_SECONDS / 2:
             self._asked_at = now  # this process stood still, and has not read what arrived meanwhile
-        elif now - max(self._asked_at, connection.heard_at) > SILENCE_SECONDS:
+        elif self._seconds_owed() > SILENCE_SECONDS:
             self.lose(f"no answer for {SILENCE_SECONDS:g} s")
+
+    def _seconds_owed(self) -> float:
+        """Return for how long Redis has owed a sign of life, in seconds."""
+        if self._connection is None or self._asked_at is None:
+            return 0
+        return time.monotonic() - max(self._asked_at, self._connection.heard_at)
 
     def _stop_beating(self) -> None:
         if self._beat is not None:

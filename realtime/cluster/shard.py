@@ -104,6 +104,9 @@ class Shard:
             if self._lost_at is None:
                 self._lost_at = time.monotonic()
                 logger.error("Redis at %s is out of reach (%s); messages to other nodes wait.", self._where, reason)
+            # If the other one is lost too, that is one outage and not two.
+            publisher.doubt()
+            subscriber.doubt()
             return
         if self._lost_at is None:
             return

@@ -31,14 +31,13 @@ from realtime.protocols.publishing import (
     read_message,
 )
 from realtime.server.addresses import address_limits, client_network
+from realtime.server.bodies import MAX_BODY_BYTES, TOO_LARGE
 from realtime.server.fair_scheduling import RequestTurns
 
 logger = logging.getLogger(__name__)
 
 Application = Callable[..., Awaitable[None]]
 
-# The largest body of a request that publishes nothing.
-MAX_QUESTION_BYTES = 64 * 1024
 # How many requests run in one iteration of the event loop, at about 150 µs each, before sockets are served again.
 REQUESTS_PER_TURN = 4
 
@@ -233,7 +232,7 @@ async def _receive_body(receive: Receive, headers: Mapping[bytes, bytes], max_by
         received += len(chunk)
         more = event.get("more_body", False)
     if max(size, received) > max_bytes:
-        raise Problem(413, f"The request is larger than {max_bytes} bytes; send less at a time.")
+        raise Problem(413, TOO_LARGE.format(max_bytes))
     return b"".join(chunks)
 
 
@@ -288,7 +287,7 @@ async def _domains(node: Node, access: KeyAccess, body: Body) -> bytes:
 OPERATIONS = {
     "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes, publishes=True),
     "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes, publishes=True),
-    "/api/members": Operation("POST", _members, lambda: MAX_QUESTION_BYTES),
+    "/api/members": Operation("POST", _members, lambda: MAX_BODY_BYTES),
     "/api/connections": Operation("GET", _connections),
     "/api/connections/sum": Operation("GET", _connections_sum),
     "/api/domains": Operation("GET", _domains),

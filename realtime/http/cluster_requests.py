@@ -1,7 +1,6 @@
 """What a request to the Cluster API may do. Each step is decided without waiting, so all ways in can share it.
 
-Whoever receives a request reads its body, finds the access of its key (in the cache, or by a query), authenticates it,
-and performs its operation.
+The caller reads the body of a request, finds the access of its key in the cache or with a query, and calls these steps.
 """
 
 import hmac

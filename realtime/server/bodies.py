@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from realtime.conf import conf
 
-# The largest body of a request to the REST API or a page. Parsing small JSON values takes up to 400 times their size.
+# The largest body of a request to the REST API, to a page, or to the Cluster API if it publishes nothing. Parsing small
+# JSON values takes up to 400 times their size.
 MAX_BODY_BYTES = 64 * 1024
 # The largest form of the admin. A page with 50 keys, or with all origins of a key, needs up to 100 KB.
 MAX_FORM_BYTES = 256 * 1024

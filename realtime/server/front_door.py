@@ -1,8 +1,8 @@
 """The front door: ordinary handshakes and publishes are served without Twisted's, Daphne's and Autobahn's machinery.
 
 Every connection begins as a `Visitor`. A request that is of the ordinary kind and is for one of the doors is parsed by
-httptools and served as soon as it has arrived whole. Any other request goes the ordinary way, byte for byte as it came:
-Twisted takes over the connection, and gives it back when it has answered.
+httptools (`server.ordinary_requests`) and served as soon as it has arrived whole. Any other request goes the ordinary
+way, byte for byte as it came: Twisted takes over the connection, and gives it back when it has answered.
 
 *Ordinary* is defined narrowly. Whatever the other way could understand differently, or answer with an error, goes the
 other way, so that nobody can tell the two ways apart. What a request means is decided in one place for both.
@@ -11,14 +11,12 @@ other way, so that nobody can tell the two ways apart. What a request means is d
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from daphne.http_protocol import HTTPFactory
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.internet import protocol, tcp
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import RESPONSES
@@ -30,32 +28,13 @@ from realtime.server.addresses import client_network
 from realtime.server.door_socket import DoorSocket
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 from realtime.server.http_limits import BoundedHTTPChannel, http_connections, new_protocol
+from realtime.server.ordinary_requests import Headers, OrdinaryRequest, parse
 from realtime.server.tcp_progress import tcp_connection
 
 logger = logging.getLogger(__name__)
 
-# Larger requests go the ordinary way.
-_MAX_HEAD_BYTES = 8 * 1024
-_MAX_HEADERS = 100
-_MAX_BODY_BYTES = 64 * 1024
-_MAX_DIGITS = 5
 # How much of further requests is kept while one is answered, in bytes, before the connection is not read any more.
 _MAX_LATER_BYTES = 16 * 1024
-_REQUEST_LINE = re.compile(
-    rb"(?:GET (/v3/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?))(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
-)
-_LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
-_PRINTABLE = bytes(range(0x20, 0x7F))
-_HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
-_ORIGIN = re.compile(rb"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-# Offers of compression that this service declines: those of browsers and of common libraries.
-_DECLINED_EXTENSIONS = (b"permessage-deflate", b"permessage-deflate; client_max_window_bits")
-# Headers with a meaning that only the ordinary way knows.
-_NOT_IN_HANDSHAKES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"sec-websocket-protocol"))
-_NOT_IN_PUBLISHES = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
-
-Headers = Mapping[bytes, bytes]
 _ERROR = Response(500, b'{"error":"Something went wrong here; try again later."}')
 
 
@@ -67,118 +46,6 @@ class Doors(NamedTuple):
     ordinary way, because its key must be looked up."""
     answer_publish: Callable[[str, Headers, str | None, bytes], Coroutine[Any, Any, Response]]
     """Takes the path, the headers, the client's network and the body of a request to publish; returns the response."""
-
-
-class _Request(NamedTuple):
-    """An ordinary request whose head has arrived."""
-
-    head: tuple[bytes, bytes]
-    """Its head, before and after the value of `Content-Length`."""
-    path: str
-    is_publish: bool
-    query: bytes
-    headers: Headers
-    closes: bool
-    """Whether the connection ends with the response."""
-
-    def find_body(self, data: bytes, position: int) -> tuple[int, int] | None:
-        """Return where the body of a request begins and ends whose head is the same, up to the size of the body.
-
-        A kept connection sends the same head again and again, and comparing it takes a tenth of the time of parsing it.
-
-        Args:
-            data: what has arrived.
-            position: where the head begins.
-
-        Returns:
-            None if the head is another one.
-        """
-        before, after = self.head
-        if not data.startswith(before, position):
-            return None
-        length_at = position + len(before)
-        end = data.find(b"\r", length_at, length_at + _MAX_DIGITS + 1) if self.is_publish else length_at
-        if end < 0 or not data.startswith(after, end):
-            return None
-        length = data[length_at:end]
-        body_at = end + len(after)
-        if not self.is_publish:
-            return body_at, body_at
-        return (body_at, body_at + int(length)) if _is_length(length) else None
-
-
-class _Head:
-    """Collects what httptools finds in the head of a request."""
-
-    __slots__ = ("headers", "is_odd")
-
-    def __init__(self) -> None:
-        self.headers: dict[bytes, bytes] = {}
-        self.is_odd = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in self.headers or b"_" in name:
-            self.is_odd = True
-        self.headers[name] = value.rstrip(b" ")
-
-
-def parse(data: bytes, position: int = 0) -> _Request | None:
-    """Return the ordinary request whose head begins at a position; None if there is none, or not all of its head."""
-    line = _REQUEST_LINE.match(data, position)
-    if line is None:
-        return None
-    end = data.find(b"\r\n\r\n", line.end() - 2, position + _MAX_HEAD_BYTES) + 4
-    text = data[position:end]
-    # Only printable characters, besides those that end a line.
-    if end < 4 or text.translate(None, _PRINTABLE).strip(b"\r\n"):
-        return None
-    head = _Head()
-    try:
-        HttpRequestParser(head).feed_data(text)
-    except HttpParserUpgrade:
-        pass
-    except HttpParserError:
-        return None
-    headers = head.headers
-    if head.is_odd or len(headers) > _MAX_HEADERS or not _HOST.fullmatch(headers.get(b"host", b"")):
-        return None
-    is_publish = line[2] is not None
-    length = _LENGTH.search(text) if is_publish else None
-    if not (_is_ordinary_publish(headers) if is_publish else _is_ordinary_handshake(headers)):
-        return None
-    return _Request(
-        (text, b"") if length is None else (text[: length.start(1)], text[length.end(1) :]),
-        (line[2] if is_publish else line[1]).decode(),
-        is_publish,
-        line[3] or b"",
-        headers,
-        headers.get(b"connection", b"").lower() == b"close",
-    )
-
-
-def _is_ordinary_publish(headers: Headers) -> bool:
-    return (
-        _is_length(headers.get(b"content-length", b""))
-        and headers.get(b"connection", b"keep-alive").lower() in (b"keep-alive", b"close")
-        and _NOT_IN_PUBLISHES.isdisjoint(headers)
-    )
-
-
-def _is_length(value: bytes) -> bool:
-    return len(value) <= _MAX_DIGITS and value.isdigit() and int(value) <= _MAX_BODY_BYTES
-
-
-def _is_ordinary_handshake(headers: Headers) -> bool:
-    return (
-        headers.get(b"upgrade", b"").lower() == b"websocket"
-        and headers.get(b"connection", b"").lower() in (b"upgrade", b"keep-alive, upgrade")
-        and headers.get(b"sec-websocket-version") == b"13"
-        and _KEY.fullmatch(headers.get(b"sec-websocket-key", b"")) is not None
-        and (b"origin" not in headers or _ORIGIN.fullmatch(headers[b"origin"]) is not None)
-        and headers.get(b"sec-websocket-extensions", _DECLINED_EXTENSIONS[0]) in _DECLINED_EXTENSIONS
-        and _NOT_IN_HANDSHAKES.isdisjoint(headers)
-    )
 
 
 class Visitor(protocol.Protocol, SlicedConnection):
@@ -193,7 +60,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
     timeOut: float = 60.0
     requestFactory: Any = None
 
-    _latest: _Request | None = None
+    _latest: OrdinaryRequest | None = None
     """The latest request to publish."""
     _answering: asyncio.Task[None] | None = None
     """Answers a request that has to wait; meanwhile, further requests wait."""
@@ -304,14 +171,14 @@ class Visitor(protocol.Protocol, SlicedConnection):
         self._wait_for_request()
         _attach(self.transport, self)
 
-    def _publish(self, request: _Request, body: bytes) -> None:
+    def _publish(self, request: OrdinaryRequest, body: bytes) -> None:
         """Answer a request to publish; `_answering` is set if that takes time."""
         self._answering = run_eagerly(self._answer(request, body))
         if self._answering is not None:
             http_connections.finish_request(self)
             self._answering.add_done_callback(self._go_on)
 
-    async def _answer(self, request: _Request, body: bytes) -> None:
+    async def _answer(self, request: OrdinaryRequest, body: bytes) -> None:
         begun = time.monotonic()
         server = self.factory.server
         network = client_network({"headers": request.headers.items(), "client": self._client}, conf().num_proxies)
@@ -375,7 +242,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 transport.registerProducer(self, True)
             transport.write(data[sent:])
 
-    def _enter_socket(self, request: _Request, rest: bytes) -> bool:
+    def _enter_socket(self, request: OrdinaryRequest, rest: bytes) -> bool:
         """Serve a handshake, if its key is in the cache; return whether it was.
 
         Args:

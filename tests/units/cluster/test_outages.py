@@ -158,6 +158,26 @@ async def test_a_network_that_falls_silent_is_noticed(server: Redis) -> None:
             assert (here.gaps, there.gaps) == (1, 0)
 
 
+async def test_connections_that_fall_silent_together_are_one_outage(
+    server: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Cable(server.port) as cable:
+        async with listening(f"redis://127.0.0.1:{cable.port}") as here:
+            await here.link.join("a")
+            await asyncio.sleep(0.25)  # half the interval of heartbeats, so those of the two connections alternate
+            with redis.Redis.from_url(server.url) as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: here.gaps == 1)
+            caplog.set_level(logging.WARNING, "realtime")
+            caplog.clear()
+            cable.mute()
+            await until_lost(here)
+            await until(lambda: here.link.is_reachable and here.link.connects == 5, NOTICE_SECONDS)
+            said = [record.message.partition(" (")[0] for record in caplog.records]
+            assert said == [f"Redis at 127.0.0.1:{cable.port} is out of reach", said[-1]]
+            assert (here.gaps, "is back" in said[-1]) == (2, True)
+
+
 async def test_a_network_that_is_cut_for_long_is_tried_again(server: Redis) -> None:
     with Cable(server.port) as cable:
         async with listening(f"redis://127.0.0.1:{cable.port}") as here:
