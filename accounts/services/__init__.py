@@ -1,0 +1,77 @@
+"""The services that change what accounts own. The REST API, the admin and the commands call them and add no rules.
+
+Each service locks the account first, and then checks that everything still exists and that the account is active. It
+validates its input, writes the change and its audit entry in one transaction, and announces the change to the data
+plane after commit. Deletions of accounts, clusters and members are recorded and announced by signals (see `apps.py`),
+once for all that is deleted with them.
+"""
+
+from ..locks import Gone, Refused
+from .changes import NotAllowed, QuotaReached
+from .clusters import create_cluster, delete_cluster, update_cluster
+from .demo import DemoTaken, ensure_demo, has_other_accounts
+from .invitations import accept_invitation, decline_invitation, invite, revoke_invitation
+from .keys import (
+    KEY_SETTINGS,
+    MAX_OVERLAP,
+    MAX_REVOKED_KEYS,
+    IssuedKey,
+    KeyRevoked,
+    delete_key,
+    issue_key,
+    revoke_key,
+    rotate_secret,
+    update_key,
+)
+from .people import ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
+from .tenants import (
+    MAX_DELETED_PER_DAY,
+    create_account,
+    create_own_account,
+    delete_account,
+    rename_account,
+    resume_account,
+    set_quotas,
+    suspend_account,
+)
+
+__all__ = [
+    "KEY_SETTINGS",
+    "MAX_DELETED_PER_DAY",
+    "MAX_OVERLAP",
+    "MAX_REVOKED_KEYS",
+    "ONLY_OWNER",
+    "DemoTaken",
+    "Gone",
+    "IssuedKey",
+    "KeyRevoked",
+    "NotAllowed",
+    "QuotaReached",
+    "Refused",
+    "accept_invitation",
+    "add_member",
+    "check_deactivation",
+    "create_account",
+    "create_cluster",
+    "create_own_account",
+    "decline_invitation",
+    "delete_account",
+    "delete_cluster",
+    "delete_key",
+    "delete_user",
+    "ensure_demo",
+    "has_other_accounts",
+    "invite",
+    "issue_key",
+    "remove_member",
+    "rename_account",
+    "resume_account",
+    "revoke_invitation",
+    "revoke_key",
+    "rotate_secret",
+    "set_quotas",
+    "set_role",
+    "suspend_account",
+    "update_cluster",
+    "update_key",
+]

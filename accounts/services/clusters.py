@@ -1,0 +1,57 @@
+"""The services that change clusters."""
+
+from fnmatch import fnmatchcase
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from ..locks import lock_account
+from ..models import Account, Cluster
+from ..signals import announce
+from .changes import check_room, create_recorded, update_recorded
+
+
+@transaction.atomic
+def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -> Cluster:
+    """Create a cluster.
+
+    Raises:
+        ValidationError: the cluster ID is not a DNS label, is reserved, or is already taken.
+        QuotaReached: the account has too many clusters.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(account)
+    if any(fnmatchcase(cluster_id, pattern) for pattern in settings.RESERVED_CLUSTER_IDS):
+        raise ValidationError({"cluster_id": ["This cluster ID is reserved. Choose another one."]})
+    check_room(account, "max_clusters", account.clusters.count())
+    cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)
+    create_recorded(cluster, "enabled")
+    return cluster
+
+
+@transaction.atomic
+def update_cluster(cluster: Cluster, *, enabled: bool) -> None:
+    """Enable or disable a cluster. Disabling it closes its connections.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(cluster)
+    update_recorded(cluster, {"enabled": enabled})
+    announce(cluster_pk=cluster.pk)
+
+
+@transaction.atomic
+def delete_cluster(cluster: Cluster, *, suspended_too: bool = False) -> None:
+    """Delete a cluster with its keys, and close their connections.
+
+    Args:
+        cluster: the cluster.
+        suspended_too: whether to delete it even if its account is suspended, which only operators may do.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(cluster, suspended_too=suspended_too)
+    cluster.delete()

@@ -1,0 +1,74 @@
+"""The services that invite people to accounts."""
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from ..audit import record_change
+from ..locks import Gone, lock_account
+from ..models import Account, AuditVerb, Invitation, Membership, Role
+from ..users import User, normalize_email
+from .changes import create_recorded
+from .people import add_member, check_room_for_person
+
+
+@transaction.atomic
+def invite(account: Account, email: str, role: str = Role.VIEWER) -> Invitation:
+    """Invite a person to an account. The answer is the same whether the address has a user or not.
+
+    Raises:
+        ValidationError: the person already belongs to the account or is invited, or a value is invalid.
+        QuotaReached: the account has too many people.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(account)
+    invitation = Invitation(account=account, email=normalize_email(email), role=role)
+    account.invitations.exclude(pk__in=account.invitations.pending()).delete()
+    if account.memberships.filter(user__email=invitation.email).exists():
+        raise ValidationError({"email": ["This person already belongs to the account."]})
+    check_room_for_person(account)
+    create_recorded(invitation, "role")
+    return invitation
+
+
+@transaction.atomic
+def accept_invitation(invitation: Invitation, user: User) -> Membership:
+    """Make the invited user a member of the account.
+
+    Raises:
+        ValidationError: the user already belongs to the account.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    account = lock_account(invitation)
+    _check_is_for(invitation, user)
+    invitation.delete()
+    return add_member(account, user, invitation.role)
+
+
+@transaction.atomic
+def decline_invitation(invitation: Invitation, user: User) -> None:
+    """Decline an invitation, in a suspended account too.
+
+    Raises:
+        Gone: the invitation no longer exists, or is another user's.
+    """
+    lock_account(invitation, suspended_too=True)
+    _check_is_for(invitation, user)
+    record_change(AuditVerb.DECLINED, invitation)
+    invitation.delete()
+
+
+@transaction.atomic
+def revoke_invitation(invitation: Invitation) -> None:
+    """Revoke an invitation.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(invitation)
+    record_change(AuditVerb.REVOKED, invitation)
+    invitation.delete()
+
+
+def _check_is_for(invitation: Invitation, user: User) -> None:
+    if not Invitation.objects.for_user(user).filter(pk=invitation.pk).exists():
+        raise Gone("This invitation does not exist.")
