@@ -97,6 +97,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "accounts.console.site.site",
             ]
         },
     }
@@ -167,6 +168,11 @@ else:
             "OPTIONS": {"MAX_ENTRIES": 100_000},  # the default is 300, which would evict the counters of rate limits
         }
     }
+
+# The name and the links that the console and the front page show. Without a URL, they show no link.
+SITE_NAME = env.str("SITE_NAME", default="WebSocket service")
+SUPPORT_URL = env.str("SUPPORT_URL", default="")
+TERMS_URL = env.str("TERMS_URL", default="")
 
 AUTH_USER_MODEL = "accounts.User"
 SESSION_ENGINE = "accounts.session_store"

@@ -9,6 +9,7 @@ urlpatterns = [
     # Before the admin's own page, which would have no limit.
     path("admin/password_change/", admin.site.admin_view(password_change)),
     path("admin/", admin.site.urls),
+    path("console/", include("accounts.console.urls")),
     path("api/v1/", include("accounts.api.urls")),
     path("", include("realtime.urls")),
 ]

@@ -1,0 +1,5 @@
+"""The console: the pages in which the people of an account help themselves.
+
+Views change nothing themselves; they call `accounts.services`. Only the project's URLs and settings may import these
+modules.
+"""

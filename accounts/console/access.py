@@ -1,0 +1,73 @@
+"""Who may open which page: people see the accounts that they belong to, and change what their role permits."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+
+from accounts.models import Account, Membership, Role
+
+from .frame import Frame, render_page
+
+DEVELOPERS = (Role.OWNER, Role.DEVELOPER)
+OWNERS = (Role.OWNER,)
+
+View = Callable[..., HttpResponse]
+
+
+class AccountRequest(HttpRequest):
+    """A request for a page of an account."""
+
+    frame: Frame
+    """The account and the role in which the user sees it."""
+
+
+def account_page(*roles: Role, changes: bool = False, what: str = "do this") -> Callable[[View], View]:
+    """Return a decorator for the views of an account's pages: it replaces the account's number with the account.
+
+    Strangers get 404, as if the account did not exist. Members without the role get 403 and a page that says who can
+    do it. In a suspended account, pages that change something get 403.
+
+    Args:
+        roles: the roles that may open the page; by default, all.
+        changes: whether the page changes something, or asks whether to.
+        what: completes "You cannot … in this account".
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        @login_required
+        def checked(request: Any, account: int, **arguments: Any) -> HttpResponse:
+            membership = memberships_of(request).filter(account=account).first()
+            if membership is None:
+                raise Http404
+            request.frame = Frame(membership.account, Role(membership.role))
+            if roles and membership.role not in roles:
+                return _forbidden(request, what, roles)
+            if changes and membership.account.suspended:
+                return render_page(request, "console/suspended.html", status=403)
+            return view(request, membership.account, **arguments)
+
+        return checked
+
+    return decorate
+
+
+def memberships_of(request: HttpRequest) -> Any:
+    """Return the memberships of the user, with their accounts, by the account's name."""
+    own = Membership.objects.filter(user=request.user.pk).select_related("account")
+    return own.order_by("account__name", "account")
+
+
+def own_account(request: HttpRequest, pk: int) -> Account | None:
+    """Return an account that the user belongs to; None if there is no such account."""
+    membership = memberships_of(request).filter(account=pk).first()
+    return membership.account if membership else None
+
+
+def _forbidden(request: AccountRequest, what: str, roles: tuple[Role, ...]) -> HttpResponse:
+    who = " and ".join(f"{role}s" for role in roles).capitalize()
+    sentence = f"You cannot {what} in this account. Your role is {request.frame.role}. {who} can do this."
+    return render_page(request, "console/forbidden.html", {"sentence": sentence}, status=403)

@@ -1,0 +1,87 @@
+"""What surrounds the content of every page: the navigation, the switch between accounts, and the banners."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from accounts.models import Account, Membership, Role
+
+
+class Frame(NamedTuple):
+    """The account that a page is about, and the role in which the user sees it."""
+
+    account: Account
+    role: Role
+
+    @property
+    def develops(self) -> bool:
+        """Whether the user may change clusters and API keys now."""
+        return self.role in (Role.OWNER, Role.DEVELOPER) and not self.account.suspended
+
+    @property
+    def owns(self) -> bool:
+        """Whether the user may change the account and its people now."""
+        return self.role == Role.OWNER and not self.account.suspended
+
+
+class Banner(NamedTuple):
+    """A sentence above the heading of every page of an account."""
+
+    tone: str
+    """"wait", "bad" or "good"."""
+    text: str
+
+
+class Page(NamedTuple):
+    """A page in the navigation."""
+
+    name: str
+    label: str
+
+
+PAGES = (Page("overview", "Overview"),)
+ACCOUNT_PAGES: tuple[Page, ...] = ()
+
+banner_sources: list[Callable[[Account], list[Banner]]] = []
+"""Functions that return the banners of an account."""
+
+
+def render_page(
+    request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, page: str = "", status: int = 200
+) -> HttpResponse:
+    """Return a page of the console.
+
+    Args:
+        request: the request; on pages of an account, it has the attribute `frame`.
+        template: the name of the template.
+        context: what the template shows.
+        page: the name of the page in the navigation that is current.
+        status: the status code.
+    """
+    frame: Frame | None = getattr(request, "frame", None)
+    own = Membership.objects.filter(user=request.user.pk).select_related("account")
+    memberships = list(own.order_by("account__name", "account")) if frame else []
+    values = {
+        "frame": frame,
+        "account": frame.account if frame else None,
+        "memberships": memberships,
+        "navigation": _links(PAGES, frame, page) if frame else [],
+        "account_navigation": _links(ACCOUNT_PAGES, frame, page) if frame else [],
+        "page": page,
+        "banners": [banner for source in banner_sources for banner in source(frame.account)] if frame else [],
+    }
+    return render(request, template, {**values, **(context or {})}, status=status)
+
+
+def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "url": reverse(f"console:{page.name}", args=[frame.account.pk]),
+            "label": page.label,
+            "current": page.name == current,
+        }
+        for page in pages
+    ]
