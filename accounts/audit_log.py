@@ -24,6 +24,7 @@ class AuditVerb(models.TextChoices):
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ROTATED = "rotated"
+    PUBLISHED = "published", "message sent"
     REVOKED = "revoked"
     DECLINED = "declined"
     DELETED = "deleted"
