@@ -30,10 +30,17 @@ _SENT, _HIDDEN = "steps_sent", "steps_hidden"
 
 
 def leads_to_steps(request: AccountRequest, account: Account) -> bool:
-    """Return whether the first steps take the place of the overview: until the first message or until they are hidden."""
+    """Return whether the first steps take the overview's place: until the first message or until they are hidden."""
     if not request.frame.develops or str(account.pk) in request.session.get(_HIDDEN, {}):
         return False
-    return not _has_sent(request, account)
+    return not has_sent(request, account)
+
+
+def has_sent(request: HttpRequest, account: Account) -> bool:
+    """Return whether an account has sent a message, as far as this session and the database know."""
+    if request.session.get(_SENT, {}).get(str(account.pk)):
+        return True  # the node has not recorded it yet
+    return DailyUsage.objects.filter(account_pk=account.pk, messages__gt=0).exists()
 
 
 def start(request: HttpRequest, account: int) -> HttpResponse:
@@ -159,9 +166,3 @@ def _first_key(cluster: Cluster | None) -> ApiKey | None:
     if cluster is None:
         return None
     return cluster.keys.filter(revoked_at=None).select_related("cluster__account").order_by("pk").first()
-
-
-def _has_sent(request: HttpRequest, account: Account) -> bool:
-    if request.session.get(_SENT, {}).get(str(account.pk)):
-        return True  # the node has not recorded it yet
-    return DailyUsage.objects.filter(account_pk=account.pk, messages__gt=0).exists()
