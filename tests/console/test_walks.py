@@ -39,7 +39,6 @@ async def test_a_key_is_issued_tried_and_revoked_which_closes_its_connections(co
     await console.wait_for_text("It is not shown again.")
     assert secret not in await console.html()
 
-    await console.page.evaluate("history.length")
     await console.click(f"Back to {label}")
     await console.wait_for_text("Credentials")
     page = await console.page.evaluate("location.pathname")
@@ -97,8 +96,11 @@ async def test_two_clicks_on_a_button_send_a_form_once(console: Console) -> None
 
 
 async def test_a_key_is_copied_whole_from_the_list(console: Console) -> None:
+    await console.page.send("Page.bringToFront")
     await console.page.send(
-        "Browser.grantPermissions", origin=console.service.url(""), permissions=["clipboardReadWrite"]
+        "Browser.grantPermissions",
+        origin=console.service.url(""),
+        permissions=["clipboardReadWrite", "clipboardSanitizedWrite"],
     )
     await console.log_in("viewer")
     await console.open("clusters/shop/")
