@@ -180,7 +180,7 @@ def show(account: Account, rows: Sequence[Refusal]) -> list[ShownRefusal]:
     return [
         ShownRefusal(
             row,
-            label_of(row),
+            label_of(row.reason, row.detail),
             clusters.get(row.cluster_pk),
             keys.get(row.public_key),
             remedy_for(row, clusters.get(row.cluster_pk), keys.get(row.public_key)),

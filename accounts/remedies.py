@@ -4,7 +4,8 @@ The client itself gets a shorter sentence, because it may be anybody's.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .models import ApiKey, Cluster, Refusal
 from .refused_clients import (
@@ -84,12 +85,32 @@ class Remedy(NamedTuple):
         return f"{self.before}{self.link}{self.after}"
 
 
-def label_of(refusal: Refusal) -> str:
+def label_of(reason: str, detail: str) -> str:
     """Return the reason of a refusal for people, such as "JWT not valid: expired"."""
-    if refusal.reason == "bad_request" and refusal.detail in (CHANNEL, OPTION):
-        return "Channel ID not valid" if refusal.detail == CHANNEL else "Option not valid"
-    label, detail = _LABELS.get(refusal.reason, refusal.reason), _DETAILS.get(refusal.detail)
-    return label if detail is None else f"{label}: {detail}"
+    if reason == "bad_request" and detail in (CHANNEL, OPTION):
+        return "Channel ID not valid" if detail == CHANNEL else "Option not valid"
+    label, more = _LABELS.get(reason, reason), _DETAILS.get(detail)
+    return label if more is None else f"{label}: {more}"
+
+
+def describe(reason: str, detail: str, origin: str, facts: Mapping[str, Any]) -> str:
+    """Return a line about one refusal, such as "Origin not allowed: https://staging.example.com"."""
+    more = ""
+    match reason:
+        case "bad_origin":
+            more = origin
+        case "bad_jwt" if detail == OTHER_CHANNEL:
+            more = facts.get("jwt_channel", "")
+        case "bad_request" if detail == OPTION:
+            more = facts.get("sentence", "")
+        case "too_big" if "bytes" in facts:
+            more = f"{facts['bytes']:,} bytes, {facts['limit']:,} are allowed"
+        case "too_fast" if "limit" in facts:
+            more = f"{facts['rate']:,} a second, {facts['limit']:,} are allowed"
+        case "quota_used_up" if "limit" in facts:
+            more = f"{facts['limit']:,} of {facts['limit']:,}"
+    label = label_of(reason, detail)
+    return f"{label}: {more}" if more else label
 
 
 def remedy_for(refusal: Refusal, cluster: Cluster | None, key: ApiKey | None) -> Remedy:

@@ -6,22 +6,31 @@ command.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 
+from accounts.models import Cluster
 from accounts.usage import NodesState
 from realtime.cluster import redis_queries
 from realtime.cluster.bus import CONTROL_GROUP
+from realtime.conf import conf
 from realtime.node import access_changes
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
-from realtime.node.node import running_node
+from realtime.node.node import Node, running_node
+from realtime.protocols.channels import group_name
+from realtime.protocols.frames import Message
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+# How long a page waits for the nodes, in seconds.
+ANSWER_SECONDS = 1.0
 # How long a request that changes access waits for the channel layer, in seconds.
 ANNOUNCE_SECONDS = 2.0
 
@@ -59,6 +68,70 @@ def count_connections(
     return [*map(node.counts.of_user, users), *map(node.counts.of_cluster_here, cluster_pks)]
 
 
+def publish(cluster_pk: int, channel_id: str, text: str) -> int:
+    """Send a message to a channel on all nodes; return how many connections it was sent to.
+
+    Args:
+        cluster_pk: the primary key of the cluster.
+        channel_id: `CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`.
+        text: the message.
+
+    Raises:
+        ValueError: the message is larger than this server allows.
+        TimeoutError: the nodes do not answer now.
+    """
+    limit = conf().max_message_bytes
+    if len(text.encode()) > limit:
+        raise ValueError(f"The message is larger than {limit:,} bytes.")
+    cluster = Cluster.objects.get(pk=cluster_pk)
+    return _ask(lambda node: _publish(node, cluster, channel_id, Message(text)), 0)
+
+
+def channels(cluster_pk: int) -> dict[str, int]:
+    """Return the number of connections to each channel of a cluster on all nodes, by the channel's path.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> dict[str, int]:
+        return dict(await node.counts.of_cluster(cluster_pk))  # the node goes on to change its own
+
+    return _ask(ask, {})
+
+
+def connections(cluster_id: str, channel_id: str) -> list[dict[str, Any]]:
+    """Return some of the connections to a channel on all nodes: `id`, `user`, `public_key`, `address` and `since`.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    nothing: list[dict[str, Any]] = []
+    return _ask(lambda node: node.inquiries.connections(group_name(cluster_id, channel_id)), nothing)
+
+
+def members(cluster_id: str, channel_id: str) -> list[str]:
+    """Return the members of presence of a channel on all nodes, each as JSON.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> list[str]:
+        return [identity.json for identity in await node.presence.members(group_name(cluster_id, channel_id))]
+
+    return _ask(ask, [])
+
+
+def disconnect(cluster_id: str, channel_id: str, connection_id: str) -> bool:
+    """Close a connection to a channel, on whichever node it is; return whether it was found.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    return _ask(lambda node: node.inquiries.disconnect(group_name(cluster_id, channel_id), connection_id), False)
+
+
 def nodes_state() -> NodesState:
     """Return the state of all nodes, or of this one while Redis is unreachable."""
     redis, node = _redis(), running_node()
@@ -71,6 +144,46 @@ def nodes_state() -> NodesState:
         redis_is_reachable=everywhere is not None if settings.REDIS_URLS else None,
         loop_lag_seconds=None if node is None else node.lag.seconds,
     )
+
+
+async def _publish(node: Node, cluster: Cluster, path: str, message: Message) -> int:
+    is_sent, count = node.loop.create_future(), node.loop.create_future()
+    node.publish_to(
+        group_name(cluster.cluster_id, path), message, cluster.account_id, lambda: _set_result(is_sent, None)
+    )
+    channel = (cluster.pk, path)
+    if node.watched:
+        node.reports.publish(channel, "", message)
+    node.counts.count(channel, lambda connections: _set_result(count, connections))
+    await is_sent
+    return int(await count)
+
+
+def _set_result(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # the caller may have given up
+        future.set_result(result)
+
+
+def _ask(question: Callable[[Node], Awaitable[T]], otherwise: T) -> T:
+    """Return what the node of this process answers; `otherwise` if it serves no connections.
+
+    Raises:
+        TimeoutError: it does not answer within `ANSWER_SECONDS`.
+    """
+    node = running_node()
+    if node is None:
+        return otherwise
+
+    async def answer() -> T:
+        return await question(node)
+
+    # In the context of this thread, database calls would be bound to it.
+    asked = Context().run(asyncio.run_coroutine_threadsafe, answer(), node.loop)
+    try:
+        return asked.result(ANSWER_SECONDS)
+    except TimeoutError:
+        asked.cancel()
+        raise
 
 
 def _redis() -> tuple[str, str] | None:
