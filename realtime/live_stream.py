@@ -7,6 +7,7 @@ server notices a browser that has gone.
 """
 
 import asyncio
+import heapq
 import json
 import logging
 import re
@@ -19,6 +20,7 @@ from django.db import Error as DatabaseError
 from django.http.cookie import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
+from accounts.channels import LARGEST
 from accounts.live_access import MayNotWatch, Watched, check_watcher, key_labels
 from accounts.remedies import describe
 from realtime.base import tasks
@@ -41,6 +43,8 @@ _PATH = re.compile(r"/console/([0-9]{1,18})/live/([a-z0-9-]{1,63})/stream")
 # watch is checked again, in seconds.
 FRAME_SECONDS = 0.25
 COUNT_SECONDS = 2.0
+# Counting the connections of a large cluster takes time, and is repeated after this many times as much.
+COUNT_PAUSE = 50
 CHECK_SECONDS = 3.0
 # How many keys the label of which contains the filter are looked for.
 MAX_FILTERED_KEYS = 200
@@ -138,7 +142,7 @@ class _Stream:
     async def _send_frames(self, watched: Watched, view: View) -> None:
         now = asyncio.get_running_loop().time
         renewed_at = checked_at = now()
-        counted_at = 0.0
+        count_at = 0.0
         while not self._node.is_draining:
             if self._terms is not None:
                 self._node.watches.renew(view, self._with_keys(self._terms))
@@ -150,15 +154,22 @@ class _Stream:
                 checked_at = now()
                 await self._check(watched)
             frame: dict[str, Any] = {}
-            if now() - counted_at > COUNT_SECONDS:
-                counted_at = now()
-                frame["connections"] = sum((await self._node.counts.of_cluster(view.cluster_pk)).values())
+            if now() > count_at:
+                began = now()
+                frame = await self._count(view.cluster_pk)
+                count_at = now() + max(COUNT_SECONDS, (now() - began) * COUNT_PAUSE)
             events = view.take()
             if events or view.counts.all or frame:
                 frame |= {"events": [self._shown(event) for event in events], **view.counts.take()}
                 self.outlet.deliver(Message(compact_json(frame)))
             await asyncio.sleep(FRAME_SECONDS)
         self.outlet.close(RESTARTING)
+
+    async def _count(self, cluster_pk: int) -> dict[str, Any]:
+        """Return the number of connections on all nodes, the number of channels, and the largest of them."""
+        channels = await self._node.counts.of_cluster(cluster_pk)
+        largest = heapq.nlargest(LARGEST, channels.items(), key=lambda channel: channel[1])
+        return {"connections": sum(channels.values()), "channel_count": len(channels), "channels": largest}
 
     async def _check(self, watched: Watched) -> None:
         """Check that the user may still watch.
