@@ -50,6 +50,7 @@ CHECK_SECONDS = 3.0
 MAX_FILTERED_KEYS = 200
 # The largest message of the page, in bytes: what it wants to see.
 MAX_TERMS_BYTES = 4096
+NOTHING: dict[str, Any] = {"kinds": [], "filter": "", "content": False}
 FULL = "Five people are watching this cluster already."
 ENDED = Close(1000, "live_ended")
 """The page has got the reason, and does not come back."""
@@ -102,12 +103,16 @@ class _Stream:
         self._labels_are_old = False
 
     async def serve(self, account_pk: int, cluster_id: str, receive: Receive) -> None:
-        """Send what happens in the cluster until the page leaves, or may not watch any more."""
+        """Send what happens in the cluster until the page leaves, or may not watch any more.
+
+        The page begins by saying what it wants to see.
+        """
         self.outlet.open()
         self.outlet.limit_messages(MAX_TERMS_BYTES)
         view: View | None = None
         sending: asyncio.Task[None] | None = None
         try:
+            event = await receive()
             try:
                 watched = await _check_watcher(self._session_key, account_pk, cluster_id)
                 self._labels = await _key_labels(watched.cluster_pk)
@@ -118,11 +123,12 @@ class _Stream:
             else:
                 if self._node.watches.has_room(watched.cluster_pk):
                     view = View(watched.cluster_pk, watched.cluster_id, watched.account_pk)
-                    await self._node.watches.open(view, Terms())
+                    await self._node.watches.open(view, self._with_keys(_read(event.get("text")) or NOTHING))
                     sending = asyncio.create_task(self._send(watched, view))
                 else:
                     self._end(FULL)
-            while (event := await receive())["type"] == "websocket.receive":
+            while event["type"] == "websocket.receive":
+                event = await receive()
                 self._terms = _read(event.get("text")) or self._terms
         finally:
             if sending is not None:

@@ -3,10 +3,14 @@
 Callers test `watched` before they report an event that happens often, so that nothing is built while nobody looks.
 """
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
 from accounts.refused_clients import MAX_CLIENT_LENGTH, OTHER_CLUSTER, UNKNOWN, Cause, RefusedClient
@@ -19,6 +23,7 @@ from realtime.live.viewers import (
     PUBLISH,
     REFUSAL,
     SUBSCRIPTION,
+    Allowance,
     Build,
     Subject,
 )
@@ -31,11 +36,13 @@ from realtime.protocols.channels import Channel
 from realtime.protocols.closes import QUOTA_USED_UP, TOO_BIG, Close
 from realtime.protocols.frames import Message
 from realtime.protocols.presence import Identity, clean
-from realtime.protocols.refused_handshakes import about_quota, describe
+from realtime.protocols.refused_handshakes import about_quota, describe, key_in
 from realtime.server.addresses import client_address
 
 MAX_CONTENT_BYTES = 1024
 """How much of a message is shown."""
+LOOKUPS_PER_SECOND = 20
+"""How many keys of refused handshakes are looked up in a second. Of further ones, only the cluster is known."""
 ENCRYPTED = "private-encrypted-"
 """Begins the IDs of channels whose messages only their clients can read."""
 
@@ -61,6 +68,9 @@ class Reports:
         self._watches = watches
         self._refusal_log = refusal_log
         self._keys = keys
+        # Lookups of the keys of refused handshakes, which nobody waits for.
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._lookups_allowed = Allowance(LOOKUPS_PER_SECOND, time.monotonic())
 
     def connect(self, connection: Connection) -> None:
         """Report that a client has connected."""
@@ -138,8 +148,18 @@ class Reports:
             close: the close that the client gets.
             scope: the ASGI scope of the handshake.
         """
-        address = client_address(scope, conf().num_proxies)
-        self._refuse(describe(close, scope, conf().cluster_domains, self._find_key, address))
+        public_key = key_in(scope)
+        access = None
+        try:
+            access = self._keys.find_cached(public_key)
+        except KeyError:
+            self._lookups_allowed.renew(time.monotonic())
+            if self._lookups_allowed.take():
+                lookup = asyncio.create_task(self._look_up_and_refuse(close, scope, public_key))
+                self._lookups.add(lookup)
+                lookup.add_done_callback(self._lookups.discard)
+                return
+        self._refuse_handshake(close, scope, access)
 
     def refuse(self, connection: Connection, close: Close, **facts: Any) -> None:
         """Log and report that a connection is refused after its handshake, or for what it has sent.
@@ -175,11 +195,15 @@ class Reports:
             client = clean(client, MAX_CLIENT_LENGTH)
             self._refuse(RefusedClient(cause, time.time(), "", "", "", network or "", client, facts))
 
-    def _find_key(self, public_key: str) -> KeyAccess | None:
-        try:
-            return self._keys.find_cached(public_key)
-        except KeyError:
-            return None
+    async def _look_up_and_refuse(self, close: Close, scope: Mapping[str, Any], public_key: str) -> None:
+        access = None
+        with contextlib.suppress(DatabaseError):
+            access = await self._keys.find(public_key)
+        self._refuse_handshake(close, scope, access)
+
+    def _refuse_handshake(self, close: Close, scope: Mapping[str, Any], access: KeyAccess | None) -> None:
+        address = client_address(scope, conf().num_proxies)
+        self._refuse(describe(close, scope, access, conf().cluster_domains, address))
 
     def _refuse(self, client: RefusedClient) -> None:
         self._refusal_log.note(client)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -40,8 +40,8 @@ _UNCHECKED = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_is
 def describe(
     close: Close,
     scope: Mapping[str, Any],
+    access: KeyAccess | None,
     cluster_domains: Sequence[str],
-    find_key: Callable[[str], KeyAccess | None],
     address: str,
 ) -> RefusedClient:
     """Return what is known about a refused handshake.
@@ -49,16 +49,15 @@ def describe(
     Args:
         close: the close that the client gets.
         scope: the ASGI scope of the handshake.
+        access: what its key gives access to; None if it does not exist.
         cluster_domains: the domains that have clusters as their subdomains.
-        find_key: returns what a cached key gives access to; None if it does not exist or is not cached.
         address: the address of the client.
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
     options = _options(scope)
-    public_key = options.get("api_key") or options.get("apiKey") or ""
+    public_key = _key_of(options)
     named = cluster_of(headers.get(b"host", ""), cluster_domains)
     host = named if named is not None and _CLUSTER.fullmatch(named) else None
-    access = find_key(public_key) if public_key else None
     path = sent_path(scope).removeprefix(_PREFIX)
     detail: str = ""
     facts: dict[str, Any] = {}
@@ -96,6 +95,11 @@ def describe(
     )
 
 
+def key_in(scope: Mapping[str, Any]) -> str:
+    """Return the API key that a handshake names; empty if it names none."""
+    return _key_of(_options(scope))
+
+
 def about_quota(access: KeyAccess) -> dict[str, Any]:
     """Return which quota of connections a key has reached: its own, or that of its account."""
     quotas = access.quotas
@@ -108,6 +112,10 @@ def _options(scope: Mapping[str, Any]) -> dict[str, str]:
         return parse_options(scope["query_string"])
     except Refusal:
         return {}
+
+
+def _key_of(options: Mapping[str, str]) -> str:
+    return options.get("api_key") or options.get("apiKey") or ""
 
 
 def _about_request(close: Close) -> tuple[str, dict[str, Any]]:

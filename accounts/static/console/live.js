@@ -54,6 +54,7 @@ function start() {
   let attempts = 0;
   let retry = 0;
   let stopped = ""; // why the stream does not come back by itself
+  let mayReturn = true; // whether the server would accept this page again
   let connectedOnce = false;
   let since = 0; // when the last connection was lost
   let paused = false;
@@ -122,6 +123,8 @@ function start() {
 
   function receive(frame) {
     if (frame.end) {
+      mayReturn = false;
+      find("again").textContent = "Reload the page";
       disconnect(frame.end);
       return;
     }
@@ -365,6 +368,10 @@ function start() {
     showNewer();
   });
   find("again").addEventListener("click", () => {
+    if (!mayReturn) {
+      location.reload();
+      return;
+    }
     stopped = "";
     usedAt = Date.now();
     connect();
