@@ -40,9 +40,16 @@ class Page(NamedTuple):
 
     name: str
     label: str
+    roles: tuple[Role, ...] = ()
+    """The roles that see it; by default, all."""
 
 
-PAGES = (Page("overview", "Overview"), Page("clusters", "Clusters and keys"))
+PAGES = (
+    Page("overview", "Overview"),
+    Page("clusters", "Clusters and keys"),
+    Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
+    Page("refusals", "Refusals"),
+)
 ACCOUNT_PAGES: tuple[Page, ...] = ()
 
 banner_sources: list[Callable[[Account], list[Banner]]] = []
@@ -84,4 +91,5 @@ def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[dict[str
             "current": page.name == current,
         }
         for page in pages
+        if not page.roles or frame.role in page.roles
     ]

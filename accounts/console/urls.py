@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import clusters, keys, overview, start
+from . import clusters, keys, live, overview, refusals, start
 
 app_name = "console"
 
@@ -26,4 +26,10 @@ urlpatterns = [
     path("<int:account>/keys/<int:pk>/rotate/", keys.rotate, name="key_rotate"),
     path("<int:account>/keys/<int:pk>/end-old-secret/", keys.end_old_secret, name="key_end_old_secret"),
     path("<int:account>/keys/<int:pk>/revoke/", keys.revoke, name="key_revoke"),
+    path("<int:account>/live/", live.latest, name="live"),
+    path("<int:account>/live/<slug:cluster_id>/", live.live, name="live"),
+    path("<int:account>/live/<slug:cluster_id>/send/", live.send, name="live_send"),
+    path("<int:account>/live/<slug:cluster_id>/channels/", live.channels, name="live_channels"),
+    path("<int:account>/live/<slug:cluster_id>/disconnect/", live.disconnect, name="live_disconnect"),
+    path("<int:account>/refusals/", refusals.refusals, name="refusals"),
 ]
