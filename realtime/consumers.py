@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
+from accounts.key_access import KeyAccess
 from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
@@ -23,7 +24,7 @@ from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
 from realtime.protocols.events import is_forged
 from realtime.protocols.frames import Message, system_message
-from realtime.protocols.handshake import first_subprotocol
+from realtime.protocols.handshake import claimed_identity, first_subprotocol
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
@@ -59,9 +60,12 @@ def check_limits(node: Node, network: str | None) -> None:
     node.check_capacity()
 
 
-async def refuse(node: Node, outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal) -> None:
+async def refuse(
+    node: Node, outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal, scope: Mapping[str, Any]
+) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
-    node.counters.refusals[refusal.close.reason] += 1
+    cluster_id, access = _who_asks(node, scope)
+    node.count_refusal(refusal.close, access, cluster_id)
     await accept()
     outlet.open()
     outlet.close(refusal.close)
@@ -89,7 +93,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 check_limits(node, network)
                 self.open(node, await _admit(node, scope), outlet, network)
             except Refusal as refusal:
-                await refuse(node, outlet, accept, refusal)
+                await refuse(node, outlet, accept, refusal, scope)
                 await _until_disconnected(receive)
                 return
             # Drop the credentials and free their memory.
@@ -162,6 +166,9 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             if len(message.wire) > connection.max_frame_bytes:
                 self._node.end(connection, TOO_BIG)
             elif connection.use.take():
+                traffic = connection.traffic
+                traffic.messages += 1
+                traffic.bytes += len(message.wire)
                 self._node.publish(room, message, connection)
             else:
                 self._drop(USED_UP)
@@ -177,6 +184,21 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
     def _drop(self, notice: Notice) -> None:
         self._node.counters.refused_messages[notice.reason] += 1
         self._connection.send(notice.message)
+
+
+def _who_asks(node: Node, scope: Mapping[str, Any]) -> tuple[str | None, KeyAccess | None]:
+    """Return the cluster that a handshake is for, and what its key gives access to, as far as they are known.
+
+    A key of another cluster than that in the host name does not count: its people have nothing to do with this client.
+    """
+    cluster_id, api_key = claimed_identity(scope, conf().cluster_domains)
+    try:
+        access = node.keys.find_cached(api_key)
+    except KeyError:
+        access = None
+    if access is not None and cluster_id not in (None, access.cluster_id):
+        access = None
+    return cluster_id, access
 
 
 async def _admit(node: Node, scope: Mapping[str, Any]) -> Admission:

@@ -40,11 +40,16 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
         request = refusal
     except KeyError:
         return None
-    return partial(_serve, node, client_network(scope, conf().num_proxies), request, access)
+    return partial(_serve, node, client_network(scope, conf().num_proxies), request, access, scope)
 
 
-def _serve(
-    node: Node, network: str | None, request: Request | Refusal, access: KeyAccess | None, socket: DoorSocket
+def _serve(  # noqa: PLR0913, PLR0917
+    node: Node,
+    network: str | None,
+    request: Request | Refusal,
+    access: KeyAccess | None,
+    scope: Mapping[str, Any],
+    socket: DoorSocket,
 ) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
     outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
@@ -56,7 +61,7 @@ def _serve(
         consumer.open(node, decide(request, access), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
-        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
+        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal, scope))
     else:
         joining = tasks.run_eagerly(_join(consumer, outlet, socket))
     if joining is not None:

@@ -138,6 +138,7 @@ async def perform(  # noqa: PLR0913, PLR0917
         answered = await operation.run(node, access, body)
     except Problem as problem:
         return _error(node, problem, cors)
+    node.usage.key(access).api_calls += 1
     if operation.publishes:
         node.counters.publish_seconds.observe(node.loop.time() - started_at)
     return _count(node, Response(200, answered, cors, access.account_id))

@@ -87,6 +87,10 @@ def publish(
     """
     if not node.message_quotas.account(access).take(len(messages)):
         raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
+    traffic = node.usage.key(access)
+    traffic.messages += len(messages)
+    for _, message in messages:
+        traffic.bytes += len(message.wire)
     if len(messages) == 1:
         ((group, message),) = messages
         node.publish_to(group, message, access.account_id, on_done)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -20,6 +21,7 @@ from django.conf import settings
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.usage import record_messages
+from accounts.usage_history import prune_usage, record_usage
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -39,6 +41,7 @@ from realtime.node.key_cache import KeyCache
 from realtime.node.key_use import KeyUse
 from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.shutdown import Shutdown
+from realtime.node.usage import Usage
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
@@ -64,7 +67,7 @@ class Node:
         self.lag = Lag()
         self.counters = Counters()
         self.backlogs = Backlogs(conf().max_backlog_bytes, conf().max_total_backlog_bytes)
-        self.hub = Hub(self.loop.call_soon, self.counters)
+        self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
         self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, on_round_trip)
@@ -77,6 +80,12 @@ class Node:
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
+        self.usage = Usage(
+            background.wrap(partial(record_usage, self.id)),
+            self.counts,
+            background.wrap(prune_usage),
+            conf().usage_seconds,
+        )
         self.key_use = KeyUse(background.wrap(record_use))
         self.connections: set[Connection] = set()
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
@@ -88,6 +97,7 @@ class Node:
                 self.access_changes.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
+                self.usage.stop,
                 self.presence.stop,
                 self.counts.stop,
                 self.bus.stop,
@@ -103,6 +113,7 @@ class Node:
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
+        self.usage.start()
         self.key_use.start()
         self.access_changes.start()
         self.presence.start()
@@ -148,7 +159,9 @@ class Node:
         place = self.counts.enter(admission.channel, connection_quotas(admission.access))
         if place is None:
             raise Refusal(QUOTA_USED_UP)
-        connection = Connection(admission, outlet, network, place, self.message_quotas.open(admission.access))
+        access = admission.access
+        use, traffic = self.message_quotas.open(access), self.usage.open(access)
+        connection = Connection(admission, outlet, network, place, use, traffic)
         self.connections.add(connection)
         self._schedule_end(connection)
         address_limits.open(network)
@@ -168,9 +181,9 @@ class Node:
         await self.bus.join(admission.group)
         if connection.ended is None:  # its access may have been withdrawn in the meantime
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
-            connection.room = self.hub.join(admission.group, connection)
+            connection.room = self.hub.join(admission.group, connection, connection.traffic.account.deliveries)
             if not await self.counts.join(connection.place) and connection.ended is None:
-                self.counters.refusals[QUOTA_USED_UP.reason] += 1
+                self.count_refusal(QUOTA_USED_UP, admission.access)
                 connection.ended = QUOTA_USED_UP
         if connection.ended is not None:
             self.leave(connection)
@@ -186,7 +199,7 @@ class Node:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
             except Refusal as refusal:
-                self.counters.refusals[refusal.close.reason] += 1
+                self.count_refusal(refusal.close, admission.access)
                 self.end(connection, refusal.close)
 
     def leave(self, connection: Connection) -> None:
@@ -199,6 +212,7 @@ class Node:
         admission = connection.admission
         self.counts.leave(connection.place)
         self.message_quotas.close(admission.access)
+        self.usage.close(admission.access)
         address_limits.close(connection.network)
         room, connection.room = connection.room, None
         if room is not None:
@@ -215,6 +229,17 @@ class Node:
             self.leave(connection)
             if connection.is_accepted:
                 connection.outlet.close(close)
+
+    def count_refusal(self, close: Close, access: KeyAccess | None, cluster_id: str | None = None) -> None:
+        """Count a rejected connection.
+
+        Args:
+            close: the close that it gets.
+            access: what its key gives access to; None if it is not known.
+            cluster_id: the cluster that the client asked for, if its key is not known.
+        """
+        self.counters.refusals[close.reason] += 1
+        self.usage.refuse(close.reason, access, cluster_id)
 
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel on all nodes."""
