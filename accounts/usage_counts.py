@@ -37,6 +37,11 @@ class Counts:
     refusals: Counter[str] = field(default_factory=Counter)
     """Rejected connections, by the reason of the close."""
 
+    @property
+    def refused(self) -> int:
+        """Rejected connections, for all reasons."""
+        return self.refusals.total()
+
     def add(self, other: "Counts") -> None:
         """Add what was used in another part of the same hour."""
         self.messages += other.messages
