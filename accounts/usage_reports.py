@@ -116,5 +116,3 @@ def _refusals(rows: QuerySet[Any], group: str) -> Iterable[tuple[Any, str, int]]
     summed = rows.order_by().values(group, "reason").annotate(total=Sum("refusals"))
     found: Iterable[tuple[Any, str, int]] = summed.values_list(group, "reason", "total")
     return found
-
-
