@@ -61,7 +61,7 @@ def check_limits(node: Node, network: str | None) -> None:
 
 
 async def refuse(
-    node: Node, outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal, scope: Mapping[str, Any]
+    node: Node, scope: Mapping[str, Any], outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal
 ) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
     cluster_id, access = _who_asks(node, scope)
@@ -93,7 +93,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 check_limits(node, network)
                 self.open(node, await _admit(node, scope), outlet, network)
             except Refusal as refusal:
-                await refuse(node, outlet, accept, refusal, scope)
+                await refuse(node, scope, outlet, accept, refusal)
                 await _until_disconnected(receive)
                 return
             # Drop the credentials and free their memory.

@@ -40,19 +40,19 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
         request = refusal
     except KeyError:
         return None
-    return partial(_serve, node, client_network(scope, conf().num_proxies), request, access, scope)
+    return partial(_serve, node, scope, request, access)
 
 
-def _serve(  # noqa: PLR0913, PLR0917
+def _serve(
     node: Node,
-    network: str | None,
+    scope: Mapping[str, Any],
     request: Request | Refusal,
     access: KeyAccess | None,
-    scope: Mapping[str, Any],
     socket: DoorSocket,
 ) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
     outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
+    network = client_network(scope, conf().num_proxies)
     try:
         check_limits(node, network)
         if isinstance(request, Refusal):
@@ -61,7 +61,7 @@ def _serve(  # noqa: PLR0913, PLR0917
         consumer.open(node, decide(request, access), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
-        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal, scope))
+        joining = tasks.run_eagerly(refuse(node, scope, outlet, socket.accept, refusal))
     else:
         joining = tasks.run_eagerly(_join(consumer, outlet, socket))
     if joining is not None:

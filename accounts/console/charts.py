@@ -49,6 +49,7 @@ def bar_chart(  # noqa: PLR0913
     description: str,
     height: int,
     write: Callable[[int], str],
+    write_tick: Callable[[int], str],
     limit: Limit | None = None,
 ) -> SafeString:
     """Return a bar chart.
@@ -60,6 +61,7 @@ def bar_chart(  # noqa: PLR0913
         description: the same as a text, for people who do not see it.
         height: in pixels.
         write: returns a value as a text.
+        write_tick: returns a value as a short text, for the axis.
         limit: drawn if the highest bar passes half of it.
     """
     highest = max((bar.value for bar in bars), default=0)
@@ -67,11 +69,11 @@ def bar_chart(  # noqa: PLR0913
         limit = None
     top = max(highest, limit.value if limit else 0, 1)
     scale = _Scale(top, _TOP, height - _BOTTOM)
-    ticks = tick_values(top)
+    ticks = tick_values(top) if highest else [0]
     axis = format_html_join(
         "",
         '<text x="48" y="{}" text-anchor="end">{}</text>',
-        ((f"{scale.y(tick) + 4:.1f}", write(tick)) for tick in ticks),
+        ((f"{scale.y(tick) + 4:.1f}", write_tick(tick)) for tick in ticks),
     )
     lines = format_html_join(
         "",
@@ -168,23 +170,3 @@ def _labels(bars: Sequence[Bar], y: int) -> SafeString:
     if bars and bars[-1].tick:
         parts.append(format_html('<text x="100.00%" y="{}" text-anchor="end">{}</text>', y, bars[-1].tick))
     return mark_safe("".join(parts))  # noqa: S308
-
-
-def meter(share: float, name: str) -> SafeString:
-    """Return a meter of a quota.
-
-    Args:
-        share: how much of the quota is used; 1 for all of it.
-        name: says the same in words.
-    """
-    tone = " full" if share >= 1 else " near" if share >= NEAR_LIMIT else ""
-    return format_html(
-        '<svg class="meter{}" role="img" aria-label="{}"><rect width="{}%" height="6"/></svg>',
-        tone,
-        name,
-        f"{min(share, 1) * 100:.1f}",
-    )
-
-
-NEAR_LIMIT = 0.8
-"""The share of a quota from which people are warned."""

@@ -42,7 +42,7 @@ class Page(NamedTuple):
     label: str
 
 
-PAGES = (Page("overview", "Overview"),)
+PAGES = (Page("overview", "Overview"), Page("usage", "Usage"))
 ACCOUNT_PAGES: tuple[Page, ...] = ()
 
 banner_sources: list[Callable[[Account], list[Banner]]] = []
