@@ -142,7 +142,9 @@ class Account(QuotaOverrides):
     )
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     sends_quota_notices = models.BooleanField(
-        "quota notices", default=True, help_text="Whether owners get an e-mail when 80 % and 100 % of a quota are used."
+        "quota notices",
+        default=True,
+        help_text="Whether the owners get an e-mail when 80 % and 100 % of a quota are used.",
     )
     max_messages_per_day = models.PositiveBigIntegerField(
         "messages per day",

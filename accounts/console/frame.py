@@ -33,6 +33,9 @@ class Banner(NamedTuple):
     tone: str
     """"wait", "bad" or "good"."""
     text: str
+    url: str = ""
+    """Where the link beside the sentence leads; empty for no link."""
+    link: str = ""
 
 
 class Page(NamedTuple):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import overview, usage
+from . import overview, quota_banners, usage  # noqa: F401  (the banners register themselves)
 
 app_name = "console"
 

@@ -20,6 +20,7 @@ from django.conf import settings
 
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
+from accounts.quota_notices import send_quota_notices
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
 from realtime.base.tasks import KeptTask
@@ -84,6 +85,7 @@ class Node:
             background.wrap(partial(record_usage, self.id)),
             self.counts,
             background.wrap(prune_usage),
+            background.wrap(send_quota_notices),
             conf().usage_seconds,
         )
         self.key_use = KeyUse(background.wrap(record_use))

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import Error as DatabaseError
@@ -36,6 +36,7 @@ MAX_CLUSTERS = 10_000
 MAX_CLUSTER_LENGTH = 63
 
 Write = Callable[[int, UsageByHour], Awaitable[None]]
+Notify = Callable[[Mapping[int, int]], Awaitable[None]]
 
 
 class AccountTraffic:
@@ -71,6 +72,7 @@ class Usage:
         write: Write,
         connections: ConnectionCounts,
         prune: Callable[[], Awaitable[bool]],
+        notify: Notify,
         seconds: float,
         now: Callable[[], datetime] = timezone.now,
     ) -> None:
@@ -79,12 +81,15 @@ class Usage:
             write: adds a batch to the database, unless a batch with this number was added before.
             connections: the connections of each account and key, of which usage has the peaks.
             prune: deletes some of what is too old in the database; returns whether there may be more.
+            notify: warns the owners of accounts that have nearly used up a quota; takes the most connections of each account
+                that has used something.
             seconds: the time from one batch to the next.
             now: returns the current time.
         """
         self._write = write
         self._connections = connections
         self._prune = prune
+        self._notify = notify
         self._seconds = seconds
         self._now = now
         self._keys: dict[str, KeyTraffic] = {}
@@ -95,6 +100,7 @@ class Usage:
         self._waiting: dict[tuple[datetime, UsedBy], Counts] = {}
         self._batch: UsageByHour | None = None
         self._number = 0
+        self._active: dict[int, int] = {}
         self._can_write = True
         self._dropped = 0
         self._tasks = [
@@ -222,6 +228,10 @@ class Usage:
                     logger.error("Cannot record usage yet; this node keeps it in memory: %s", reason)
                 self._can_write = False
                 return False
+            for (_, who), counts in self._batch.items():
+                if who.account_id:
+                    peak = 0 if who.public_key else counts.peak_connections
+                    self._active[who.account_id] = max(self._active.get(who.account_id, 0), peak)
             self._batch = None
         if not self._can_write:
             logger.warning("Usage is recorded again.")
@@ -236,6 +246,10 @@ class Usage:
         while True:
             await asyncio.sleep(wait)
             wait = self._seconds if await self.flush() else min(self._seconds, RETRY_SECONDS)
+            active, self._active = self._active, {}
+            if active:
+                with contextlib.suppress(DatabaseError):  # they are warned when they use more
+                    await self._notify(active)
 
     async def _begin_hours(self) -> None:
         """At each full hour, close the last one. Connections that stay open count for the peaks of the new one.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,6 +42,13 @@ class Database:
         return total
 
 
+async def prune() -> bool:
+    return False
+
+
+async def notify(peaks: Mapping[int, int]) -> None: ...
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = NOON
@@ -66,10 +74,7 @@ def connections() -> ConnectionCounts:
 
 @pytest.fixture
 def usage(database: Database, clock: Clock, connections: ConnectionCounts) -> Usage:
-    async def prune() -> bool:
-        return False
-
-    return Usage(database.write, connections, prune, 3600, clock)
+    return Usage(database.write, connections, prune, notify, 3600, clock)
 
 
 async def test_what_a_key_sends_and_what_its_account_receives_are_counted_apart(
@@ -150,10 +155,7 @@ async def test_connections_that_stay_open_count_in_the_next_hour(
     begun_at = datetime.now(UTC)
     almost = begun_at.replace(minute=59, second=59, microsecond=900_000) - begun_at
 
-    async def prune() -> bool:
-        return False
-
-    usage = Usage(database.write, connections, prune, 0.2, lambda: datetime.now(UTC) + almost)
+    usage = Usage(database.write, connections, prune, notify, 0.2, lambda: datetime.now(UTC) + almost)
     usage.open(ACCESS)
     place = connections.enter((1, "room"), NAMES)
     assert place is not None
