@@ -104,11 +104,11 @@ def send_quota_notices(peaks: Mapping[int, int]) -> None:
 
 def _notified(peaks: Mapping[int, int]) -> QuerySet[Any]:
     accounts: QuerySet[Any] = Account.objects.filter(pk__in=list(peaks), sends_quota_notices=True, suspended_at=None)
-    return accounts.annotate(sent_today=messages_today("pk"))
+    return accounts.annotate(sent_today=messages_today("pk"))  # type: ignore[no-any-return]
 
 
 def _send_once(account: Account, warning: QuotaWarning) -> None:
-    day = {"account": account, "day": today(), "quota": warning.kind}
+    day: dict[str, Any] = {"account": account, "day": today(), "quota": warning.kind}
     notice, is_new = QuotaNotice.objects.get_or_create(**day, percent=warning.level)
     if not is_new:
         return
@@ -128,7 +128,8 @@ def _mail(account: Account, warning: QuotaWarning) -> None:
     name = " ".join(account.name.split())
     text = (
         f"{warning.headline} {warning.consequence}\n\n"
-        f"This is about the account {name} at {settings.SITE_NAME}. The page Usage of the console shows what uses it.\n\n"
+        f"This is about the account {name} at {settings.SITE_NAME}. The page Usage of the console shows what uses "
+        "it.\n\n"
         "Owners get this mail once a day at most. They can switch it off in the account settings."
     )
     for owner in owners:  # one mail each, so that nobody reads the others' addresses

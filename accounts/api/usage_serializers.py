@@ -48,7 +48,7 @@ class UsageQuerySerializer(serializers.Serializer[Any]):
         unit = UsageUnit(attrs["unit"])
         for name in ("start", "end"):
             if name in attrs and not 2000 <= attrs[name].astimezone(UTC).year < 3000:
-                raise serializers.ValidationError({name: "Enter a time from the year 2000 on."})
+                raise serializers.ValidationError({name: "Enter a time between 2000 and 2999."})
         return {"span": self._span(unit, attrs.get("start"), attrs.get("end")), "key": self._key(attrs.get("key"))}
 
     def _span(self, unit: UsageUnit, start: datetime | None, end: datetime | None) -> Span:

@@ -42,7 +42,7 @@ from realtime.node.key_cache import KeyCache
 from realtime.node.key_use import KeyUse
 from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.shutdown import Shutdown
-from realtime.node.usage import Usage
+from realtime.node.usage import Store, Usage
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
@@ -81,13 +81,9 @@ class Node:
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
-        self.usage = Usage(
-            background.wrap(partial(record_usage, self.id)),
-            self.counts,
-            background.wrap(prune_usage),
-            background.wrap(send_quota_notices),
-            conf().usage_seconds,
-        )
+        record = background.wrap(partial(record_usage, self.id))
+        store = Store(record, background.wrap(prune_usage), background.wrap(send_quota_notices))
+        self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.connections: set[Connection] = set()
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)

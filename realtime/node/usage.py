@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.utils import timezone
@@ -35,8 +36,16 @@ MAX_KEPT = 200_000
 MAX_CLUSTERS = 10_000
 MAX_CLUSTER_LENGTH = 63
 
-Write = Callable[[int, UsageByHour], Awaitable[None]]
-Notify = Callable[[Mapping[int, int]], Awaitable[None]]
+
+class Store(NamedTuple):
+    """What usage does in the database."""
+
+    write: Callable[[int, UsageByHour], Awaitable[None]]
+    """Adds a batch, unless one with this number was added before."""
+    prune: Callable[[], Awaitable[bool]]
+    """Deletes some of what is too old; returns whether there may be more."""
+    warn: Callable[[Mapping[int, int]], Awaitable[None]]
+    """Warns owners of quotas that are nearly used up. Takes the most connections of each account that was used."""
 
 
 class AccountTraffic:
@@ -69,27 +78,20 @@ class Usage:
 
     def __init__(
         self,
-        write: Write,
+        store: Store,
         connections: ConnectionCounts,
-        prune: Callable[[], Awaitable[bool]],
-        notify: Notify,
         seconds: float,
         now: Callable[[], datetime] = timezone.now,
     ) -> None:
         """
         Args:
-            write: adds a batch to the database, unless a batch with this number was added before.
+            store: the database.
             connections: the connections of each account and key, of which usage has the peaks.
-            prune: deletes some of what is too old in the database; returns whether there may be more.
-            notify: warns the owners of accounts that have nearly used up a quota; takes the most connections of each account
-                that has used something.
             seconds: the time from one batch to the next.
             now: returns the current time.
         """
-        self._write = write
+        self._store = store
         self._connections = connections
-        self._prune = prune
-        self._notify = notify
         self._seconds = seconds
         self._now = now
         self._keys: dict[str, KeyTraffic] = {}
@@ -221,7 +223,7 @@ class Usage:
                 self._batch, self._waiting = self._waiting, {}
                 self._number += 1
             try:
-                await self._write(self._number, self._batch)
+                await self._store.write(self._number, self._batch)
             except DatabaseError as error:
                 if self._can_write:
                     reason = str(error).partition("\n")[0]
@@ -249,7 +251,7 @@ class Usage:
             active, self._active = self._active, {}
             if active:
                 with contextlib.suppress(DatabaseError):  # they are warned when they use more
-                    await self._notify(active)
+                    await self._store.warn(active)
 
     async def _begin_hours(self) -> None:
         """At each full hour, close the last one. Connections that stay open count for the peaks of the new one.
@@ -267,7 +269,7 @@ class Usage:
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
             with contextlib.suppress(DatabaseError):  # the next time will do
-                while await self._prune():  # noqa: ASYNC110
+                while await self._store.prune():  # noqa: ASYNC110
                     await asyncio.sleep(PRUNE_PAUSE_SECONDS)
 
 

@@ -11,7 +11,7 @@ from django.db import OperationalError
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.node import usage as module
-from realtime.node.usage import Usage
+from realtime.node.usage import Store, Usage
 from tests.units.protocols.test_admission import ACCESS
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -25,6 +25,14 @@ class Database:
     def __init__(self) -> None:
         self.batches: dict[int, UsageByHour] = {}
         self.faults: list[str] = []
+        self.warned: list[Mapping[int, int]] = []
+        self.store = Store(self.write, self.prune, self.warn)
+
+    async def prune(self) -> bool:
+        return False
+
+    async def warn(self, peaks: Mapping[int, int]) -> None:
+        self.warned.append(peaks)
 
     async def write(self, number: int, used: UsageByHour) -> None:
         fault = self.faults.pop(0) if self.faults else ""
@@ -40,13 +48,6 @@ class Database:
             for place, counts in batch.items():
                 total.setdefault(place, Counts()).add(counts)
         return total
-
-
-async def prune() -> bool:
-    return False
-
-
-async def notify(peaks: Mapping[int, int]) -> None: ...
 
 
 class Clock:
@@ -74,7 +75,7 @@ def connections() -> ConnectionCounts:
 
 @pytest.fixture
 def usage(database: Database, clock: Clock, connections: ConnectionCounts) -> Usage:
-    return Usage(database.write, connections, prune, notify, 3600, clock)
+    return Usage(database.store, connections, 3600, clock)
 
 
 async def test_what_a_key_sends_and_what_its_account_receives_are_counted_apart(
@@ -155,7 +156,7 @@ async def test_connections_that_stay_open_count_in_the_next_hour(
     begun_at = datetime.now(UTC)
     almost = begun_at.replace(minute=59, second=59, microsecond=900_000) - begun_at
 
-    usage = Usage(database.write, connections, prune, notify, 0.2, lambda: datetime.now(UTC) + almost)
+    usage = Usage(database.store, connections, 0.2, lambda: datetime.now(UTC) + almost)
     usage.open(ACCESS)
     place = connections.enter((1, "room"), NAMES)
     assert place is not None
@@ -166,6 +167,7 @@ async def test_connections_that_stay_open_count_in_the_next_hour(
             await asyncio.sleep(0.02)
     await usage.stop()
     assert [counts.peak_connections for counts in database.total.values()] == [1] * 4
+    assert database.warned[0] == {ACCESS.account_id: 1}
 
 
 async def test_refusals_count_for_the_key_or_else_for_the_cluster(
