@@ -26,3 +26,8 @@ REASONS = {
     "too_many_of_address": Reason("Too many connections from one address", 1013),
 }
 """By the label in the metrics. Reasons of a newer version may be missing."""
+
+
+def name_of_reason(label: str) -> str:
+    """Return the name of a reason, by its label in the metrics."""
+    return REASONS[label].name if label in REASONS else label.replace("_", " ").capitalize()

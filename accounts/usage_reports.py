@@ -1,6 +1,6 @@
 """What an account has used: by hour or day, by key, and by reason of refusal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -74,15 +74,22 @@ def by_key(account_pk: int, span: Span) -> dict[int, Counts]:
     return found
 
 
-def by_account(span: Span, accounts: Iterable[int]) -> dict[int, Counts]:
-    """Return what each of some accounts has used."""
-    found = {pk: Counts() for pk in accounts}
-    within = {"unit": span.unit, "start__gte": span.start, "start__lt": span.end, "account_pk__in": list(found)}
+def busiest(span: Span, measure: Callable[[Counts], int], number: int) -> dict[int, Counts]:
+    """Return what the accounts that have used most of something have used, the busiest first.
+
+    Args:
+        span: the time.
+        measure: returns what counts.
+        number: of accounts.
+    """
+    found: dict[int, Counts] = {}
+    within = {"unit": span.unit, "start__gte": span.start, "start__lt": span.end}
     for row in _summed(Usage.objects.filter(**within), "account_pk", of_account=True):
-        found[row["account_pk"]].add(_counts(row))
+        found.setdefault(row["account_pk"], Counts()).add(_counts(row))
     for account_pk, reason, refusals in _refusals(RefusedUsage.objects.filter(**within), "account_pk"):
-        found[account_pk].refusals[reason] += refusals
-    return found
+        found.setdefault(account_pk, Counts()).refusals[reason] += refusals
+    ordered = sorted(found.items(), key=lambda row: (-measure(row[1]), row[0]))
+    return dict(ordered[:number])
 
 
 def total(counts: Iterable[Counts]) -> Counts:

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from accounts.models import Account, ApiKey
 from accounts.quotas import limit_of
-from accounts.refusal_reasons import REASONS
+from accounts.refusal_reasons import REASONS, name_of_reason
 from accounts.usage_counts import Counts
 from accounts.usage_reports import Span, by_key, over_time, total
 
@@ -133,15 +133,8 @@ def usage_context(account: Account, choice: Choice) -> dict[str, Any]:
         "by_key": _by_key(account, choice, names),
         "by_reason": [
             {
-                "name": REASONS[reason].name,
-                "code": REASONS[reason].code,
-                "number": number,
-                "share": share(number, sum_.refused),
-            }
-            if reason in REASONS
-            else {
-                "name": reason.replace("_", " "),
-                "code": None,
+                "name": name_of_reason(reason),
+                "code": REASONS[reason].code if reason in REASONS else None,
                 "number": number,
                 "share": share(number, sum_.refused),
             }

@@ -86,7 +86,7 @@ def test_tiles_have_the_totals_and_the_tables_have_every_digit(client: Client, p
     assert "so far" in html
     assert "Origin not allowed" in html
     assert "close code 4003" in html
-    assert "from the future" in html
+    assert "From the future" in html
     assert "Web shop" in html
 
 
