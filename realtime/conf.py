@@ -56,7 +56,7 @@ class Conf:
     key_cache_seconds: float = 30.0
     """How long a cached API key is trusted before the database is asked again, in seconds."""
     usage_seconds: float = 60.0
-    """How often a process adds its usage to the database, in seconds. Only tests change it."""
+    """How often a process adds what it has counted to the usage in the database, in seconds."""
     metrics_allowed: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1"))
     """The networks that may read the metrics."""
     metrics_token: str = field(default="", repr=False)
