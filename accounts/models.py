@@ -18,6 +18,7 @@ from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
 from .daily_usage import DailyUsage, FormerAccount
 from .key_access import PUBLIC_KEY_PATTERN
 from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
+from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
 
 __all__ = [
@@ -31,8 +32,15 @@ __all__ = [
     "FormerAccount",
     "Invitation",
     "Membership",
+    "QuotaKind",
+    "QuotaNotice",
+    "RefusedUsage",
     "ResourceKind",
     "Role",
+    "Usage",
+    "UsageRow",
+    "UsageUnit",
+    "UsageWriter",
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -134,6 +142,11 @@ class Account(QuotaOverrides):
         default=False, editable=False, help_text="Whether this is the demo tenant, whose API key everybody knows."
     )
     people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
+    sends_quota_notices = models.BooleanField(
+        "quota notices",
+        default=True,
+        help_text="Whether the owners get an e-mail when 80 % and 100 % of a quota are used.",
+    )
     max_messages_per_day = models.PositiveBigIntegerField(
         "messages per day",
         null=True,

@@ -33,6 +33,9 @@ class Banner(NamedTuple):
     tone: str
     """"wait", "bad" or "good"."""
     text: str
+    url: str = ""
+    """Where the link beside the sentence leads; empty for no link."""
+    link: str = ""
 
 
 class Page(NamedTuple):
@@ -49,6 +52,7 @@ PAGES = (
     Page("clusters", "Clusters and keys"),
     Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
     Page("refusals", "Refusals"),
+    Page("usage", "Usage"),
 )
 ACCOUNT_PAGES: tuple[Page, ...] = ()
 

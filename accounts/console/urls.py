@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import clusters, keys, live, overview, refusals, start
+from . import clusters, keys, live, overview, quota_banners, refusals, start, usage  # noqa: F401  (banners register themselves)
 
 app_name = "console"
 
@@ -32,4 +32,6 @@ urlpatterns = [
     path("<int:account>/live/<slug:cluster_id>/channels/", live.channels, name="live_channels"),
     path("<int:account>/live/<slug:cluster_id>/disconnect/", live.disconnect, name="live_disconnect"),
     path("<int:account>/refusals/", refusals.refusals, name="refusals"),
+    path("<int:account>/usage/", usage.usage, name="usage"),
+    path("<int:account>/usage.csv", usage.usage_csv, name="usage_csv"),
 ]

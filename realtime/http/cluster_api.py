@@ -150,6 +150,7 @@ async def perform(  # noqa: PLR0913, PLR0917
                 node.reports.refuse_request(request.access, problem.status, network, client)
             node.reports.call(request.access, operation.name, network, problem.status, seconds)
         return _error(node, problem, cors)
+    node.usage.key(access).api_calls += 1
     seconds = node.loop.time() - started_at
     if operation.publishes:
         node.counters.publish_seconds.observe(seconds)

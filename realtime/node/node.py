@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -19,8 +20,10 @@ from django.conf import settings
 
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
+from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
+from accounts.usage_history import prune_usage, record_usage
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -46,6 +49,7 @@ from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
+from realtime.node.usage import Store, Usage
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
@@ -71,7 +75,7 @@ class Node:
         self.lag = Lag()
         self.counters = Counters()
         self.backlogs = Backlogs(conf().max_backlog_bytes, conf().max_total_backlog_bytes)
-        self.hub = Hub(self.loop.call_soon, self.counters)
+        self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
         on_round_trip = self.counters.round_trip_seconds.observe
         self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, on_round_trip)
@@ -84,6 +88,9 @@ class Node:
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
+        record = background.wrap(partial(record_usage, self.id))
+        store = Store(record, background.wrap(prune_usage), background.wrap(send_quota_notices))
+        self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
         self.watches = Watches(self.id, self.bus)
@@ -103,6 +110,7 @@ class Node:
                 self.refusal_log.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
+                self.usage.stop,
                 self.presence.stop,
                 self.counts.stop,
                 self.bus.stop,
@@ -118,6 +126,7 @@ class Node:
         self.bus.start()
         self.counts.start()
         self.message_quotas.start()
+        self.usage.start()
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
@@ -165,7 +174,9 @@ class Node:
         place = self.counts.enter(admission.channel, connection_quotas(admission.access))
         if place is None:
             raise Refusal(QUOTA_USED_UP)
-        connection = Connection(admission, outlet, network, place, self.message_quotas.open(admission.access))
+        access = admission.access
+        use, traffic = self.message_quotas.open(access), self.usage.open(access)
+        connection = Connection(admission, outlet, network, place, use, traffic)
         self.connections.add(connection)
         self._schedule_end(connection)
         address_limits.open(network)
@@ -185,9 +196,9 @@ class Node:
         await self.bus.join(admission.group)
         if connection.ended is None:  # its access may have been withdrawn in the meantime
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
-            connection.room = self.hub.join(admission.group, connection)
+            connection.room = self.hub.join(admission.group, connection, connection.traffic.account.deliveries)
             if not await self.counts.join(connection.place) and connection.ended is None:
-                self.counters.refusals[QUOTA_USED_UP.reason] += 1
+                self.count_refusal(QUOTA_USED_UP, admission.access)
                 connection.ended = QUOTA_USED_UP
                 self.reports.refuse(connection, QUOTA_USED_UP)
         if connection.ended is not None:
@@ -206,7 +217,7 @@ class Node:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
             except Refusal as refusal:
-                self.counters.refusals[refusal.close.reason] += 1
+                self.count_refusal(refusal.close, admission.access)
                 self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
             else:
@@ -225,6 +236,7 @@ class Node:
         admission = connection.admission
         self.counts.leave(connection.place)
         self.message_quotas.close(admission.access)
+        self.usage.close(admission.access)
         address_limits.close(connection.network)
         room, connection.room = connection.room, None
         if room is not None:
@@ -241,6 +253,17 @@ class Node:
             self.leave(connection)
             if connection.is_accepted:
                 connection.outlet.close(close)
+
+    def count_refusal(self, close: Close, access: KeyAccess | None, cluster_id: str | None = None) -> None:
+        """Count a rejected connection.
+
+        Args:
+            close: the close that it gets.
+            access: what its key gives access to; None if it is not known.
+            cluster_id: the cluster that the client asked for, if its key is not known.
+        """
+        self.counters.refusals[close.reason] += 1
+        self.usage.refuse(close.reason, access, cluster_id)
 
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel on all nodes."""

@@ -41,6 +41,10 @@ def publish(
     """
     if not node.message_quotas.account(access).take(len(messages)):
         raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
+    traffic = node.usage.key(access)
+    traffic.messages += len(messages)
+    for _, message in messages:
+        traffic.bytes += len(message.wire)
     if node.watched:
         for group, message in messages:
             channel = (access.cluster_pk, path_of(group, access.cluster_id))
