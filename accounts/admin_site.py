@@ -33,9 +33,14 @@ class ServiceAdminSite(AdminSite):
     enable_nav_sidebar = False
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        from .usage import overview  # the models are not loaded when this module is
+        # The models are not loaded when this module is.
+        from .admin.usage import last_refusals
+        from .models import Account
+        from .usage import overview
+        from .users import may_operate
 
-        return super().index(request, {**(extra_context or {}), "overview": overview()})
+        refusals = last_refusals() if may_operate(request.user, "view", Account) else None
+        return super().index(request, {**(extra_context or {}), "overview": overview(), "refusals": refusals})
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         found = sorted(super().get_app_list(request, app_label), key=lambda app: app["app_label"] != "accounts")

@@ -24,6 +24,7 @@ class AuditVerb(models.TextChoices):
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ROTATED = "rotated"
+    PUBLISHED = "published", "message sent"
     ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"

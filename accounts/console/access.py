@@ -14,6 +14,9 @@ from .frame import Frame, render_page
 DEVELOPERS = (Role.OWNER, Role.DEVELOPER)
 OWNERS = (Role.OWNER,)
 
+# Databases cannot look up a larger number.
+_MAX_NUMBER = 2**63 - 1
+
 View = Callable[..., HttpResponse]
 
 
@@ -40,6 +43,8 @@ def account_page(*roles: Role, changes: bool = False, what: str = "do this") -> 
         @wraps(view)
         @login_required
         def checked(request: Any, account: int, **arguments: Any) -> HttpResponse:
+            if any(isinstance(value, int) and value > _MAX_NUMBER for value in (account, *arguments.values())):
+                raise Http404
             membership = memberships_of(request).filter(account=account).first()
             if membership is None:
                 raise Http404

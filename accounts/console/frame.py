@@ -33,6 +33,9 @@ class Banner(NamedTuple):
     tone: str
     """"wait", "bad" or "good"."""
     text: str
+    url: str = ""
+    """Where the link beside the sentence leads; empty for no link."""
+    link: str = ""
 
 
 class Page(NamedTuple):
@@ -40,9 +43,17 @@ class Page(NamedTuple):
 
     name: str
     label: str
+    roles: tuple[Role, ...] = ()
+    """The roles that see it; by default, all."""
 
 
-PAGES = (Page("overview", "Overview"),)
+PAGES = (
+    Page("overview", "Overview"),
+    Page("clusters", "Clusters and keys"),
+    Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
+    Page("refusals", "Refusals"),
+    Page("usage", "Usage"),
+)
 ACCOUNT_PAGES: tuple[Page, ...] = ()
 
 banner_sources: list[Callable[[Account], list[Banner]]] = []
@@ -84,4 +95,5 @@ def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[dict[str
             "current": page.name == current,
         }
         for page in pages
+        if not page.roles or frame.role in page.roles
     ]
