@@ -8,12 +8,12 @@ from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import extend_schema
-from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.models import ApiToken
 from accounts.sessions import sessions_of
 from accounts.tokens import valid_tokens
 
@@ -45,13 +45,13 @@ class PasswordView(APIView):
 class StoredTokenViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Any]):
     """Your tokens for this API, newest first."""
 
-    queryset = AuthToken.objects.none()
+    queryset = ApiToken.objects.none()
     serializer_class = StoredTokenSerializer
     lookup_field = "token_key"
     lookup_url_kwarg = "id"
     lookup_value_regex = "[0-9a-f]{15}"
 
-    def get_queryset(self) -> QuerySet[AuthToken]:
+    def get_queryset(self) -> QuerySet[ApiToken]:
         return valid_tokens().filter(user=self.request.user.pk).order_by("-created")
 
 

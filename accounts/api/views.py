@@ -11,7 +11,6 @@ from django.shortcuts import get_object_or_404
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
-from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
@@ -23,7 +22,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from accounts import logins, services
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Role
+from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage import messages_today
 from accounts.users import User
@@ -92,7 +91,7 @@ class TokenView(APIView):
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
         """Revoke the token with which this request is authenticated."""
-        if not isinstance(request.auth, AuthToken):
+        if not isinstance(request.auth, ApiToken):
             raise NotFound("Send the token to revoke in the Authorization header.")
         request.auth.delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
