@@ -16,7 +16,7 @@ from accounts.services import MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
-DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
+DEFAULT_ON = {name: {"default": True} for name in ("enabled", "allows_client_messages", "sends_quota_notices")}
 
 
 class VisibleOnly:
@@ -157,8 +157,9 @@ class ChangeAccountSerializer(serializers.ModelSerializer[Account]):
     class Meta:
         model = Account
         list_serializer_class = UsageListSerializer
-        fields = ["id", "name", "suspended", "created_at", *default_quotas(), "usage"]
+        fields = ["id", "name", "suspended", "created_at", "sends_quota_notices", *default_quotas(), "usage"]
         read_only_fields = ["created_at"]
+        extra_kwargs = DEFAULT_ON
 
 
 class AccountSerializer(ChangeAccountSerializer):

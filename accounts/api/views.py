@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 
 from accounts import logins, services
 from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
+from accounts.quotas import default_quotas
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage import messages_today
 from accounts.users import User
@@ -153,13 +154,16 @@ class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
 
     @transaction.atomic
     def perform_change(self, instance: Account, values: dict[str, Any]) -> None:
-        quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(instance, name)}
+        quotas = {name: values[name] for name in set(values) & set(default_quotas())}
+        quotas = {name: value for name, value in quotas.items() if value != getattr(instance, name)}
         if quotas:
             sentence = ONLY_OPERATORS.format("set the quotas of an account")
             require_operator(self.request.user, "change", Account, sentence)
             services.set_quotas(instance, **quotas)
         if "name" in values:
             services.rename_account(instance, values["name"])
+        if "sends_quota_notices" in values:
+            services.set_quota_notices(instance, values["sends_quota_notices"])
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -291,13 +295,10 @@ class OwnInvitationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Any]):
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
 class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
-    """The audit log of an account, newest entry first. Only owners can read it."""
+    """The audit log of an account, newest entry first."""
 
     queryset = AuditEntry.objects.none()
     serializer_class = AuditEntrySerializer
-
-    def check_role(self, request: Request) -> None:
-        require_role(request.user, self.account, Role.OWNER)
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.filter(account_pk=self.account.pk)
@@ -350,7 +351,7 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a cluster with its keys, and close their connections."""
+        """Delete a cluster with its keys, and close their connections. Only owners can do this."""
         services.delete_cluster(self.get_object(), suspended_too=operates(request, Cluster))
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -88,7 +88,7 @@ TABLE = [
     Endpoint("get", "invitation-list", "accounts/{account}/invitations/", None, OWNER_READS),
     Endpoint("post", "invitation-list", "accounts/{account}/invitations/", {"email": "x@example.com"}, OWNER_CREATES),
     Endpoint("delete", "invitation-detail", "accounts/{account}/invitations/{invitation}/", None, OWNER_DELETES),
-    Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, OWNER_READS),
+    Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, READS),
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint(
@@ -96,7 +96,7 @@ TABLE = [
     ),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
     Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, DEVELOPER_CHANGES),
-    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, DEVELOPER_DELETES),
+    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, OWNER_DELETES),
     Endpoint("get", "apikey-list", "keys/", None, LOGGED_IN),
     Endpoint("get", "apikey-list", "keys/?cluster={cluster_id}", None, LOGGED_IN),
     Endpoint("post", "apikey-list", "keys/", {"cluster": "{cluster_id}", "label": "new"}, DEVELOPER_CREATES_WITHIN),
