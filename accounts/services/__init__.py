@@ -15,6 +15,7 @@ from .keys import (
     KEY_SETTINGS,
     MAX_OVERLAP,
     MAX_REVOKED_KEYS,
+    Conflict,
     IssuedKey,
     KeyRevoked,
     delete_key,
@@ -22,7 +23,9 @@ from .keys import (
     revoke_key,
     rotate_secret,
     update_key,
+    version_of_settings,
 )
+from .messages import send_message
 from .people import LAST_OWNER, ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
 from .tenants import (
     MAX_DELETED_PER_DAY,
@@ -44,6 +47,7 @@ __all__ = [
     "MAX_OVERLAP",
     "MAX_REVOKED_KEYS",
     "ONLY_OWNER",
+    "Conflict",
     "DemoTaken",
     "Gone",
     "IssuedKey",
@@ -73,10 +77,12 @@ __all__ = [
     "revoke_invitation",
     "revoke_key",
     "rotate_secret",
+    "send_message",
     "set_quota_notices",
     "set_quotas",
     "set_role",
     "suspend_account",
     "update_cluster",
     "update_key",
+    "version_of_settings",
 ]

@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from .models import ApiToken
-from .service_admin import CheckedRequests
-from .tokens import revoke_token
+from ..models import ApiToken
+from ..tokens import revoke_token
+from .base import CheckedRequests
 
 # The libraries' own pages would change these without the services.
 admin.site.unregister([EmailAddress, UserSession])
