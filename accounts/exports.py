@@ -1,0 +1,88 @@
+"""The export of an account: everything that this service stores about it, as JSON, without secrets."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from .audit import public_author
+from .daily_usage import DailyUsage
+from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership
+from .quotas import default_quotas
+from .services import KEY_SETTINGS
+
+# How many rows are read at a time.
+_BATCH = 500
+
+
+async def export(account: Account) -> AsyncIterator[str]:
+    """Yield the parts of a JSON document with everything about an account. It reads a few rows at a time."""
+    head = {"exported_at": timezone.now(), "account": _account(account)}
+    yield f"{_json(head)[:-1]}"
+    for name, rows, describe in _sections(account):
+        yield f', "{name}": ['
+        separator = ""
+        async for row in _read(rows):
+            yield separator + _json(describe(row))
+            separator = ", "
+        yield "]"
+    yield "}\n"
+
+
+def _sections(account: Account) -> Iterator[tuple[str, QuerySet[Any], Callable[[Any], dict[str, Any]]]]:
+    keys = ApiKey.objects.filter(cluster__account=account).select_related("cluster")
+    yield "people", account.memberships.select_related("user"), _member
+    yield "invitations", account.invitations.all(), _invitation
+    yield "clusters", account.clusters.all(), _cluster
+    yield "api_keys", keys, _key
+    yield "usage", DailyUsage.objects.filter(account_pk=account.pk), _usage
+    yield "audit", AuditEntry.objects.filter(account_pk=account.pk), _entry
+
+
+async def _read(rows: QuerySet[Any]) -> AsyncIterator[Any]:
+    last = 0
+    while batch := await sync_to_async(lambda after: list(rows.filter(pk__gt=after).order_by("pk")[:_BATCH]))(last):
+        for row in batch:
+            yield row
+        last = batch[-1].pk
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder)
+
+
+def _values(row: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return _values(account, "id", "name", "created_at", "suspended_at", "sends_quota_notices", *default_quotas())
+
+
+def _member(member: Membership) -> dict[str, Any]:
+    return {"email": member.user.email, **_values(member, "role", "joined_at")}
+
+
+def _invitation(invitation: Invitation) -> dict[str, Any]:
+    return _values(invitation, "email", "role", "created_at", "expires_at")
+
+
+def _cluster(cluster: Cluster) -> dict[str, Any]:
+    return _values(cluster, "cluster_id", "enabled", "created_at")
+
+
+def _key(key: ApiKey) -> dict[str, Any]:
+    times = ("created_at", "last_used_at", "old_secret_ends_at", "revoked_at")
+    return {"public_key": key.public_key, "cluster_id": key.cluster.cluster_id, **_values(key, *KEY_SETTINGS, *times)}
+
+
+def _usage(usage: DailyUsage) -> dict[str, Any]:
+    return _values(usage, "day", "messages")
+
+
+def _entry(entry: AuditEntry) -> dict[str, Any]:
+    return {"email": public_author(entry), **_values(entry, "at", "source", "verb", "kind", "name", "label", "changes")}
