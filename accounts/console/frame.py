@@ -53,7 +53,7 @@ class Link(NamedTuple):
     note: str = ""
 
 
-PAGES = (Page("overview", "Overview"),)
+PAGES = (Page("overview", "Overview"), Page("clusters", "Clusters and keys"))
 ACCOUNT_PAGES = (
     Page("people", "People"),
     Page("activity", "Activity"),
