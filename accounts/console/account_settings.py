@@ -1,5 +1,8 @@
 """The settings of an account, its export, and its deletion."""
 
+from functools import partial
+from typing import Any
+
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -17,10 +20,10 @@ from .figures import Connections
 from .frame import render_page
 from .member_forms import AccountDeletionForm, AccountSettingsForm
 
-_owners = {"what": "change the settings", "acts": "rename, export and delete the account"}
+_owners_page = partial(account_page, *OWNERS, what="change the settings", acts="rename, export and delete the account")
 
 
-@account_page(*OWNERS, **_owners)
+@_owners_page()
 def settings(request: AccountRequest, account: Account) -> HttpResponse:
     """Show the settings of an account, which can be read while it is suspended."""
     if request.method == "POST":
@@ -28,7 +31,7 @@ def settings(request: AccountRequest, account: Account) -> HttpResponse:
     return _show(request, AccountSettingsForm(initial=_current(account)))
 
 
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def _save(request: AccountRequest, account: Account) -> HttpResponse:
     form = AccountSettingsForm(request.POST)
     if form.is_valid() and _change(account, form):
@@ -57,15 +60,15 @@ def _change(account: Account, form: AccountSettingsForm) -> bool:
 
 
 @require_safe
-@account_page(*OWNERS, **_owners)
-def export_account(request: AccountRequest, account: Account) -> StreamingHttpResponse:
+@_owners_page()
+def export_account(request: AccountRequest, account: Account) -> Any:
     """Download everything about an account as JSON."""
     name = f"account-{account.pk}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(export(account), content_type="application/json", headers=headers)
 
 
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def delete(request: AccountRequest, account: Account) -> HttpResponse:
     """Ask for the account's name, and delete the account."""
     form = AccountDeletionForm(account, request.POST or None)

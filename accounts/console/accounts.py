@@ -8,21 +8,28 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts import services
 from accounts.locks import Refused
-from accounts.models import Account, Membership
-from accounts.quotas import default_quotas
+from accounts.models import Membership
 from accounts.usage import messages_today
 
 from .access import last_used_account, memberships_of
 from .figures import Connections, Figure
 from .frame import render_page
+from .limits import limit_of
 from .member_forms import AccountNameForm
 
 PER_PAGE = 50
+
+
+class Problem(NamedTuple):
+    """What is wrong with an account."""
+
+    text: str
+    tone: str
+    """"wait" or "bad"."""
 
 
 class Row(NamedTuple):
@@ -31,8 +38,7 @@ class Row(NamedTuple):
     membership: Membership
     connections: int | None
     messages: int
-    problems: list[tuple[str, str]]
-    """What is wrong, each with its tone: "wait" or "bad"."""
+    problems: list[Problem]
 
 
 @require_safe
@@ -42,10 +48,10 @@ def home(request: HttpRequest) -> HttpResponse:
     own = memberships_of(request)
     membership = own.filter(account=last_used_account(request)).first()
     if membership is None:
-        first, *others = [*own[:2], None]
-        membership = first if others == [None] else None
-    if membership is None:
-        return redirect("console:accounts")
+        first = list(own[:2])
+        if len(first) != 1:
+            return redirect("console:accounts")
+        (membership,) = first
     return redirect("console:overview", account=membership.account_id)
 
 
@@ -59,26 +65,23 @@ def accounts(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": [_row(membership, connections) for membership in page],
         "list": page,
+        "missing": "" if connections.are_known else connections.missing(page[0].account),
         "may_create": _why_not(request) is None,
     }
     return render_page(request, "console/accounts.html", context, page="accounts")
 
 
 def _row(membership: Any, connections: Connections) -> Row:
-    account = membership.account
-    count = connections.of(account)
-    problems = [] if not account.suspended else [("Suspended", "bad")]
-    for what, number in (("connections", count), ("messages_per_day", membership.sent)):
-        figure = Figure(number, _quota(account, f"max_{what}"))
+    account, count = membership.account, connections.of(membership.account)
+    problems = [Problem("Suspended", "bad")] if account.suspended else []
+    figures = {
+        "connections": Figure(count, limit_of(account, "max_connections")),
+        "today’s messages": Figure(membership.sent, limit_of(account, "max_messages_per_day")),
+    }
+    for name, figure in figures.items():
         if figure.state:
-            name = "connections" if what == "connections" else "today’s messages"
-            problems.append((f"{figure.percent:.0f} % of {name}", "bad" if figure.state == "full" else "wait"))
+            problems.append(Problem(f"{figure.percent:.0f} % of {name}", "bad" if figure.state == "full" else "wait"))
     return Row(membership, count, membership.sent, problems)
-
-
-def _quota(account: Account, name: str) -> int:
-    own = getattr(account, name)
-    return int(default_quotas()[name] if own is None else own)
 
 
 @login_required
@@ -97,12 +100,8 @@ def new(request: HttpRequest) -> HttpResponse:
             form.reject(error)
         else:
             messages.success(request, "Account created.")
-            return redirect(_first_page(account))
+            return redirect("console:start", account=account.pk)
     return render_page(request, "console/account_new.html", {"form": form}, page="accounts")
-
-
-def _first_page(account: Account) -> str:
-    return reverse("console:overview", args=[account.pk])
 
 
 def _why_not(request: HttpRequest) -> str | None:

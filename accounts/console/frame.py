@@ -106,14 +106,10 @@ def _switch(request: HttpRequest, frame: Frame, current: str) -> list[Link]:
     if len(memberships) == 1:
         return []
     page = next((page for page in (*PAGES, *ACCOUNT_PAGES) if page.name == current), PAGES[0])
-    return [
-        Link(
-            reverse(
-                f"console:{(page if membership.role in page.roles else PAGES[0]).name}", args=[membership.account_id]
-            ),
-            str(membership.account),
-            membership.account_id == frame.account.pk,
-            Role(membership.role).label,
-        )
-        for membership in memberships[:MAX_SWITCHED]
-    ]
+    links = []
+    for membership in memberships[:MAX_SWITCHED]:
+        role, account = Role(membership.role), membership.account
+        name = page.name if role in page.roles else PAGES[0].name
+        url = reverse(f"console:{name}", args=[account.pk])
+        links.append(Link(url, str(account), account == frame.account, role.label))
+    return links

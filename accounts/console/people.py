@@ -1,6 +1,7 @@
 """Pages of the people of an account: who has access, with which role, and who is invited."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.apps import apps
@@ -26,7 +27,7 @@ from .member_forms import InvitationForm, RoleForm
 PER_PAGE = 50
 _MFA = "allauth.mfa"
 _ORDER = Case(*(When(role=role, then=Value(rank)) for rank, role in enumerate(Role.values)))
-_owners = {"what": "change people", "acts": "invite and remove people"}
+_owners_page = partial(account_page, *OWNERS, what="change people", acts="invite and remove people")
 
 
 @require_safe
@@ -43,7 +44,7 @@ def people(request: AccountRequest, account: Account) -> HttpResponse:
     return render_page(request, "console/people.html", context, page="people")
 
 
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def invite(request: AccountRequest, account: Account) -> HttpResponse:
     """Invite a person by their e-mail address."""
     form = InvitationForm(request.POST or None)
@@ -57,9 +58,8 @@ def invite(request: AccountRequest, account: Account) -> HttpResponse:
 def _invite(account: Account, form: InvitationForm) -> Invitation | None:
     try:
         return services.invite(account, **form.cleaned_data)
-    except services.QuotaReached as error:
-        used = account.memberships.count() + account.invitations.pending().count()
-        form.reject(exhausted(account, "max_members", used, "people", "Remove", error))
+    except services.QuotaReached:
+        form.reject(exhausted(account, "max_members"))
     except (Refused, ValidationError) as error:
         form.reject(error)
     return None
@@ -77,7 +77,7 @@ def _after_inviting(request: AccountRequest, account: Account, invitation: Invit
 
 @sensitive_variables()
 @require_safe
-@account_page(*OWNERS, **_owners)
+@_owners_page()
 def invitation_link(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     """Show the link of a new invitation once, if this service sends no mail."""
     invitation = get_object_or_404(account.invitations.pending(), pk=pk)
@@ -86,7 +86,7 @@ def invitation_link(request: AccountRequest, account: Account, pk: int) -> HttpR
 
 
 @require_POST
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def revoke_invitation(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     """Revoke an invitation."""
     invitation = get_object_or_404(account.invitations, pk=pk)
@@ -94,7 +94,7 @@ def revoke_invitation(request: AccountRequest, account: Account, pk: int) -> Htt
     return redirect("console:people", account=account.pk)
 
 
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def member(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     """Show a member, and change the role."""
     membership = _find(account, pk)
@@ -115,7 +115,7 @@ def _set_role(membership: Membership, form: RoleForm) -> bool:
     return True
 
 
-@account_page(*OWNERS, changes=True, **_owners)
+@_owners_page(changes=True)
 def remove(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     """Ask whether to remove a member, and do it."""
     membership = _find(account, pk)
@@ -150,6 +150,6 @@ def _with_second_factor(users: Iterable[int]) -> set[int] | None:
     """Return which of these users have a second factor, by primary key; None if this service offers none."""
     if not apps.is_installed(_MFA):
         return None
-    kinds: Any = apps.get_model("mfa", "Authenticator")
+    kinds: Any = apps.get_app_config("mfa").get_model("Authenticator")
     own = kinds.objects.filter(user__in=list(users)).exclude(type=kinds.Type.RECOVERY_CODES)
     return set(own.values_list("user", flat=True))

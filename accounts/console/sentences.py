@@ -1,8 +1,14 @@
 """Sentences for the entries of the audit log."""
 
+from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
+from django.utils.dateparse import parse_datetime
+
 from accounts.models import AuditEntry, AuditVerb, ResourceKind
+
+from . import numbers
 
 _NAMES = {
     ResourceKind.ACCOUNT: "the account",
@@ -24,7 +30,6 @@ _FIELDS = {
     "allows_client_messages": "clients may send messages",
     "closes_expired_connections": "close connections when their JWT expires",
     "sends_quota_notices": "e-mails about quotas",
-    "old_secret_ends_at": "the old secret ends",
 }
 
 
@@ -44,34 +49,35 @@ def thing_of(entry: AuditEntry) -> str:
     """Return what an entry is about, such as "the API key Web shop (q7RkV2nZ…)"."""
     kind = ResourceKind(entry.kind)
     name = entry.name if kind in (ResourceKind.MEMBER, ResourceKind.INVITATION) else entry.label
-    return _NAMES[kind] if kind == ResourceKind.ACCOUNT else f"{_NAMES[kind]} {name}"
+    of_kind = _NAMES.get(kind, f"the {kind.label}")
+    return of_kind if kind == ResourceKind.ACCOUNT else f"{of_kind} {name}"
 
 
 def _special(entry: AuditEntry) -> str | None:
     """Return a sentence for what people do most often; None for all else."""
-    name, changes = entry.name, entry.changes
-    is_own = entry.name == entry.email
-    match entry.kind, entry.verb, list(changes):
-        case ResourceKind.ACCOUNT, AuditVerb.CHANGED, ["name"]:
-            return f"Renamed the account from {_text(changes['name'][0])} to {_text(changes['name'][1])}"
-        case ResourceKind.ACCOUNT, AuditVerb.CREATED, _:
-            return f"Created the account {entry.label}"
-        case ResourceKind.MEMBER, AuditVerb.CREATED, ["role"]:
-            return f"Joined as {changes['role'][1]}" if is_own else f"Added {name} as {changes['role'][1]}"
-        case ResourceKind.MEMBER, AuditVerb.CHANGED, ["role"]:
-            return f"Changed the role of {name} from {changes['role'][0]} to {changes['role'][1]}"
-        case ResourceKind.MEMBER, AuditVerb.DELETED, _:
-            return "Left the account" if is_own else f"Removed {name}"
-        case ResourceKind.INVITATION, AuditVerb.CREATED, ["role"]:
-            return f"Invited {name} as {changes['role'][1]}"
-        case ResourceKind.CLUSTER, AuditVerb.CHANGED, ["enabled"]:
-            return f"Switched the cluster {name} {'on' if changes['enabled'][1] else 'off'}"
-        case ResourceKind.KEY, AuditVerb.CREATED, _:
-            return f"Issued {thing_of(entry)}"
-        case ResourceKind.KEY, AuditVerb.ROTATED, _:
-            begin = f"Rotated the secret of {thing_of(entry)}"
-            return begin if not changes else f"{begin}; {_change('old_secret_ends_at', *changes['old_secret_ends_at'])}"
-    return None
+    name, is_own = entry.name, entry.name == entry.email
+    old, new = next(iter(entry.changes.values()), (None, None))
+    sentences: dict[tuple[str, str], Callable[[], str]] = {
+        (ResourceKind.ACCOUNT, AuditVerb.CREATED): lambda: f"Created the account {entry.label}",
+        (ResourceKind.MEMBER, AuditVerb.CREATED): lambda: f"Joined as {new}" if is_own else f"Added {name} as {new}",
+        (ResourceKind.MEMBER, AuditVerb.CHANGED): lambda: f"Changed the role of {name} from {old} to {new}",
+        (ResourceKind.MEMBER, AuditVerb.DELETED): lambda: "Left the account" if is_own else f"Removed {name}",
+        (ResourceKind.INVITATION, AuditVerb.CREATED): lambda: f"Invited {name} as {new}",
+        (ResourceKind.CLUSTER, AuditVerb.CHANGED): lambda: f"Switched the cluster {name} {'on' if new else 'off'}",
+        (ResourceKind.CLUSTER, AuditVerb.PUBLISHED): lambda: f"Sent a message to the channel {new} of {name}",
+        (ResourceKind.KEY, AuditVerb.CREATED): lambda: f"Issued {thing_of(entry)}",
+        (ResourceKind.KEY, AuditVerb.ROTATED): lambda: f"Rotated the secret of {thing_of(entry)}{_end(new)}",
+        (ResourceKind.KEY, AuditVerb.ENDED): lambda: f"Ended the old secret of {thing_of(entry)}",
+    }
+    if (entry.kind, entry.verb) == (ResourceKind.ACCOUNT, AuditVerb.CHANGED) and list(entry.changes) == ["name"]:
+        return f"Renamed the account from {_text(old)} to {_text(new)}"
+    sentence = sentences.get((entry.kind, entry.verb))
+    return sentence() if sentence else None
+
+
+def _end(old_secret_ends_at: Any) -> str:
+    moment = parse_datetime(old_secret_ends_at) if isinstance(old_secret_ends_at, str) else None
+    return f"; the old secret ends on {numbers.moment(moment.astimezone(UTC))}" if moment else ""
 
 
 def _change(field: str, old: Any, new: Any) -> str:
@@ -81,8 +87,6 @@ def _change(field: str, old: Any, new: Any) -> str:
         return f"{name}: {', '.join(f'{verb} {_text(items)}' for verb, items in parts if items)}"
     if isinstance(new, bool):
         return f"{name}: {_text(new)}"
-    if field == "old_secret_ends_at":
-        return f"{name} at {str(new)[:16].replace('T', ' ')} UTC"
     return f"{name} from {_text(old)} to {_text(new)}"
 
 

@@ -42,9 +42,8 @@ def new(request: HttpRequest) -> HttpResponse:
         return redirect("console:new_token", token_key=token.token_key)
     limit = settings.API_TOKENS_PER_USER
     is_full = valid_tokens().filter(user=request.user.pk).count() >= limit
-    return render_page(
-        request, "console/token_create.html", {"form": form, "limit": limit if is_full else None}, page="tokens"
-    )
+    context = {"form": form, "limit": limit if is_full else None}
+    return render_page(request, "console/token_create.html", context, page="tokens")
 
 
 @sensitive_variables()
