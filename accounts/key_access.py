@@ -20,7 +20,7 @@ class Quotas:
     messages_per_second: int
     """Messages per second that one connection may send."""
     messages_per_day: int
-    """Messages per day (UTC) that the account may send, from clients and through the REST API."""
+    """Messages per day (UTC) that the account may send, from clients and through the Cluster API."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,25 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
+from .daily_usage import DailyUsage, FormerAccount
 from .key_access import PUBLIC_KEY_PATTERN
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
+
+__all__ = [
+    "Account",
+    "ApiKey",
+    "AuditEntry",
+    "AuditSource",
+    "AuditVerb",
+    "Cluster",
+    "DailyUsage",
+    "FormerAccount",
+    "Invitation",
+    "Membership",
+    "ResourceKind",
+    "Role",
+]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 MAX_ALLOWED_ORIGINS = 100
@@ -120,7 +137,7 @@ class Account(QuotaOverrides):
         "messages per day",
         null=True,
         blank=True,
-        help_text="Maximum number of messages per day (UTC) from clients and through the REST API.",
+        help_text="Maximum number of messages per day (UTC) from clients and through the Cluster API.",
     )
     max_clusters = models.PositiveIntegerField(
         "clusters", null=True, blank=True, help_text="Maximum number of clusters."
@@ -147,48 +164,6 @@ class Account(QuotaOverrides):
     @property
     def suspended(self) -> bool:
         return self.suspended_at is not None
-
-
-class DailyUsage(models.Model):
-    """The number of messages that an account has sent on one day (UTC).
-
-    There is no foreign key, because the messages of a deleted account still count against its owners. See
-    `FormerAccount`.
-    """
-
-    account_pk = models.BigIntegerField()
-    day = models.DateField()
-    messages = models.PositiveBigIntegerField(default=0)
-
-    class Meta:
-        ordering = ["-day"]
-        constraints = [models.UniqueConstraint(fields=["account_pk", "day"], name="one_row_per_account_and_day")]
-
-    def __str__(self) -> str:
-        return f"{self.account_pk} on {self.day}: {self.messages}"
-
-
-class FormerAccount(models.Model):
-    """An account that was deleted, once for each of its owners: its messages of that day count for its heir."""
-
-    account_pk = models.BigIntegerField()
-    day = models.DateField()
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="former_accounts")
-    heir = models.ForeignKey(
-        Account,
-        models.SET_NULL,
-        related_name="inherited",
-        null=True,
-        blank=True,
-        help_text="The next account of the same owner.",
-    )
-
-    class Meta:
-        ordering = ["pk"]
-        constraints = [models.UniqueConstraint(fields=["account_pk", "owner"], name="one_row_per_account_and_owner")]
-
-    def __str__(self) -> str:
-        return f"{self.account_pk}, deleted on {self.day}"
 
 
 def cascade_if_owners_remain(collector: Any, field: Any, memberships: Any, using: str) -> None:
@@ -364,7 +339,7 @@ class ApiKey(QuotaOverrides):
         default=False, help_text="If on, all channels require a JWT, not only private channels."
     )
     allows_client_messages = models.BooleanField(
-        default=True, help_text="If off, messages can only be published through the REST API."
+        default=True, help_text="If off, messages can only be published through the Cluster API."
     )
     closes_expired_connections = models.BooleanField(
         default=False,
@@ -415,104 +390,3 @@ def account_of(resource: Resource) -> Account:
             return resource.cluster.account
         case _:
             return resource.account
-
-
-class AuditSource(models.TextChoices):
-    """How a change was made."""
-
-    ADMIN = "admin"
-    REST = "rest", "REST API"
-    COMMAND = "command"
-
-
-class AuditVerb(models.TextChoices):
-    """What was done to a resource."""
-
-    CREATED = "created"
-    CHANGED = "changed"
-    SUSPENDED = "suspended"
-    RESUMED = "resumed"
-    ROTATED = "rotated"
-    REVOKED = "revoked"
-    DECLINED = "declined"
-    DELETED = "deleted"
-
-
-class ResourceKind(models.TextChoices):
-    """The type of a resource."""
-
-    ACCOUNT = "account"
-    MEMBER = "member"
-    INVITATION = "invitation"
-    CLUSTER = "cluster"
-    KEY = "key", "API key"
-    TOKEN = "token", "API token"
-
-
-class AuditEntry(models.Model):
-    """A record of a change: who made it, how, and what changed. Entries are never changed.
-
-    They have plain values and no foreign keys, because they outlive the resources that they describe.
-    """
-
-    at = models.DateTimeField("time", default=timezone.now, db_index=True)
-    # A user's token belongs to no account.
-    account_pk = models.BigIntegerField("account ID", null=True, blank=True)
-    account_name = models.CharField("account", max_length=100, blank=True)
-    user_pk = models.BigIntegerField("user ID", null=True, blank=True)
-    email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
-    source = models.CharField("made through", max_length=10, choices=AuditSource.choices)
-    verb = models.CharField("action", max_length=10, choices=AuditVerb.choices)
-    kind = models.CharField("type", max_length=10, choices=ResourceKind.choices)
-    name = models.CharField(
-        max_length=MAX_EMAIL_LENGTH,
-        help_text="The account's ID, the e-mail address of the member or of the token's user, the cluster ID or the "
-        "public key.",
-    )
-    # The label of a member is the longest: the e-mail address and the role.
-    label = models.CharField(max_length=300, help_text="The resource's name for people at the time of the change.")
-    changes = models.JSONField(
-        blank=True,
-        default=dict,
-        help_text="The old and the new value of each changed field: [old, new]. For a list, what was removed and what "
-        "was added.",
-    )
-
-    class Meta:
-        verbose_name_plural = "audit entries"
-        ordering = ["-pk"]
-        indexes = [
-            models.Index(fields=["account_pk", "-id"], name="audit_of_an_account"),
-            models.Index(fields=["account_pk", "at"], name="audit_of_an_account_by_day"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.label} {self.verb}"
-
-    @property
-    def author(self) -> str:
-        """The person who made the change, and how."""
-        source = self.get_source_display()
-        return f"{self.email} ({source})" if self.email else source
-
-    def described_changes(self) -> list[str]:
-        """Return a text for each field that the change has set, such as "label: web → app"."""
-        return [
-            f"{name.replace('_', ' ')}: {_described(new)}"
-            if self.verb == AuditVerb.CREATED
-            else f"{name.replace('_', ' ')}: {_described(old)} → {_described(new)}"
-            for name, (old, new) in self.changes.items()
-            if old != new
-        ]
-
-
-def _described(value: Any) -> str:
-    match value:
-        case None | "" | []:
-            return "none"
-        case bool():
-            return "on" if value else "off"
-        case list():
-            return ", ".join(map(str, value))
-        case _:
-            return str(value)

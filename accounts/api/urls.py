@@ -4,21 +4,14 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
-from .login_views import PasswordView, StoredTokenViewSet, UserSessionViewSet
 from .schema_view import SchemaView
-from .views import (
-    PRIMARY_KEY,
-    AccountViewSet,
-    AuditViewSet,
-    ClusterViewSet,
-    InvitationViewSet,
-    KeyViewSet,
-    MemberViewSet,
-    NotFoundView,
-    OwnInvitationViewSet,
-    TokenView,
-    WholeAuditViewSet,
-)
+from .views.accounts import AccountViewSet
+from .views.audit import AuditViewSet, WholeAuditViewSet
+from .views.base import PRIMARY_KEY, NotFoundView
+from .views.clusters import ClusterViewSet
+from .views.keys import KeyViewSet
+from .views.logins import PasswordView, StoredTokenViewSet, TokenView, UserSessionViewSet
+from .views.people import InvitationViewSet, MemberViewSet, OwnInvitationViewSet
 
 router = SimpleRouter()
 router.register("accounts", AccountViewSet)

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from accounts import services
 from accounts.models import Account, ApiKey
 from accounts.users import User
 from tests.control.conftest import As
@@ -182,7 +183,7 @@ class TestHosts:
 
     def test_pagination_links_stay_on_the_requested_host(self, as_: As, owner: User) -> None:
         for number in range(2):
-            as_(owner).post("/api/v1/accounts/", {"name": str(number)})
+            services.create_account(str(number), owner)
         answer = as_(owner).get("/api/v1/accounts/?page_size=1", headers={"Host": "localhost:8000"})
         assert answer.json()["next"] == "http://localhost:8000/api/v1/accounts/?page=2&page_size=1"
 

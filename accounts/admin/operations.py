@@ -15,10 +15,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from .locks import Refused, lock_accounts, sentence
-from .models import Resource, account_of
-from .services import IssuedKey
-from .usage import connections_of
+from ..locks import Refused, lock_accounts, sentence
+from ..models import Resource, account_of
+from ..services import IssuedKey
+from ..usage import connections_of
 
 # How many objects the page that asks lists.
 MAX_LISTED = 100

@@ -1,4 +1,4 @@
-"""The views in which people see and end their own logins and change their password."""
+"""The views in which people log in and out, see and end their own logins, and change their password."""
 
 from typing import Any
 
@@ -10,15 +10,63 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from drf_spectacular.utils import extend_schema
 from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from accounts import logins
 from accounts.sessions import sessions_of
-from accounts.tokens import valid_tokens
+from accounts.tokens import LoginOutdated, create_token, valid_tokens
 
-from .serializers import ChangePasswordSerializer, StoredTokenSerializer, UserSessionSerializer
-from .throttling import OwnPasswordThrottle
+from ..serializers import (
+    ChangePasswordSerializer,
+    LoginSerializer,
+    StoredTokenSerializer,
+    TokenSerializer,
+    UserSessionSerializer,
+)
+from ..throttling import LoginThrottle, OwnPasswordThrottle
+from .base import NO_STORE, PRIMARY_KEY
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class TokenView(APIView):
+    """Tokens for this API."""
+
+    def get_permissions(self) -> list[Any]:
+        return [AllowAny()] if self.request.method == "POST" else [IsAuthenticated()]
+
+    def get_authenticators(self) -> list[Any]:
+        # Logging in needs no authentication, so an expired token or cookie must not cause an error.
+        return [] if self.request and self.request.method == "POST" else super().get_authenticators()
+
+    def get_throttles(self) -> list[Any]:
+        return [LoginThrottle()] if self.request.method == "POST" else super().get_throttles()
+
+    @sensitive_variables()
+    @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
+    def post(self, request: Request) -> Response:
+        """Obtain a token with an e-mail address and a password."""
+        login = LoginSerializer(data=request.data, context={"request": request})
+        login.is_valid(raise_exception=True)
+        user = login.validated_data["user"]
+        try:
+            stored, token = create_token(user)
+        except LoginOutdated:
+            raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [LoginSerializer.WRONG]}) from None
+        logins.remember(request, user)
+        return Response({"token": token, "expiry": stored.expiry}, headers=NO_STORE)
+
+    @extend_schema(request=None, responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Revoke the token with which this request is authenticated."""
+        if not isinstance(request.auth, AuthToken):
+            raise NotFound("Send the token to revoke in the Authorization header.")
+        request.auth.delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 @method_decorator(sensitive_post_parameters(), name="dispatch")
@@ -60,7 +108,7 @@ class UserSessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewse
 
     queryset = UserSession.objects.none()
     serializer_class = UserSessionSerializer
-    lookup_value_regex = "[0-9]{1,18}"
+    lookup_value_regex = PRIMARY_KEY
 
     def get_queryset(self) -> QuerySet[UserSession]:
         return sessions_of(self.request.user)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The base classes of the admin: they save through the services, and protect what is revoked or suspended."""
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -11,49 +11,24 @@ from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db.models import Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
-from django.forms import BaseModelFormSet, ModelForm
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_variables
 
-from . import new_secrets
-from .audit import entries_of
-from .locks import Gone, Refused, sentence
+from .. import new_secrets
+from ..audit import entries_of
+from ..locks import Gone, Refused, sentence
+from ..services import IssuedKey
+from ..usage import connections_of
+from .frozen import Frozen
 from .operations import OperationsMixin
-from .services import IssuedKey
-from .usage import connections_of
 
 # The maximum number of rows that an inline shows.
 MAX_INLINE_ROWS = 50
 HISTORY_PAGE = 50
-
-
-def timestamp_filter(field: str, label: str, *, if_set: str, if_null: str) -> type[admin.SimpleListFilter]:
-    """Return a list filter by whether a timestamp is set.
-
-    Args:
-        field: the name of the timestamp's field.
-        label: the title of the filter, and its query parameter.
-        if_set: the label of the choice for objects whose timestamp is set.
-        if_null: the label of the other choice.
-    """
-
-    class TimestampFilter(admin.SimpleListFilter):
-        title = label
-        parameter_name = label
-
-        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            return [("no", if_null), ("yes", if_set)]
-
-        def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-            if self.value() in ("yes", "no"):
-                return queryset.filter(**{f"{field}__isnull": self.value() == "no"})
-            return queryset
-
-    return TimestampFilter
 
 
 class CheckedRequests(admin.ModelAdmin):
@@ -84,18 +59,6 @@ def _can_be_stored(value: str) -> bool:
         return abs(int(value)) < 2**63
     except ValueError:
         return "\0" not in value
-
-
-class Frozen:
-    """Makes what belongs to a revoked or suspended object read-only."""
-
-    def why_frozen(self, obj: Any) -> str | None:
-        """Return a sentence that says why an object cannot be changed, or None if it can."""
-        return None
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        permitted: bool = super().has_change_permission(request, obj)  # type: ignore[misc]
-        return permitted and (obj is None or self.why_frozen(obj) is None)
 
 
 class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
@@ -284,76 +247,7 @@ class ConnectionsColumn(ServiceAdmin):
         return int(resource.open_connections)
 
 
-class ServiceInline(admin.TabularInline):
-    """Rows in the form of the object that they belong to, saved through the services."""
-
-    extra = 0
-
-    def why_frozen(self, parent: Any) -> str | None:
-        """Return a sentence that says why the rows of an object cannot be changed, or None if they can."""
-        return None
-
-    def has_add_permission(self, request: HttpRequest, obj: Any) -> bool:  # type: ignore[override]
-        return super().has_add_permission(request, obj) and self._may_change(obj)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_change_permission(request, obj) and self._may_change(obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and self._may_change(obj)
-
-    def _may_change(self, parent: Any) -> bool:
-        return parent is None or self.why_frozen(parent) is None
-
-    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        formset: Any = super().get_formset(request, obj, **kwargs)
-        formset.inline = self  # for ServiceAdmin.save_formset(), which receives only the formset
-        return formset
-
-    def save_rows(self, request: HttpRequest, formset: BaseModelFormSet) -> None:
-        """Save the rows that were added or changed, then delete the rows that were marked for deletion."""
-        changed = {id(form.instance): form.changed_data for form in formset.forms}
-        for row in self.sorted_for_saving(formset.save(commit=False)):
-            self.save_row(request, row, changed[id(row)])
-        for row in formset.deleted_objects:
-            self.delete_row(row)
-
-    def sorted_for_saving(self, rows: list[Any]) -> list[Any]:
-        return rows
-
-    def save_row(self, request: HttpRequest, row: Any, changed: Collection[str]) -> None:
-        """Save a new row, or the changed fields of an existing row, through the services."""
-        raise NotImplementedError
-
-    def delete_row(self, row: Any) -> None:
-        """Delete a row through the services."""
-        raise NotImplementedError
-
-
 def issued_keys(request: HttpRequest) -> list[IssuedKey]:
     """Return the keys that were issued in this request, as a list that can be appended to."""
     keys: list[IssuedKey] = request.__dict__.setdefault("issued_keys", [])
     return keys
-
-
-def changelist_link(model: type[Model], count: int, **filters: object) -> str:
-    """Return a number as a link to the list of the objects that it counts."""
-    url = reverse(f"admin:accounts_{model._meta.model_name}_changelist", query=filters)
-    return format_html('<a href="{}">{}</a>', url, count)
-
-
-def change_link(obj: Model) -> str:
-    """Return the name of an object as a link to its page."""
-    return format_html(
-        '<a href="{}">{}</a>', reverse(f"admin:accounts_{obj._meta.model_name}_change", args=[obj.pk]), obj
-    )
-
-
-def copyable(text: str, shown: str | None = None) -> str:
-    """Return a text that can be copied with a button, which a script adds.
-
-    Args:
-        text: what is copied.
-        shown: what is shown instead of the text.
-    """
-    return format_html('<code data-copy="{}">{}</code>', text, text if shown is None else shown)

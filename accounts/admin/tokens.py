@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from knox.models import AuthToken
 
-from .service_admin import CheckedRequests
-from .tokens import revoke_token
+from ..tokens import revoke_token
+from .base import CheckedRequests
 
 # The libraries' own pages would change these without the services.
 admin.site.unregister([AuthToken, EmailAddress, UserSession])
