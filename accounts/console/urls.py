@@ -2,11 +2,14 @@
 
 from django.urls import path
 
-from . import overview
+from . import overview, security
 
 app_name = "console"
 
 urlpatterns = [
     path("", overview.home, name="home"),
+    path("you/security/", security.security, name="security"),
+    path("you/sessions/<int:pk>/end/", security.end_session, name="end_session"),
+    path("you/sessions/end-others/", security.end_other_sessions, name="end_other_sessions"),
     path("<int:account>/", overview.overview, name="overview"),
 ]
