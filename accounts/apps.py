@@ -41,18 +41,6 @@ class AccountsConfig(AppConfig):
         pre_save.connect(_user_saved, sender=self.get_model("User"))
 
 
-class TokensConfig(AppConfig):
-    """The app of the library that stores API tokens, under a name for operators."""
-
-    name = "knox"
-    verbose_name = "REST API"
-
-    def ready(self) -> None:
-        # The library's own text contains the hash of the token, and the admin shows and stores that text.
-        model: Any = self.get_model("AuthToken")
-        model.__str__ = lambda token: f"API token of {token.user}"
-
-
 def _account_deleted(instance: Any, **_: Any) -> None:
     _record_deletion(instance)
     announce(account_id=instance.pk)

@@ -11,6 +11,7 @@ from .users import MAX_EMAIL_LENGTH
 class AuditSource(models.TextChoices):
     """How a change was made."""
 
+    CONSOLE = "console"
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
@@ -24,6 +25,7 @@ class AuditVerb(models.TextChoices):
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ROTATED = "rotated"
+    PUBLISHED = "published", "message sent"
     REVOKED = "revoked"
     DECLINED = "declined"
     DELETED = "deleted"

@@ -61,7 +61,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
-    "accounts.apps.TokensConfig",  # knox
+    "knox",
     "allauth",
     "allauth.account",
     "allauth.mfa",
@@ -285,6 +285,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "accounts.api.errors.api_exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+KNOX_TOKEN_MODEL = "accounts.ApiToken"  # noqa: S105  (a name)
+MIGRATION_MODULES = {"knox": None}  # they would create a table for its own model, which is not used
 REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}
 # Beyond this number, the oldest tokens of a user end.
 API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)

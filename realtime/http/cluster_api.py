@@ -15,10 +15,11 @@ from django.db import Error as DatabaseError
 from accounts.key_access import KeyAccess
 from realtime.base.asgi import Header, Receive, Response, Send, answer, sent_path
 from realtime.conf import conf
-from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
+from realtime.http.cluster_requests import SUCCESS, authenticate, check_may_parse
 from realtime.http.cors import PREFLIGHT, allow
 from realtime.node.connections import message_limit
 from realtime.node.node import Node, current_node
+from realtime.node.publishing import check_enabled, publish
 from realtime.protocols.frames import Message, compact_json
 from realtime.protocols.handshake import origin_matches
 from realtime.protocols.publishing import (

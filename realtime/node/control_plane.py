@@ -1,4 +1,4 @@
-"""The interface to the control plane: it announces access changes and asks how many connections are open.
+"""The interface to the control plane: it announces access changes, counts open connections and sends messages.
 
 These functions run in any thread and any process, including processes that serve no connections, such as a management
 command.
@@ -7,23 +7,33 @@ command.
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
+from msgspec import Raw
 
-from accounts.usage import NodesState
+from accounts.access import find_access_of_people
+from accounts.key_access import KeyAccess
+from accounts.models import Cluster
+from accounts.usage import NodesState, NotPublished
 from realtime.cluster import redis_queries
 from realtime.cluster.bus import CONTROL_GROUP
-from realtime.node import access_changes
+from realtime.node import access_changes, publishing
+from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
-from realtime.node.node import running_node
+from realtime.node.node import Node, running_node
+from realtime.protocols.publishing import Item, Problem, read_message
 
 logger = logging.getLogger(__name__)
 
 # How long a request that changes access waits for the channel layer, in seconds.
 ANNOUNCE_SECONDS = 2.0
+# How long a person who sends a message waits until it is delivered, in seconds.
+PUBLISH_SECONDS = 3.0
 
 
 def on_access_changed(sender: object, **change: Any) -> None:
@@ -57,6 +67,54 @@ def count_connections(
     if node is None:
         return [0] * (len(users) + len(cluster_pks))
     return [*map(node.counts.of_user, users), *map(node.counts.of_cluster_here, cluster_pks)]
+
+
+def known_connections(
+    *,
+    account_ids: Sequence[int] = (),
+    public_keys: Sequence[str] = (),
+    cluster_pks: Sequence[int] = (),
+    seconds: float,
+) -> list[int] | None:
+    """Return the same as `count_connections`, or None if not all nodes can be counted within some seconds."""
+    if not settings.REDIS_URLS:
+        return count_connections(account_ids=account_ids, public_keys=public_keys, cluster_pks=cluster_pks)
+    redis = _redis()
+    if redis is None:
+        return None
+    users = [*map(account_user, account_ids), *map(key_user, public_keys)]
+    return redis_queries.of_all_known(*redis, users, cluster_pks, seconds)
+
+
+def publish(cluster: Cluster, channel: str, message: str) -> int:
+    """Send a text message to a channel on all nodes, and return to how many connections.
+
+    Raises:
+        NotPublished: the message was not sent.
+    """
+    node, access = running_node(), find_access_of_people(cluster.pk)
+    if node is None or access is None:
+        raise NotPublished("This process cannot send messages." if node is None else "This cluster was deleted.")
+    answer: Future[int] = Future()
+    node.call(_publish, node, access, channel, message, answer)
+    try:
+        return answer.result(PUBLISH_SECONDS)
+    except Problem as problem:
+        raise NotPublished(str(problem)) from None
+    except TimeoutError:
+        raise NotPublished("The message may not have been sent, because the server did not answer.") from None
+
+
+def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: "Future[int]") -> None:
+    """Publish a message, and then set the answer to the number of its receivers or to a `Problem`."""
+    item = Item(channelId=Raw(msgspec.json.encode(channel)), message=Raw(msgspec.json.encode(message)))
+    try:
+        publishing.check_enabled(access)
+        group, content = read_message(item, access.cluster_id, message_limit(access))
+        place = (access.cluster_pk, channel)
+        publishing.publish(node, access, [(group, content)], lambda: node.counts.count(place, answer.set_result))
+    except Problem as problem:
+        answer.set_exception(problem)
 
 
 def nodes_state() -> NodesState:

@@ -1,0 +1,60 @@
+"""Filters with which the console writes numbers and times, the same everywhere."""
+
+from datetime import UTC, datetime
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+
+from accounts.console import numbers
+
+register = template.Library()
+
+UNKNOWN = "–"
+
+
+@register.filter
+def number(value: int | None) -> str:
+    """Write a number with all its digits, such as "182,402"; a dash for None."""
+    return UNKNOWN if value is None else numbers.whole(value)
+
+
+@register.filter
+def short_number(value: int | None) -> str:
+    """Write a number for a tile, such as "5.42 M", with all its digits as the title."""
+    return UNKNOWN if value is None else _titled(numbers.short(value), numbers.whole(value))
+
+
+@register.filter
+def size(value: int | None) -> str:
+    """Write a number of bytes, such as "18.4 GB", with all its digits as the title; a dash for None."""
+    return UNKNOWN if value is None else _titled(numbers.size(value), f"{numbers.whole(value)} bytes")
+
+
+@register.filter
+def ago(value: datetime | None, never: str = UNKNOWN) -> str:
+    """Write how long ago something was, such as "3 minutes ago"; another text for None."""
+    return never if value is None else _time(value, numbers.since(value.astimezone(UTC), timezone.now()))
+
+
+@register.filter
+def moment(value: datetime | None) -> str:
+    """Write a point in time, such as "20 November 2026, 14:32:08 UTC"; a dash for None."""
+    return UNKNOWN if value is None else _time(value, numbers.moment(value.astimezone(UTC)))
+
+
+@register.filter
+def day(value: datetime | None) -> str:
+    """Write the day of a point in time, such as "20 November 2026"; a dash for None."""
+    return UNKNOWN if value is None else _time(value, numbers.day(value.astimezone(UTC)))
+
+
+def _titled(shown: str, whole: str) -> str:
+    return whole if shown == whole else format_html('<span title="{}">{}</span>', whole, shown)
+
+
+def _time(value: datetime, shown: str) -> str:
+    utc = value.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", numbers.moment(utc), shown
+    )
