@@ -2,13 +2,13 @@
 
 from django.contrib import admin
 from django.urls import include, path
-
-from accounts.own_password import password_change
+from django.views.generic import RedirectView
 
 urlpatterns = [
     # Before the admin's own page, which would have no limit.
-    path("admin/password_change/", admin.site.admin_view(password_change)),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
+    path("console/you/", include("accounts.console.own_urls")),
     path("console/", include("accounts.console.urls")),
     path("api/v1/", include("accounts.api.urls")),
     path("", include("realtime.urls")),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,7 +14,7 @@ from ..tokens import revoke_token
 from .base import CheckedRequests
 
 # The libraries' own pages would change these without the services.
-admin.site.unregister([EmailAddress, UserSession])
+admin.site.unregister([EmailAddress, Authenticator, UserSession])
 
 
 @admin.register(ApiToken)

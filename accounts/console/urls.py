@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import account_settings, accounts, activity, clusters, keys, overview, people, start, tokens
+from . import account_settings, accounts, activity, clusters, keys, overview, people, security, start, tokens
 
 app_name = "console"
 
@@ -14,6 +14,9 @@ urlpatterns = [
     path("you/tokens/new/", tokens.new, name="create_token"),
     path("you/tokens/<slug:token_key>/", tokens.show, name="new_token"),
     path("you/tokens/<slug:token_key>/revoke/", tokens.revoke, name="revoke_token"),
+    path("you/security/", security.security, name="security"),
+    path("you/sessions/<int:pk>/end/", security.end_session, name="end_session"),
+    path("you/sessions/end-others/", security.end_other_sessions, name="end_other_sessions"),
     path("<int:account>/", overview.overview, name="overview"),
     path("<int:account>/start/", start.start, name="start"),
     path("<int:account>/start/connection/", start.connection, name="start_connection"),

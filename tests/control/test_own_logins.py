@@ -34,10 +34,10 @@ def ada(db: None) -> User:
 
 
 def browser(user: User, **headers: str) -> Client:
-    """Return a browser in which the user has logged in to the admin."""
+    """Return a browser in which the user has logged in."""
     client = Client(headers=headers)
-    form = {"username": user.email, "password": PASSWORD}
-    assert client.post("/admin/login/", form).status_code == 302
+    form = {"login": user.email, "password": PASSWORD}
+    assert client.post("/console/you/login/", form).status_code == 302
     return client
 
 
@@ -59,9 +59,9 @@ def change_in_rest(client: Client, user: User) -> None:
     assert client.post("/api/v1/password/", form, content_type="application/json").status_code == 204
 
 
-def change_in_admin(client: Client, user: User) -> None:
-    form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
-    assert client.post("/admin/password_change/", form).status_code == 302
+def change_in_console(client: Client, user: User) -> None:
+    form = {"oldpassword": PASSWORD, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert client.post("/console/you/password/", form).status_code == 302
 
 
 def change_own_on_the_page_of_people(client: Client, user: User) -> None:
@@ -99,7 +99,7 @@ def remove_in_code(client: Client, user: User) -> None:
     user.save(update_fields=["password"])
 
 
-BY_ITS_USER = [change_in_rest, change_in_admin, change_own_on_the_page_of_people]
+BY_ITS_USER = [change_in_rest, change_in_console, change_own_on_the_page_of_people]
 BY_OTHERS = [
     change_by_another_operator,
     remove_by_another_operator,
@@ -192,12 +192,12 @@ class TestChangingThePassword:
         statuses = [token.post("/api/v1/password/", form).status_code for _ in range(11)]
         assert statuses == [400] * 10 + [429]
 
-    def test_nor_in_the_admin(self, ada: User) -> None:
+    def test_nor_in_the_console(self, ada: User) -> None:
         client = browser(ada)
-        wrong = {"old_password": "x", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        wrong = {"oldpassword": "x", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
         for _ in range(10):
-            assert "Your old password was entered incorrectly" in self.answer(client, wrong)
-        assert "Too many attempts. Try again in 60 seconds." in self.answer(client, {**wrong, "old_password": PASSWORD})
+            assert "This is not your current password." in self.answer(client, wrong)
+        assert "Too many attempts. Try again in 60 seconds." in self.answer(client, {**wrong, "oldpassword": PASSWORD})
         ada.refresh_from_db()
         assert ada.check_password(PASSWORD)
 
@@ -205,13 +205,13 @@ class TestChangingThePassword:
         client = browser(ada)
         redis = f"redis://127.0.0.1:{free_port()}/0"
         settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
-        form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        form = {"oldpassword": PASSWORD, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
         assert "Redis is unavailable. Try again later." in self.answer(client, form)
         ada.refresh_from_db()
         assert ada.check_password(PASSWORD)
 
     def answer(self, client: Client, form: dict[str, str]) -> str:
-        return client.post("/admin/password_change/", form, follow=True).content.decode()
+        return client.post("/console/you/password/", form, follow=True).content.decode()
 
 
 class TestTokens:

@@ -140,7 +140,7 @@ class TestErrorsRevealNoSecret:
 
     def test_while_a_user_logs_in_to_the_admin(self, client: Client, report: Callable[[], str]) -> None:
         with failing(user_logged_in, None):
-            answer = client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD})
+            answer = client.post("/console/you/login/", {"login": "ada@example.com", "password": PASSWORD})
         assert answer.status_code == 500
         assert contains_no_secret(report() + answer.content.decode())
 
@@ -154,7 +154,7 @@ class TestErrorsRevealNoSecret:
             client.post(
                 "/api/v1/token/", {"email": "ada@example.com", "password": PASSWORD}, content_type="application/json"
             ),
-            client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD}),
+            client.post("/console/you/login/", {"login": "ada@example.com", "password": PASSWORD}),
         ]
         assert [answer.status_code for answer in answers] == [500, 500]
         assert not ApiToken.objects.exists()
@@ -227,7 +227,7 @@ async def test_the_most_verbose_log_of_a_running_server_contains_no_secret(
     sensitive = ["owner-password", secrets["demo"]]
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, timeout=30) as client:
         credentials = {"email": "owner@example.com", "password": "owner-password"}
-        assert (await client.post("/admin/login/", data=credentials)).status_code == 403
+        assert (await client.post("/console/you/login/", data=credentials)).status_code == 403
         for body in ({"json": credentials}, {"data": credentials}):
             answer = await client.post("/api/v1/token/", **body)  # type: ignore[arg-type]
             assert answer.status_code == 200
