@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest, HttpResponse
@@ -28,12 +29,13 @@ class ServiceAdminConfig(AdminConfig):
 class ServiceAdminSite(AdminSite):
     """The admin, in which operators manage the tenants."""
 
-    site_header = "WebSocket service"
-    site_title = "WebSocket service"
     index_title = "Overview"
     index_template = "accounts/index.html"
     # Lists need the width: with it, they do not fit a screen of 1280 pixels.
     enable_nav_sidebar = False
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "site_header": settings.SITE_NAME, "site_title": settings.SITE_NAME}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from .usage import overview  # the models are not loaded when this module is
