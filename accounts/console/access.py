@@ -46,7 +46,7 @@ def account_page(
         @wraps(view)
         @login_required
         def checked(request: Any, account: int, **arguments: Any) -> HttpResponse:
-            membership = memberships_of(request).filter(account=account).first()
+            membership = memberships_of(request).filter(account__id=account).first()
             if membership is None:
                 raise Http404
             request.frame = Frame(membership.account, Role(membership.role))
@@ -70,7 +70,7 @@ def memberships_of(request: HttpRequest) -> Any:
 
 def own_account(request: HttpRequest, pk: int) -> Account | None:
     """Return an account that the user belongs to; None if there is no such account."""
-    membership = memberships_of(request).filter(account=pk).first()
+    membership = memberships_of(request).filter(account__id=pk).first()
     return membership.account if membership else None
 
 
