@@ -38,9 +38,14 @@ class ServiceAdminSite(AdminSite):
         return {**super().each_context(request), "site_header": settings.SITE_NAME, "site_title": settings.SITE_NAME}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        from .usage import overview  # the models are not loaded when this module is
+        # The models are not loaded when this module is.
+        from .admin.usage import last_refusals
+        from .models import Account
+        from .usage import overview
+        from .users import may_operate
 
-        return super().index(request, {**(extra_context or {}), "overview": overview()})
+        refusals = last_refusals() if may_operate(request.user, "view", Account) else None
+        return super().index(request, {**(extra_context or {}), "overview": overview(), "refusals": refusals})
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Lead to the log-in of the console, which checks second factors too."""

@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from .audit import public_author
 from .daily_usage import DailyUsage
-from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership
+from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal
 from .quotas import default_quotas
 from .services import KEY_SETTINGS
+from .usage_rows import RefusedUsage, Usage
 
 # How many rows are read at a time.
 _BATCH = 500
@@ -39,7 +40,10 @@ def _sections(account: Account) -> Iterator[tuple[str, QuerySet[Any], Callable[[
     yield "invitations", account.invitations.all(), _invitation
     yield "clusters", account.clusters.all(), _cluster
     yield "api_keys", keys, _key
-    yield "usage", DailyUsage.objects.filter(account_pk=account.pk), _usage
+    yield "messages_per_day", DailyUsage.objects.filter(account_pk=account.pk), _messages
+    yield "usage", Usage.objects.filter(account_pk=account.pk), _usage
+    yield "refusals", RefusedUsage.objects.filter(account_pk=account.pk), _refusals
+    yield "latest_refusals", Refusal.objects.filter(account_pk=account.pk), _refusal
     yield "audit", AuditEntry.objects.filter(account_pk=account.pk), _entry
 
 
@@ -76,12 +80,26 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def _key(key: ApiKey) -> dict[str, Any]:
-    times = ("created_at", "last_used_at", "old_secret_ends_at", "revoked_at")
-    return {"public_key": key.public_key, "cluster_id": key.cluster.cluster_id, **_values(key, *KEY_SETTINGS, *times)}
+    names = ("public_key", *KEY_SETTINGS, "created_at", "last_used_at", "old_secret_ends_at", "revoked_at")
+    return {"key": key.pk, "cluster_id": key.cluster.cluster_id, **_values(key, *names)}
 
 
-def _usage(usage: DailyUsage) -> dict[str, Any]:
+def _messages(usage: DailyUsage) -> dict[str, Any]:
     return _values(usage, "day", "messages")
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    counts = ("messages", "message_bytes", "deliveries", "delivered_bytes", "api_calls", "peak_connections")
+    return {"key": usage.key_pk or None, **_values(usage, "unit", "start", *counts)}
+
+
+def _refusals(usage: RefusedUsage) -> dict[str, Any]:
+    return {"key": usage.key_pk or None, **_values(usage, "unit", "start", "reason", "refusals")}
+
+
+def _refusal(refusal: Refusal) -> dict[str, Any]:
+    causes = ("public_key", "code", "reason", "detail")
+    return _values(refusal, "at", *causes, "channel", "origin", "user", "address", "client")
 
 
 def _entry(entry: AuditEntry) -> dict[str, Any]:

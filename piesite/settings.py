@@ -349,6 +349,8 @@ QUOTAS = {
     "KEYS": env.int("QUOTA_KEYS", default=1_000),  # that are not revoked
     "MEMBERS": env.int("QUOTA_MEMBERS", default=100),  # and pending invitations
 }
+# Whether the owners of accounts get an e-mail when 80 % and 100 % of a quota are used.
+QUOTA_NOTICES = env.bool("QUOTA_NOTICES", default=True)
 # How many accounts a person may create. With 0, only operators create accounts.
 ACCOUNTS_PER_PERSON = env.int("ACCOUNTS_PER_PERSON", default=1)
 # How often the people of an account may change it in a day (UTC), since each change is recorded in the audit log.
@@ -384,6 +386,7 @@ REALTIME = {
     "REQUEST_SECONDS": env.float("REQUEST_SECONDS", default=None),
     "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
+    "USAGE_SECONDS": env.float("USAGE_SECONDS", default=None),
     "METRICS_ALLOWED": env.words("METRICS_ALLOWED", default=None),
     "METRICS_TOKEN": env.str("METRICS_TOKEN", default=None),
 }

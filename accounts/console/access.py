@@ -16,6 +16,8 @@ OWNERS = (Role.OWNER,)
 
 # The session has the account that was used last under this name.
 _LAST_USED = "account"
+# Databases cannot look up a larger number.
+_MAX_NUMBER = 2**63 - 1
 
 View = Callable[..., HttpResponse]
 
@@ -46,7 +48,9 @@ def account_page(
         @wraps(view)
         @login_required
         def checked(request: Any, account: int, **arguments: Any) -> HttpResponse:
-            membership = memberships_of(request).filter(account__id=account).first()
+            if any(isinstance(value, int) and value > _MAX_NUMBER for value in (account, *arguments.values())):
+                raise Http404
+            membership = memberships_of(request).filter(account=account).first()
             if membership is None:
                 raise Http404
             request.frame = Frame(membership.account, Role(membership.role))

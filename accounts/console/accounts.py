@@ -8,11 +8,13 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts import services
 from accounts.locks import Refused
 from accounts.models import Membership
+from accounts.refusals import number_lately
 from accounts.usage import messages_today
 
 from .access import last_used_account, memberships_of
@@ -20,6 +22,7 @@ from .figures import Connections, Figure
 from .frame import render_page
 from .limits import limit_of
 from .member_forms import AccountNameForm
+from .numbers import whole
 
 PER_PAGE = 50
 
@@ -30,6 +33,8 @@ class Problem(NamedTuple):
     text: str
     tone: str
     """"wait" or "bad"."""
+    url: str = ""
+    """The page that says more."""
 
 
 class Row(NamedTuple):
@@ -61,17 +66,18 @@ def accounts(request: HttpRequest) -> HttpResponse:
     """List the accounts of the user, with what they need to know about each."""
     own = memberships_of(request).annotate(sent=messages_today("account"))
     page = Paginator(own, PER_PAGE).get_page(request.GET.get("page"))
-    connections = Connections([membership.account for membership in page])
+    shown = [membership.account for membership in page]
+    connections, refused = Connections(shown), number_lately(shown)
     context = {
-        "rows": [_row(membership, connections) for membership in page],
+        "rows": [_row(membership, connections, refused.get(membership.account_id, 0)) for membership in page],
         "list": page,
-        "missing": "" if connections.are_known else connections.missing(page[0].account),
+        "missing": "" if connections.are_known else connections.missing(shown[0]),
         "may_create": _why_not(request) is None,
     }
     return render_page(request, "console/accounts.html", context, page="accounts")
 
 
-def _row(membership: Any, connections: Connections) -> Row:
+def _row(membership: Any, connections: Connections, refused: int) -> Row:
     account, count = membership.account, connections.of(membership.account)
     problems = [Problem("Suspended", "bad")] if account.suspended else []
     figures = {
@@ -81,6 +87,9 @@ def _row(membership: Any, connections: Connections) -> Row:
     for name, figure in figures.items():
         if figure.state:
             problems.append(Problem(f"{figure.percent:.0f} % of {name}", "bad" if figure.state == "full" else "wait"))
+    if refused:
+        text = "1 refusal" if refused == 1 else f"{whole(refused)} refusals"
+        problems.append(Problem(text, "wait", reverse("console:refusals", args=[account.pk])))
     return Row(membership, count, membership.sent, problems)
 
 

@@ -1,5 +1,6 @@
 """Forms of the console. A template shows their errors above the form and at each field."""
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from accounts.locks import Refused
-from accounts.models import ApiKey
+from accounts.models import ApiKey, validate_allowed_origins
 from accounts.quotas import QUOTA_FIELDS
 from accounts.services import KEY_SETTINGS, MAX_OVERLAP, version_of_settings
 
@@ -50,8 +51,10 @@ class NumberField(forms.IntegerField):
         return super().to_python(value.replace(",", "").strip() if isinstance(value, str) else value)
 
 
-class LinesField(forms.CharField):
-    """A list of short texts, one per line."""
+class OriginsField(forms.CharField):
+    """Hosts, one per line. They may be written as browsers show them, such as "https://example.com/"."""
+
+    default_validators = [validate_allowed_origins]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(widget=forms.Textarea(attrs={"rows": 3, **_PLAIN_TEXT}), required=False, **options)
@@ -60,7 +63,12 @@ class LinesField(forms.CharField):
         return "\n".join(value) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> Any:
-        return [line.strip().lower() for line in (super().to_python(value) or "").splitlines() if line.strip()]
+        return [host_of(line) for line in (super().to_python(value) or "").splitlines() if line.strip()]
+
+
+def host_of(origin: str) -> str:
+    """Return the host and the port of an origin, such as "example.com" of "https://example.com"."""
+    return re.sub(r"^https?://", "", origin.strip().lower()).removesuffix("/")
 
 
 class ClusterForm(ConsoleForm):
@@ -120,7 +128,7 @@ class KeyForm(ConsoleForm):
         error_messages={"required": "Enter a label."},
     )
     # The template shows a hint with code.
-    allowed_origins = LinesField(label="Allowed origins", help_text=" ")
+    allowed_origins = OriginsField(label="Allowed origins", help_text=" ")
     allows_client_messages = forms.BooleanField(
         label="Clients may send messages", required=False, help_text="If this is off, only servers can publish."
     )

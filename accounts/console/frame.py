@@ -33,6 +33,9 @@ class Banner(NamedTuple):
     tone: str
     """"wait", "bad" or "good"."""
     text: str
+    url: str = ""
+    """Where the link beside the sentence leads; empty for no link."""
+    link: str = ""
 
 
 class Page(NamedTuple):
@@ -40,8 +43,12 @@ class Page(NamedTuple):
 
     name: str
     label: str
-    roles: tuple[Role, ...] = tuple(Role)
-    """The roles that may open it."""
+    roles: tuple[Role, ...] = ()
+    """The roles that see it; by default, all."""
+
+    def is_for(self, role: Role) -> bool:
+        """Return whether people in this role see it."""
+        return not self.roles or role in self.roles
 
 
 class Link(NamedTuple):
@@ -53,7 +60,13 @@ class Link(NamedTuple):
     note: str = ""
 
 
-PAGES = (Page("overview", "Overview"), Page("clusters", "Clusters and keys"))
+PAGES = (
+    Page("overview", "Overview"),
+    Page("clusters", "Clusters and keys"),
+    Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
+    Page("refusals", "Refusals"),
+    Page("usage", "Usage"),
+)
 ACCOUNT_PAGES = (
     Page("people", "People"),
     Page("activity", "Activity"),
@@ -95,7 +108,7 @@ def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[Link]:
     return [
         Link(reverse(f"console:{page.name}", args=[frame.account.pk]), page.label, page.name == current)
         for page in pages
-        if frame.role in page.roles
+        if page.is_for(frame.role)
     ]
 
 
@@ -109,7 +122,7 @@ def _switch(request: HttpRequest, frame: Frame, current: str) -> list[Link]:
     links = []
     for membership in memberships[:MAX_SWITCHED]:
         role, account = Role(membership.role), membership.account
-        name = page.name if role in page.roles else PAGES[0].name
+        name = page.name if page.is_for(role) else PAGES[0].name
         url = reverse(f"console:{name}", args=[account.pk])
         links.append(Link(url, str(account), account == frame.account, role.label))
     return links

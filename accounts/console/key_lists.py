@@ -154,4 +154,4 @@ def _revoked_by(keys: Any) -> dict[str, str]:
     entries = AuditEntry.objects.filter(
         kind=ResourceKind.KEY, verb=AuditVerb.REVOKED, name__in=[key.public_key for key in keys]
     )
-    return {entry.name: entry.author for entry in entries}
+    return {entry.name: entry.email for entry in entries}

@@ -20,7 +20,7 @@ from accounts.models import Account, ApiKey, AuditVerb, Cluster
 from .access import DEVELOPERS, AccountRequest, account_page
 from .endpoints import Site, site_of
 from .figures import Connections, Figure
-from .forms import ConsoleForm, KeyForm, NewKeyForm, RotationForm
+from .forms import ConsoleForm, KeyForm, NewKeyForm, RotationForm, host_of
 from .frame import render_page
 from .key_lists import notes
 from .limits import exhausted, limits_of_keys
@@ -121,8 +121,8 @@ def _show(request: AccountRequest, key: ApiKey, form: KeyForm) -> HttpResponse:
         "connections": Figure(connections.of(key), quota),
         "quota_is_own": own is not None and own == quota,
         "missing": connections.missing(key),
-        "issued_by": created.author if created else "",
-        "revoked_by": revoked.author if revoked else "",
+        "issued_by": created.email if created else "",
+        "revoked_by": revoked.email if revoked else "",
     }
     return render_page(request, "console/key.html", context, page="clusters")
 
@@ -213,7 +213,7 @@ def _find_active(account: Account, pk: int) -> ApiKey:
 
 def _origins(request: HttpRequest) -> list[str]:
     """Return the origins that a link from a refusal adds to the form, without saving them."""
-    return [origin.strip().lower() for origin in request.GET.getlist("origin")[:10] if origin.strip()]
+    return [host_of(origin) for origin in request.GET.getlist("origin")[:10] if origin.strip()]
 
 
 def _page_of_secret(key: ApiKey) -> str:

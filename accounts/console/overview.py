@@ -13,7 +13,7 @@ from .clusters import clusters_of, rows_of
 from .figures import Connections, Figure
 from .frame import render_page
 from .limits import limit_of
-from .start import leads_to_steps
+from .start import has_sent, leads_to_steps
 
 # How many clusters the page lists.
 MAX_CLUSTERS = 10
@@ -37,5 +37,6 @@ def overview(request: AccountRequest, account: Account) -> HttpResponse:
         "messages_today": Figure(sent, limit_of(account, "max_messages_per_day")),
         "rows": rows_of(request, shown, connections),
         "all": len(clusters),
+        "has_steps": request.frame.develops and not has_sent(request, account),
     }
     return render_page(request, "console/overview.html", context, page="overview")

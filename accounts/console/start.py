@@ -1,5 +1,7 @@
 """The first steps of an account: a cluster with a key, a connection, and a message that arrives."""
 
+from typing import Any
+
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -25,15 +27,22 @@ from .snippets import CHANNEL, connecting, publishing
 FIRST_KEY = "First key"
 WHAT = "take the first steps"
 # What a session remembers of the steps of an account, by its primary key: the number of connections that the last
-# message went to, and whether the user has hidden the steps.
-_SENT, _HIDDEN = "steps_sent", "steps_hidden"
+# message went to, until a page has shown it; whether a message has arrived; and whether the user has hidden the steps.
+_SENT, _ARRIVED, _HIDDEN = "steps_sent", "steps_arrived", "steps_hidden"
 
 
 def leads_to_steps(request: AccountRequest, account: Account) -> bool:
-    """Return whether the first steps take the place of the overview: until the first message or until they are hidden."""
-    if not request.frame.develops or str(account.pk) in request.session.get(_HIDDEN, {}):
+    """Return whether the first steps take the overview's place: until the first message or until they are hidden."""
+    if not request.frame.develops or _noted(request, _HIDDEN, account):
         return False
-    return not _has_sent(request, account)
+    return not has_sent(request, account)
+
+
+def has_sent(request: HttpRequest, account: Account) -> bool:
+    """Return whether an account has sent a message, as far as this session and the database know."""
+    if _noted(request, _ARRIVED, account):
+        return True  # the node has not recorded it yet
+    return DailyUsage.objects.filter(account_pk=account.pk, messages__gt=0).exists()
 
 
 def start(request: HttpRequest, account: int) -> HttpResponse:
@@ -106,7 +115,9 @@ def send(request: AccountRequest, account: Account) -> HttpResponse:
         except (NotPublished, Refused) as error:
             form.reject(error)
         else:
-            request.session[_SENT] = {**request.session.get(_SENT, {}), str(account.pk): receivers}
+            _note(request, _SENT, account, receivers)
+            if receivers:
+                _note(request, _ARRIVED, account, True)
             return redirect(f"{reverse('console:start', args=[account.pk])}#send")
     return _show(request, account, key, form)
 
@@ -115,7 +126,7 @@ def send(request: AccountRequest, account: Account) -> HttpResponse:
 @account_page(*DEVELOPERS, what=WHAT)
 def hide(request: AccountRequest, account: Account) -> HttpResponse:
     """Show the overview instead of the steps from now on, in this session."""
-    request.session[_HIDDEN] = {**request.session.get(_HIDDEN, {}), str(account.pk): True}
+    _note(request, _HIDDEN, account, True)
     return redirect("console:overview", account=account.pk)
 
 
@@ -123,7 +134,9 @@ def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageF
     site = site_of(request)
     snippets = connecting(site, key)
     asked = request.GET.get("code")
-    receivers = request.session.get(_SENT, {}).get(str(account.pk))
+    receivers = _noted(request, _SENT, account)
+    if receivers is not None:
+        _note(request, _SENT, account, None)
     context = {
         "key": key,
         "cluster": key.cluster,
@@ -134,7 +147,7 @@ def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageF
         "connections": Connections([key]).of(key),
         "form": form,
         "receivers": receivers,
-        "has_arrived": bool(receivers),
+        "has_arrived": bool(_noted(request, _ARRIVED, account)),
     }
     return render_page(request, "console/start.html", context, page="overview")
 
@@ -161,7 +174,9 @@ def _first_key(cluster: Cluster | None) -> ApiKey | None:
     return cluster.keys.filter(revoked_at=None).select_related("cluster__account").order_by("pk").first()
 
 
-def _has_sent(request: HttpRequest, account: Account) -> bool:
-    if request.session.get(_SENT, {}).get(str(account.pk)):
-        return True  # the node has not recorded it yet
-    return DailyUsage.objects.filter(account_pk=account.pk, messages__gt=0).exists()
+def _note(request: HttpRequest, name: str, account: Account, value: int | None) -> None:
+    request.session[name] = {**request.session.get(name, {}), str(account.pk): value}
+
+
+def _noted(request: HttpRequest, name: str, account: Account) -> Any:
+    return request.session.get(name, {}).get(str(account.pk))

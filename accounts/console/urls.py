@@ -2,7 +2,22 @@
 
 from django.urls import path
 
-from . import account_settings, accounts, activity, clusters, keys, overview, people, security, start, tokens
+from . import (
+    account_settings,
+    accounts,
+    activity,
+    clusters,
+    keys,
+    live,
+    overview,
+    people,
+    quota_banners,  # noqa: F401  (registers its banners)
+    refusals,
+    security,
+    start,
+    tokens,
+    usage,
+)
 
 app_name = "console"
 
@@ -35,6 +50,14 @@ urlpatterns = [
     path("<int:account>/keys/<int:pk>/rotate/", keys.rotate, name="key_rotate"),
     path("<int:account>/keys/<int:pk>/end-old-secret/", keys.end_old_secret, name="key_end_old_secret"),
     path("<int:account>/keys/<int:pk>/revoke/", keys.revoke, name="key_revoke"),
+    path("<int:account>/live/", live.latest, name="live"),
+    path("<int:account>/live/<slug:cluster_id>/", live.live, name="live"),
+    path("<int:account>/live/<slug:cluster_id>/send/", live.send, name="live_send"),
+    path("<int:account>/live/<slug:cluster_id>/channels/", live.channels, name="live_channels"),
+    path("<int:account>/live/<slug:cluster_id>/disconnect/", live.disconnect, name="live_disconnect"),
+    path("<int:account>/refusals/", refusals.refusals, name="refusals"),
+    path("<int:account>/usage/", usage.usage, name="usage"),
+    path("<int:account>/usage.csv", usage.usage_csv, name="usage_csv"),
     path("<int:account>/people/", people.people, name="people"),
     path("<int:account>/people/invite/", people.invite, name="invite"),
     path("<int:account>/people/invitations/<int:pk>/", people.invitation_link, name="invitation_link"),
