@@ -17,9 +17,20 @@ class AccountsConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
+        from allauth.account.signals import email_confirmed, password_changed, password_set, user_signed_up
+        from allauth.account.signals import user_logged_in as allauth_logged_in
+        from allauth.usersessions.signals import on_password_changed, on_user_logged_in
+
         from . import checks  # noqa: F401  (registers itself)
         from .sessions import record_session
+        from .sign_ups import address_verified, signed_up
 
+        user_signed_up.connect(signed_up)
+        email_confirmed.connect(address_verified)
+        # allauth would also record sessions, but only those of its own pages, and fails for odd browsers.
+        allauth_logged_in.disconnect(on_user_logged_in)
+        for signal in (password_changed, password_set):
+            signal.disconnect(on_password_changed)
         # Django sends this signal for every way to log in that begins a session.
         user_logged_in.connect(record_session)
 
@@ -30,18 +41,6 @@ class AccountsConfig(AppConfig):
         post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
         pre_save.connect(_user_saved, sender=self.get_model("User"))
-
-
-class TokensConfig(AppConfig):
-    """The app of the library that stores API tokens, under a name for operators."""
-
-    name = "knox"
-    verbose_name = "REST API"
-
-    def ready(self) -> None:
-        # The library's own text contains the hash of the token, and the admin shows and stores that text.
-        model: Any = self.get_model("AuthToken")
-        model.__str__ = lambda token: f"API token of {token.user}"
 
 
 def _account_deleted(instance: Any, **_: Any) -> None:

@@ -11,6 +11,7 @@ from .users import MAX_EMAIL_LENGTH
 class AuditSource(models.TextChoices):
     """How a change was made."""
 
+    CONSOLE = "console"
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"

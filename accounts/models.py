@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
+from knox.models import AbstractAuthToken
 
 from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
 from .daily_usage import DailyUsage, FormerAccount
@@ -217,6 +218,7 @@ class Membership(models.Model):
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, cascade_if_owners_remain, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    joined_at = models.DateTimeField("since", default=timezone.now, editable=False)
 
     objects = MembershipQuerySet.as_manager()
 
@@ -467,3 +469,19 @@ def account_of(resource: Resource) -> Account:
             return resource.cluster.account
         case _:
             return resource.account
+
+
+class ApiToken(AbstractAuthToken):  # type: ignore[misc]
+    """A token of the REST API, which can do what its user can do. Only its hash is stored."""
+
+    name = models.CharField(
+        max_length=100, blank=True, help_text="A name that tells its user what uses this token; empty after a log-in."
+    )
+    last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        # The library's own text contains the hash, and the admin shows and stores this text.
+        return f"API token of {self.user}"

@@ -5,7 +5,7 @@ the host name contains.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -143,6 +143,13 @@ def reasons_of(account: Account, limit: int | None = None, *, newest_first: bool
     found.sort(key=lambda one: (one[0].at if newest_first else one[1], one[0].at), reverse=True)
     shown = show(account, [row for row, _ in found[:limit]])
     return [one._replace(refusals=count) for one, (_, count) in zip(shown, found[:limit], strict=True)]
+
+
+def number_lately(accounts: Iterable[Account]) -> dict[int, int]:
+    """Return how many refusals some accounts had in the last 24 hours, by primary key. Accounts without any are left out."""
+    oldest = _hour(timezone.now() - KEPT_FOR)
+    rows = RefusalCount.objects.filter(account_pk__in=[account.pk for account in accounts], hour__gte=oldest)
+    return dict(rows.order_by().values_list("account_pk").annotate(models.Sum("refusals")))
 
 
 def recent_problems(account: Account) -> list[ShownRefusal]:

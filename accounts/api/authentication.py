@@ -12,7 +12,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.counters import count, counted
 from accounts.logins import client_network
-from accounts.tokens import valid_tokens
+from accounts.tokens import record_use, valid_tokens
 
 # How long a token that was used is accepted despite wrong ones from the same address.
 USED_SECONDS = 3600
@@ -54,4 +54,5 @@ class TokenAuthentication(auth.TokenAuthentication):  # type: ignore[misc]
             cache.delete(used)
             raise AuthenticationFailed("Invalid token.")
         cache.add(used, True, USED_SECONDS)
+        record_use(found)
         return found.user, found

@@ -6,17 +6,17 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.contrib.auth import authenticate
 from django.contrib.auth.password_validation import validate_password
-from knox.models import AuthToken
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Invitation, Membership, Role
+from accounts.audit import public_author
+from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
 from accounts.services import MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
-DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
+DEFAULT_ON = {name: {"default": True} for name in ("enabled", "allows_client_messages", "sends_quota_notices")}
 
 
 class VisibleOnly:
@@ -66,7 +66,7 @@ class TokenSerializer(serializers.Serializer[Any]):
     expiry = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
-class StoredTokenSerializer(serializers.ModelSerializer[AuthToken]):
+class StoredTokenSerializer(serializers.ModelSerializer[ApiToken]):
     """A token of the management API, without the token itself."""
 
     id = serializers.CharField(source="token_key", read_only=True, help_text="The first 15 characters of the token.")
@@ -74,11 +74,11 @@ class StoredTokenSerializer(serializers.ModelSerializer[AuthToken]):
     current = serializers.SerializerMethodField(help_text="Whether this token authenticates this request.")
 
     class Meta:
-        model = AuthToken
-        fields = ["id", "created_at", "expiry", "current"]
-        read_only_fields = ["expiry"]
+        model = ApiToken
+        fields = ["id", "name", "created_at", "last_used_at", "expiry", "current"]
+        read_only_fields = ["name", "expiry"]
 
-    def get_current(self, token: AuthToken) -> bool:
+    def get_current(self, token: ApiToken) -> bool:
         return bool(token == self.context["request"].auth)
 
 
@@ -157,8 +157,9 @@ class ChangeAccountSerializer(serializers.ModelSerializer[Account]):
     class Meta:
         model = Account
         list_serializer_class = UsageListSerializer
-        fields = ["id", "name", "suspended", "created_at", *default_quotas(), "usage"]
+        fields = ["id", "name", "suspended", "created_at", "sends_quota_notices", *default_quotas(), "usage"]
         read_only_fields = ["created_at"]
+        extra_kwargs = DEFAULT_ON
 
 
 class AccountSerializer(ChangeAccountSerializer):
@@ -312,8 +313,7 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         read_only_fields = fields
 
     def get_email(self, entry: AuditEntry) -> str | None:
-        # Tenants must not learn the address of an operator: they could guess its password in the admin.
-        return entry.email if entry.source == AuditSource.REST else None
+        return public_author(entry)
 
 
 class OperatorAuditEntrySerializer(AuditEntrySerializer):

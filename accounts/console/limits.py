@@ -24,6 +24,9 @@ def exhausted(account: Account, quota: str) -> Refused:
     """Return why an account cannot own one more of what a quota limits, with the remedy."""
     if quota == "max_clusters":
         used, things, remedy = account.clusters.count(), "clusters", "Delete"
+    elif quota == "max_members":
+        used = account.memberships.count() + account.invitations.pending().count()
+        things, remedy = "people", "Remove"
     else:
         used = ApiKey.objects.filter(cluster__account=account, revoked_at=None).count()
         things, remedy = "API keys", "Revoke"

@@ -1,7 +1,6 @@
 """The first page of an account: how it is doing."""
 
-from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -9,7 +8,7 @@ from django.views.decorators.http import require_safe
 from accounts.models import Account
 from accounts.usage import messages_today
 
-from .access import AccountRequest, account_page, memberships_of
+from .access import AccountRequest, account_page
 from .clusters import clusters_of, rows_of
 from .figures import Connections, Figure
 from .frame import render_page
@@ -18,15 +17,6 @@ from .start import has_sent, leads_to_steps
 
 # How many clusters the page lists.
 MAX_CLUSTERS = 10
-
-
-@login_required
-def home(request: HttpRequest) -> HttpResponse:
-    """Redirect to the user's first account."""
-    membership = memberships_of(request).first()
-    if membership is None:
-        return render_page(request, "console/no_account.html")
-    return redirect("console:overview", account=membership.account_id)
 
 
 @require_safe

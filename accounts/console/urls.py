@@ -2,12 +2,36 @@
 
 from django.urls import path
 
-from . import clusters, keys, live, overview, quota_banners, refusals, start, usage  # noqa: F401  (banners register themselves)
+from . import (
+    account_settings,
+    accounts,
+    activity,
+    clusters,
+    keys,
+    live,
+    overview,
+    people,
+    quota_banners,  # noqa: F401  (registers its banners)
+    refusals,
+    security,
+    start,
+    tokens,
+    usage,
+)
 
 app_name = "console"
 
 urlpatterns = [
-    path("", overview.home, name="home"),
+    path("", accounts.home, name="home"),
+    path("accounts/", accounts.accounts, name="accounts"),
+    path("accounts/new/", accounts.new, name="new_account"),
+    path("you/tokens/", tokens.tokens, name="tokens"),
+    path("you/tokens/new/", tokens.new, name="create_token"),
+    path("you/tokens/<slug:token_key>/", tokens.show, name="new_token"),
+    path("you/tokens/<slug:token_key>/revoke/", tokens.revoke, name="revoke_token"),
+    path("you/security/", security.security, name="security"),
+    path("you/sessions/<int:pk>/end/", security.end_session, name="end_session"),
+    path("you/sessions/end-others/", security.end_other_sessions, name="end_other_sessions"),
     path("<int:account>/", overview.overview, name="overview"),
     path("<int:account>/start/", start.start, name="start"),
     path("<int:account>/start/connection/", start.connection, name="start_connection"),
@@ -34,4 +58,15 @@ urlpatterns = [
     path("<int:account>/refusals/", refusals.refusals, name="refusals"),
     path("<int:account>/usage/", usage.usage, name="usage"),
     path("<int:account>/usage.csv", usage.usage_csv, name="usage_csv"),
+    path("<int:account>/people/", people.people, name="people"),
+    path("<int:account>/people/invite/", people.invite, name="invite"),
+    path("<int:account>/people/invitations/<int:pk>/", people.invitation_link, name="invitation_link"),
+    path("<int:account>/people/invitations/<int:pk>/revoke/", people.revoke_invitation, name="revoke_invitation"),
+    path("<int:account>/people/leave/", people.leave, name="leave"),
+    path("<int:account>/people/<int:pk>/", people.member, name="member"),
+    path("<int:account>/people/<int:pk>/remove/", people.remove, name="remove_member"),
+    path("<int:account>/activity/", activity.activity, name="activity"),
+    path("<int:account>/settings/", account_settings.settings, name="settings"),
+    path("<int:account>/settings/export/", account_settings.export_account, name="export"),
+    path("<int:account>/settings/delete/", account_settings.delete, name="delete_account"),
 ]

@@ -27,20 +27,23 @@ from .keys import (
     version_of_settings,
 )
 from .messages import send_message
-from .people import ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
+from .people import LAST_OWNER, ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
 from .tenants import (
     MAX_DELETED_PER_DAY,
+    check_may_create_account,
     create_account,
     create_own_account,
     delete_account,
     rename_account,
     resume_account,
+    set_quota_notices,
     set_quotas,
     suspend_account,
 )
 
 __all__ = [
     "KEY_SETTINGS",
+    "LAST_OWNER",
     "MAX_DELETED_PER_DAY",
     "MAX_OVERLAP",
     "MAX_REVOKED_KEYS",
@@ -56,6 +59,7 @@ __all__ = [
     "accept_invitation",
     "add_member",
     "check_deactivation",
+    "check_may_create_account",
     "create_account",
     "create_cluster",
     "create_own_account",
@@ -76,6 +80,7 @@ __all__ = [
     "revoke_key",
     "rotate_secret",
     "send_message",
+    "set_quota_notices",
     "set_quotas",
     "set_role",
     "suspend_account",
