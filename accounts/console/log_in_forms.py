@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import attempts, logins
+from accounts.invitation_links import invitation_in
 from accounts.users import MAX_EMAIL_LENGTH, User, normalize_email
 
 MAX_CODE_LENGTH = 20
@@ -65,6 +66,13 @@ class SignUpForm(_Labels, account_forms.SignupForm):  # type: ignore[misc]
     labels = {"email": "E-mail address", "password1": "Password"}
     hints = {"password1": PASSWORD_HINT}
     email = _EmailField(max_length=MAX_EMAIL_LENGTH)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if invited := invitation_in(context.request):
+            self.invitation = invited[0]
+            self.initial["email"] = self.invitation.email
+            self.fields["email"].disabled = True
 
     def clean(self) -> dict[str, Any]:
         attempts.check_network(attempts.SIGN_UPS, context.request)
