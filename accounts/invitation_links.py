@@ -1,9 +1,12 @@
 """The links in invitations. Each contains a token that works once; the database has only its hash."""
 
+from functools import partial
+
 from allauth.account.utils import get_next_redirect_url
 from allauth.core import context
 from django.conf import settings
 from django.core.mail import send_mail
+from django.db import transaction
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve, reverse
@@ -15,27 +18,35 @@ from .models import Invitation
 
 
 @sensitive_variables()
-def invitation_link(token: str) -> str | None:
-    """Return the link with a token, on the host of the current request; None if there is no request."""
-    request = context.request
-    return request.build_absolute_uri(reverse("console:invitation", args=[token])) if request else None
-
-
-@sensitive_variables()
-def send_invitation(invitation: Invitation, token: str) -> None:
-    """Send the mail of an invitation, unless the address got too many of them.
+def deliver(invitation: Invitation, token: str) -> str | None:
+    """Send an invitation by mail after commit, unless the address got too many of them.
 
     Args:
         invitation: the invitation.
         token: the token in its link.
+
+    Returns:
+        The link for the inviter to pass on if this service sends no mail; otherwise None, as in a command, which does
+        not know the host.
     """
-    link = invitation_link(token)
+    request = context.request
+    if request is None:
+        return None
+    link: str = request.build_absolute_uri(reverse("console:invitation", args=[token]))
+    if not settings.SENDS_MAIL:
+        return link
+    transaction.on_commit(partial(_send, invitation, link, request.user.get_username()))
+    return None
+
+
+@sensitive_variables()
+def _send(invitation: Invitation, link: str, inviter: str) -> None:
     try:
-        if link is None or attempts.attempt(attempts.MAILS, f"invitation {invitation.email}"):
+        if attempts.attempt(attempts.MAILS, f"invitation {invitation.email}"):
             return
     except RedisError:
         return
-    values = {"invitation": invitation, "link": link, "site_name": settings.SITE_NAME, "inviter": context.request.user}
+    values = {"invitation": invitation, "link": link, "site_name": settings.SITE_NAME, "inviter": inviter}
     subject = f"Invitation to {invitation.account.name} at {settings.SITE_NAME}"
     message = render_to_string("console/mail/invitation.txt", values)
     send_mail(" ".join(subject.split()), message, None, [invitation.email])

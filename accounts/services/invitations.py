@@ -1,15 +1,13 @@
 """The services that invite people to accounts."""
 
 import secrets
-from functools import partial
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
 from ..audit import record_change
-from ..invitation_links import invitation_link, send_invitation
+from ..invitation_links import deliver
 from ..locks import Gone, lock_account
 from ..models import Account, AuditVerb, Invitation, Membership, Role, hash_of_token
 from ..users import User, normalize_email
@@ -41,10 +39,7 @@ def invite(account: Account, email: str, role: str = Role.VIEWER) -> Invitation:
         raise ValidationError({"email": ["This person already belongs to the account."]})
     check_room_for_person(account)
     create_recorded(invitation, "role")
-    if settings.SENDS_MAIL:
-        transaction.on_commit(partial(send_invitation, invitation, token))
-    else:
-        invitation.link = invitation_link(token)
+    invitation.link = deliver(invitation, token)
     return invitation
 
 

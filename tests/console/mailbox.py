@@ -20,7 +20,7 @@ class Mailbox:
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
         self.url = f"smtp://127.0.0.1:{self._controller.port}"
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 (the library's name)
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # type: ignore[arg-type]
         return "250 OK"
 
