@@ -24,6 +24,7 @@ from .models import (
     Membership,
     Resource,
     ResourceKind,
+    Webhook,
     account_of,
 )
 from .users import User, may_operate
@@ -193,3 +194,5 @@ def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
             return ResourceKind.CLUSTER, resource.cluster_id
         case ApiKey():
             return ResourceKind.KEY, resource.public_key
+        case Webhook():
+            return ResourceKind.WEBHOOK, str(resource.pk)

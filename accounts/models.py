@@ -22,6 +22,7 @@ from .key_access import PUBLIC_KEY_PATTERN
 from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
+from .webhook_rows import DeliveryState, Webhook, WebhookDelivery, WebhookKind
 
 __all__ = [
     "Account",
@@ -31,6 +32,7 @@ __all__ = [
     "AuditVerb",
     "Cluster",
     "DailyUsage",
+    "DeliveryState",
     "FormerAccount",
     "Invitation",
     "Membership",
@@ -43,6 +45,9 @@ __all__ = [
     "UsageRow",
     "UsageUnit",
     "UsageWriter",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookKind",
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -163,6 +168,9 @@ class Account(QuotaOverrides):
     )
     max_members = models.PositiveIntegerField(
         "people", null=True, blank=True, help_text="Maximum number of people, including those who are only invited."
+    )
+    max_webhooks = models.PositiveIntegerField(
+        "webhooks", null=True, blank=True, help_text="Maximum number of webhooks."
     )
 
     objects = AccountQuerySet.as_manager()
@@ -472,7 +480,7 @@ class RefusalCount(models.Model):
         return f"{self.code} {self.reason}: {self.refusals}"
 
 
-Resource = Account | Membership | Invitation | Cluster | ApiKey
+Resource = Account | Membership | Invitation | Cluster | ApiKey | Webhook
 """An account, or anything that belongs to one."""
 
 
@@ -481,7 +489,7 @@ def account_of(resource: Resource) -> Account:
     match resource:
         case Account():
             return resource
-        case ApiKey():
+        case ApiKey() | Webhook():
             return resource.cluster.account
         case _:
             return resource.account

@@ -24,6 +24,10 @@ WRONG = {
     "CSRF_TRUSTED_ORIGINS": ("https://a.org/", "'https://a.org/' in CSRF_TRUSTED_ORIGINS is not an origin."),
     "NUM_PROXIES": ("-1", "NUM_PROXIES is -1, but must be 0 or more."),
     "METRICS_ALLOWED": ("monitor", "'monitor' in METRICS_ALLOWED is neither an IP address nor a network."),
+    "WEBHOOK_ALLOWED_NETWORKS": (
+        "intranet",
+        "'intranet' in WEBHOOK_ALLOWED_NETWORKS is neither an IP address nor a network.",
+    ),
     "DATABASE_URL": ("mysql://127.0.0.1/ws", "DATABASE_URL must begin with postgres:// or sqlite:///."),
     "DATA_DIR": ("/proc/none", "Cannot read or create /proc/none/secret_key"),
 }

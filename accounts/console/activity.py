@@ -25,6 +25,7 @@ _THINGS = (
     (ResourceKind.INVITATION, "Invitations"),
     (ResourceKind.CLUSTER, "Clusters"),
     (ResourceKind.KEY, "API keys"),
+    (ResourceKind.WEBHOOK, "Webhooks"),
 )
 
 

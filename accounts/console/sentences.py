@@ -16,6 +16,7 @@ _NAMES = {
     ResourceKind.INVITATION: "the invitation of",
     ResourceKind.CLUSTER: "the cluster",
     ResourceKind.KEY: "the API key",
+    ResourceKind.WEBHOOK: "the webhook",
     ResourceKind.TOKEN: "the API token",
 }
 _FIELDS = {
@@ -26,6 +27,7 @@ _FIELDS = {
     "max_clusters": "quota of clusters",
     "max_keys": "quota of API keys",
     "max_members": "quota of people",
+    "max_webhooks": "quota of webhooks",
     "protects_channels": "every channel needs a JWT",
     "allows_client_messages": "clients may send messages",
     "closes_expired_connections": "close connections when their JWT expires",

@@ -77,7 +77,7 @@ def value_for(field: Any) -> Any:
             return create_row(field.related_model)
         case models.CharField() | models.TextField():
             return f"row-{number}@example.com" if isinstance(field, models.EmailField) else f"row-{number}"
-        case models.IntegerField():
+        case models.IntegerField() | models.JSONField():
             return number
         case models.DateTimeField():
             return datetime.datetime(2026, 1, 1, second=number % 60, tzinfo=datetime.UTC)
