@@ -24,6 +24,7 @@ from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
+from accounts.webhooks import queue as webhook_queue
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -40,7 +41,7 @@ from realtime.metrics.lag import Lag
 from realtime.node import access_changes
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection
-from realtime.node.database import background, lookups
+from realtime.node.database import background, lookups, webhooks
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
 from realtime.node.key_cache import KeyCache
@@ -59,6 +60,7 @@ from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
+from realtime.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,7 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
+        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_queue.prune))
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -107,6 +110,7 @@ class Node:
             [
                 self.access_changes.stop,
                 self.watches.stop,
+                self.webhook_sender.stop,
                 self.refusal_log.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
@@ -130,6 +134,7 @@ class Node:
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
+        self.webhook_sender.start()
         self.access_changes.start()
         self.presence.start()
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
