@@ -22,7 +22,7 @@ from .key_access import PUBLIC_KEY_PATTERN
 from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
-from .webhook_rows import DeliveryState, Webhook, WebhookDelivery, WebhookKind
+from .webhook_rows import DeliveryState, Webhook, WebhookChannel, WebhookDelivery, WebhookKind
 
 __all__ = [
     "Account",
@@ -46,6 +46,7 @@ __all__ = [
     "UsageUnit",
     "UsageWriter",
     "Webhook",
+    "WebhookChannel",
     "WebhookDelivery",
     "WebhookKind",
 ]

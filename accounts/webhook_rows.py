@@ -15,13 +15,7 @@ class WebhookKind(models.TextChoices):
 
     OCCUPIED = "channel_occupied", "Channel occupied"
     VACATED = "channel_vacated", "Channel vacated"
-    JOINED = "member_added", "Member added"
-    LEFT = "member_removed", "Member removed"
     CLIENT = "client_event", "Client message"
-
-
-STATE_KINDS = (WebhookKind.OCCUPIED, WebhookKind.VACATED, WebhookKind.JOINED, WebhookKind.LEFT)
-"""The events that tell a new state of a channel. Webhooks get them in order."""
 
 
 def validate_kinds(value: Any) -> None:
@@ -121,7 +115,7 @@ class WebhookDelivery(models.Model):
     events = models.TextField(help_text="The events, as a JSON array.")
     size = models.PositiveIntegerField(help_text="Of the events, in bytes.")
     count = models.PositiveIntegerField("events", default=1)
-    in_order = models.BooleanField(help_text="Whether it reports states, which are sent in order.")
+    in_order = models.BooleanField(help_text="Whether its events report states, which are sent in order.")
     state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.WAITING)
     tries = models.PositiveIntegerField(default=0, help_text="Since it was sent or sent again.")
     attempts = models.JSONField(
@@ -148,3 +142,26 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.message_id} ({self.state})"
+
+
+class WebhookChannel(models.Model):
+    """The last state of a channel that a webhook was told, or will be."""
+
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="channels")
+    channel = models.CharField(max_length=257)
+    is_occupied = models.BooleanField()
+    sequence = models.BigIntegerField(help_text="Grows with each state of the channel.")
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "channel"], name="one_state_per_webhook_and_channel"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["changed_at"], condition=models.Q(is_occupied=False), name="channels_that_are_vacated"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {'occupied' if self.is_occupied else 'vacated'}"

@@ -16,6 +16,7 @@ from .. import crypto
 from ..audit import record_change
 from ..locks import Refused, lock_account
 from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
+from ..signals import announce
 from ..webhooks import queue
 from ..webhooks.signing import new_secret
 from .changes import check_room, create_recorded, update_recorded
@@ -75,6 +76,7 @@ def create_webhook(
         **_checked(cluster, settings),
     )
     create_recorded(webhook, *WEBHOOK_SETTINGS)
+    announce(cluster_pk=cluster.pk)
     return CreatedWebhook(webhook, secret)
 
 
@@ -101,6 +103,7 @@ def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None
         webhook.headers_ciphertext = _encrypted(headers)
         webhook.save(update_fields=["headers_ciphertext"])
         record_change(AuditVerb.CHANGED, webhook, {"headers": (names[0], names[1])})
+    announce(cluster_pk=webhook.cluster_id)
     if settings.get("enabled") and not was_enabled:
         fresh = {"failures": 0, "failing_since": None, "probe_at": None, "disabled_because": ""}
         now = timezone.now()
@@ -122,6 +125,7 @@ def delete_webhook(webhook: Webhook, *, suspended_too: bool = False) -> None:
     """
     lock_account(webhook, suspended_too=suspended_too)
     record_change(AuditVerb.DELETED, webhook)
+    announce(cluster_pk=webhook.cluster_id)
     webhook.delete()
 
 
@@ -180,7 +184,7 @@ def send_test_event(webhook: Webhook) -> WebhookDelivery:
     """
     lock_account(webhook)
     event = {"name": "test", "time_ms": int(timezone.now().timestamp() * 1000)}
-    keys = queue.enqueue([queue.NewDelivery(webhook.pk, [event])])
+    keys = queue.add([queue.NewDelivery.of(webhook.pk, [event])])
     if not keys:
         raise WebhookOff("This webhook is off. Switch it on first.")
     return WebhookDelivery.objects.get(pk=keys[0])

@@ -23,7 +23,7 @@ from django.utils import timezone
 from .. import crypto
 from ..audit import record_change
 from ..models import ApiKey, AuditVerb
-from ..webhook_rows import STATE_KINDS, DeliveryState, Webhook, WebhookDelivery
+from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
 from . import notices, schedule
 from .client import Answer
 from .signing import new_message_id
@@ -43,6 +43,8 @@ KEPT_FOR = timedelta(days=7)
 MAX_KEPT = 10_000
 """How long deliveries wait, how long finished ones stay in the log, and how many of a webhook."""
 KEPT_ATTEMPTS = 20
+MAX_EVENTS = 100
+"""How many events one request contains, for webhooks with batches."""
 FINISHED = [state for state in DeliveryState if state != DeliveryState.WAITING]
 _WEBHOOKS_AT_ONCE = 32
 _ROWS_AT_ONCE = 500
@@ -52,7 +54,18 @@ class NewDelivery(NamedTuple):
     """Events for one webhook, to be sent in one request."""
 
     webhook_pk: int
-    events: Sequence[Mapping[str, Any]]
+    events: str
+    """The events, as a JSON array."""
+    number: int
+    """How many events these are."""
+    in_order: bool
+    """Whether they report states, which are sent in order."""
+
+    @classmethod
+    def of(cls, webhook_pk: int, events: Sequence[Mapping[str, Any]], *, in_order: bool = False) -> "NewDelivery":
+        """Return the delivery of some events."""
+        encoded = json.dumps(events, ensure_ascii=False, separators=(",", ":"))
+        return cls(webhook_pk, encoded, len(events), in_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +93,33 @@ class Result(NamedTuple):
 
 
 @transaction.atomic
-def enqueue(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[int]:
-    """Add deliveries. Those of webhooks that do not exist or are off are left out.
+def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[int]:
+    """Add deliveries to the queue. Those of webhooks that do not exist or are off are left out.
 
     Returns:
         The primary keys of the new deliveries.
     """
+    if not deliveries:
+        return []
     now = now or timezone.now()
     wanted = {delivery.webhook_pk for delivery in deliveries}
-    known = set(Webhook.objects.filter(pk__in=wanted, enabled=True).values_list("pk", flat=True))
+    known = sorted(Webhook.objects.filter(pk__in=wanted, enabled=True).values_list("pk", flat=True))
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
     created = WebhookDelivery.objects.bulk_create(rows, batch_size=_ROWS_AT_ONCE)
-    for webhook_pk in sorted(known):
+    for webhook_pk in known:
         _drop_oldest(webhook_pk, now)
-    _wake(sorted(known), now)
+    _wake(known, now)
     return [row.pk for row in created]
 
 
 def _row(delivery: NewDelivery, now: datetime) -> WebhookDelivery:
-    events = json.dumps(delivery.events, ensure_ascii=False, separators=(",", ":"))
     return WebhookDelivery(
         webhook_id=delivery.webhook_pk,
         message_id=new_message_id(),
-        events=events,
-        size=len(events.encode(errors="replace")),
-        count=len(delivery.events),
-        in_order=any(event["name"] in STATE_KINDS for event in delivery.events),
+        events=delivery.events,
+        size=len(delivery.events.encode(errors="replace")),
+        count=delivery.number,
+        in_order=delivery.in_order,
         created_at=now,
         waiting_since=now,
         next_at=now,

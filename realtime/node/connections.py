@@ -63,6 +63,11 @@ class Connection(Member):
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
         self.apply_settings(admission.access)
 
+    @property
+    def id(self) -> str:
+        """Identifies the connection among those of all nodes."""
+        return f"{id(self):x}-{self.opened_at:.6f}"
+
     def apply_settings(self, access: KeyAccess) -> None:
         """Apply the current settings of the key."""
         self.access = access

@@ -25,6 +25,7 @@ from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
 from accounts.webhooks import queue as webhook_queue
+from accounts.webhooks import states as webhook_states
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -60,6 +61,9 @@ from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
+from realtime.webhooks.messages import Messages
+from realtime.webhooks.occupancy import Occupancy
+from realtime.webhooks.reporter import Reporter
 from realtime.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -95,7 +99,23 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
-        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_queue.prune))
+        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_states.prune))
+        self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
+        self.reported = self.webhooks.endpoints
+        """The webhooks of each cluster; empty while there are none."""
+        self.webhooks.messages = Messages(
+            self.reported,
+            _sender_of,
+            webhooks.wrap(webhook_queue.add),
+            webhooks.wrap(webhook_queue.count_dropped),
+        )
+        self.webhooks.occupancy = Occupancy(
+            self.id,
+            self.reported,
+            self.counts,
+            webhooks.wrap(webhook_states.record_states),
+            webhooks.wrap(webhook_states.occupied_channels),
+        )
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -110,6 +130,7 @@ class Node:
             [
                 self.access_changes.stop,
                 self.watches.stop,
+                self.webhooks.stop,
                 self.webhook_sender.stop,
                 self.refusal_log.stop,
                 self.key_use.stop,
@@ -135,6 +156,7 @@ class Node:
         self.refusal_log.start()
         self.watches.start()
         self.webhook_sender.start()
+        self.webhooks.start()
         self.access_changes.start()
         self.presence.start()
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
@@ -217,6 +239,8 @@ class Node:
             return
         if self.watched:
             self.reports.connect(connection)
+        if admission.channel[0] in self.reported:
+            self.webhooks.occupancy.join(admission.channel)
         self.key_use.note(admission.access.public_key)
         if admission.identity is not None:
             try:
@@ -240,6 +264,8 @@ class Node:
             connection.end_timer.cancel()
         admission = connection.admission
         self.counts.leave(connection.place)
+        if admission.channel[0] in self.reported:
+            self.webhooks.occupancy.leave(admission.channel)
         self.message_quotas.close(admission.access)
         self.usage.close(admission.access)
         address_limits.close(connection.network)
@@ -276,6 +302,8 @@ class Node:
         self.bus.publish(room.name, message, sender.access.account_id)
         if self.watched:
             self.reports.message(sender, message.data)
+        if self.reported and (channel := sender.admission.channel)[0] in self.reported:
+            self.webhooks.messages.note(channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
         """Send a server's message to a channel on all nodes, in one order with other servers' messages.
@@ -306,6 +334,7 @@ class Node:
         match event["type"]:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
+                self.webhooks.refresh()
             case kind if kind.startswith(LIVE):
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
@@ -348,6 +377,11 @@ class Node:
         room = self.hub.rooms.get(group)
         if room is not None:
             self.hub.publish(room, messages)
+
+
+def _sender_of(connection: Connection) -> tuple[str, str | None]:
+    identity = connection.admission.identity
+    return connection.id, None if identity is None else identity.uuid
 
 
 on_start: list[Callable[[Node], None]] = []

@@ -1,4 +1,4 @@
-"""The part of webhooks that runs in every node: sending what waits in the database.
+"""The part of webhooks that runs in every node: it gathers events, and sends what waits in the database.
 
-Imports `base` and `accounts`; only `node` uses it.
+Imports `cluster` and below; only `node` uses it.
 """

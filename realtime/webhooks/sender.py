@@ -124,6 +124,6 @@ class Sender:
     async def _keep_pruning(self) -> None:
         while True:
             with contextlib.suppress(DatabaseError):  # an outage is reported where deliveries wait for the database
-                if await self._prune():
+                if await self._prune():  # there may be more
                     continue
             await asyncio.sleep(PRUNE_SECONDS)

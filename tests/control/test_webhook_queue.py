@@ -31,7 +31,7 @@ class Clock:
         self.now = START
 
     def add(self, webhook: Webhook, *events: dict[str, Any]) -> list[int]:
-        return queue.enqueue([NewDelivery(webhook.pk, [event]) for event in events], self.now)
+        return queue.add([NewDelivery.of(webhook.pk, [event], in_order=event is STATE) for event in events], self.now)
 
     def take(self, capacity: int = 64, busy: dict[int, int] | None = None) -> list[Task]:
         return queue.exchange([], capacity, busy or {}, self.now)

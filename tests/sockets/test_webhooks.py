@@ -2,10 +2,8 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pusher
 import pytest
@@ -13,54 +11,7 @@ from standardwebhooks import Webhook as StandardWebhook
 
 from tests.receivers import Received, Receiver, Reply
 from tests.servers import LiveServer
-
-SETTINGS = {"WEBHOOK_ALLOWS_HTTP": "1", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1"}
-CREATE = """
-import json
-from accounts import services
-from accounts.models import Cluster
-cluster = Cluster.objects.get(cluster_id="demo")
-created = services.create_webhook(cluster, {url!r}, kinds=["client_event"], headers={{"X-Mine": "1"}})
-print(json.dumps([created.webhook.pk, created.secret]))
-"""
-ENQUEUE = """
-from accounts.webhooks.queue import NewDelivery, enqueue
-enqueue([NewDelivery({pk}, [{{"name": {name!r}, "number": number}}]) for number in range({count})])
-"""
-LOG = """
-import json
-from accounts.models import Webhook
-rows = Webhook.objects.get(pk={pk}).deliveries.order_by("pk")
-print(json.dumps([[row.message_id, row.state, row.attempts] for row in rows]))
-"""
-
-
-class Tenant:
-    """A tenant's webhook on a server."""
-
-    def __init__(self, server: LiveServer, receiver: Receiver) -> None:
-        self._server = server
-        self.receiver = receiver
-        self.pk, self.secret = self._shell(CREATE.format(url=receiver.url))
-
-    def enqueue(self, count: int, name: str = "client_event") -> None:
-        self._server.manage("shell", "-v", "0", "-c", ENQUEUE.format(pk=self.pk, count=count, name=name))
-
-    def log(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
-        return [tuple(row) for row in self._shell(LOG.format(pk=self.pk))]
-
-    def _shell(self, program: str) -> Any:
-        return json.loads(self._server.manage("shell", "-v", "0", "-c", program))
-
-    def numbers(self) -> list[int]:
-        """Return the numbers of all events that have arrived, in order."""
-        return [event["number"] for got in list(self.receiver.requests) for event in got.events]
-
-    def wait(self, is_done: Callable[["Tenant"], bool], seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while not is_done(self):
-            assert time.monotonic() < deadline, self.log()[-3:]
-            time.sleep(0.1)
+from tests.webhooks import SETTINGS, Tenant
 
 
 @pytest.fixture
@@ -122,7 +73,7 @@ def test_a_server_killed_in_the_middle_of_a_thousand_deliveries_loses_none(
 def test_states_arrive_in_order(server: LiveServer, receiver: Receiver) -> None:
     receiver.reply = lambda got: Reply(seconds=0.05 if got.events[0]["number"] % 2 else 0)
     tenant = Tenant(server, receiver)
-    tenant.enqueue(50, "channel_occupied")
+    tenant.enqueue(50, in_order=True)
     tenant.wait(lambda tenant: len(tenant.receiver.requests) == 50)
     assert tenant.numbers() == list(range(50))
 
