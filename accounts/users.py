@@ -76,7 +76,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-missing]  # of the library of tokens
     """A person who uses the admin, the REST API, or both."""
 
     email = NormalizedEmailField(
