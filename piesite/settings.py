@@ -296,7 +296,7 @@ SPECTACULAR_SETTINGS = {
         "Manages the accounts, clusters and API keys of the WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
-        "`DELETE /api/v1/token/` revokes the token."
+        "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."
     ),
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
