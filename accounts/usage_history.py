@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from .models import Account, ApiKey, Cluster, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
+from .models import Account, ApiKey, Cluster, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .usage_counts import Counts, UsageByHour, UsedBy
 
 KEPT = {UsageUnit.HOUR: timedelta(days=7), UsageUnit.DAY: timedelta(days=396)}
-# Nodes count on while the database is unreachable, and repeat a batch at most until they stop.
-WRITERS_KEPT = timedelta(days=2)
+# The number of a writer's last batch is needed while it may send that batch again, and a notice on its day.
+OTHERS_KEPT = timedelta(days=2)
 SUMS = ("messages", "message_bytes", "deliveries", "delivered_bytes", "api_calls")
 # How many rows one statement writes: SQLite limits the number of its parameters.
 _CHUNK = 80
@@ -62,7 +62,7 @@ def _add(
         for name in SUMS:
             setattr(row, name, getattr(row, name) + getattr(counts, name))
         row.peak_connections = max(row.peak_connections, counts.peak_connections)
-    for reason, refusals in counts.refusals.items():
+    for reason, refusals in (+counts.refusals).items():
         row_of_reason = refused.setdefault((*place, reason), RefusedUsage(**names, reason=reason))
         row_of_reason.refusals += refusals
 
@@ -119,7 +119,10 @@ def _upsert(model: type[UsageRow], rows: list[Any], sums: Iterable[str], highest
 def prune_usage() -> bool:
     """Delete some of what is older than it is kept; return whether there may be more."""
     now = timezone.now()
-    stale: list[models.QuerySet[Any]] = [UsageWriter.objects.filter(written_at__lt=now - WRITERS_KEPT)]
+    stale: list[models.QuerySet[Any]] = [
+        UsageWriter.objects.filter(written_at__lt=now - OTHERS_KEPT),
+        QuotaNotice.objects.filter(day__lt=now.date() - OTHERS_KEPT),
+    ]
     for model in (Usage, RefusedUsage):
         stale += [model.objects.filter(unit=unit, start__lt=now - kept) for unit, kept in KEPT.items()]
     return max(_delete_some(rows) for rows in stale) == _PRUNED_AT_ONCE

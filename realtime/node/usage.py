@@ -51,10 +51,11 @@ class Store(NamedTuple):
 class AccountTraffic:
     """What one account receives on this node."""
 
-    __slots__ = ("connections", "deliveries")
+    __slots__ = ("deliveries", "keys")
 
     def __init__(self) -> None:
-        self.connections = 0
+        self.keys = 0
+        """Keys of the account that are counted."""
         self.deliveries = Deliveries()
 
 
@@ -66,6 +67,7 @@ class KeyTraffic:
     def __init__(self, account_id: int, account: AccountTraffic) -> None:
         self.account_id = account_id
         self.account = account
+        account.keys += 1
         self.messages = self.api_calls = 0
         self.bytes = 0
         """The size of the frames of these messages."""
@@ -129,14 +131,11 @@ class Usage:
         """Return the counter of a key for a connection, which may use it until `close`."""
         traffic = self.key(access)
         traffic.connections += 1
-        traffic.account.connections += 1
         return traffic
 
     def close(self, access: KeyAccess) -> None:
         """Release the counter of a key: the connection counts nothing more."""
-        traffic = self._keys[access.public_key]
-        traffic.connections -= 1
-        traffic.account.connections -= 1
+        self._keys[access.public_key].connections -= 1
 
     def key(self, access: KeyAccess) -> KeyTraffic:
         """Return the counter of a key, to be used before the next turn of the loop."""
@@ -176,7 +175,11 @@ class Usage:
         return self._delivered.bytes + sum(account.deliveries.bytes for account in self._accounts.values())
 
     def collect(self) -> None:
-        """Move what was counted since the last call to what waits to be recorded, for the hour in which it happened."""
+        """Move what was counted since the last call to what waits to be recorded, for the hour in which it happened.
+
+        A counter is dropped when nothing was counted between two calls: a connection that the server has closed may
+        still publish what it receives until its client has seen the close.
+        """
         peaks = self._connections.take_peaks()
         for public_key, key in list(self._keys.items()):
             peak = peaks.get(key_user(public_key), 0)
@@ -186,8 +189,9 @@ class Usage:
                 )
                 self._waiting_counts(UsedBy(key.account_id, public_key)).add(used)
                 key.messages = key.bytes = key.api_calls = 0
-            if not key.connections:
+            elif not key.connections:
                 del self._keys[public_key]
+                key.account.keys -= 1
         for account_id, account in list(self._accounts.items()):
             peak, deliveries = peaks.get(account_user(account_id), 0), account.deliveries
             if deliveries.count or peak:
@@ -196,7 +200,7 @@ class Usage:
                 self._delivered.count += deliveries.count
                 self._delivered.bytes += deliveries.bytes
                 deliveries.count = deliveries.bytes = 0
-            if not account.connections:
+            if not account.keys:
                 del self._accounts[account_id]
         refusals, self._refusals = self._refusals, {}
         for who, reasons in refusals.items():
