@@ -8,6 +8,7 @@ the same number, so what is uncertain after a failure is neither lost nor added 
 import asyncio
 import contextlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from accounts.key_access import KeyAccess
+from accounts.models import CLUSTER_ID_PATTERN
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -34,7 +36,6 @@ PRUNE_PAUSE_SECONDS = 0.2
 MAX_KEPT = 200_000
 # Clients can ask for any number of clusters that do not exist.
 MAX_CLUSTERS = 10_000
-MAX_CLUSTER_LENGTH = 63
 
 
 class Store(NamedTuple):
@@ -157,7 +158,7 @@ class Usage:
         """
         if access is not None:
             who = UsedBy(access.account_id, access.public_key)
-        elif cluster_id is not None and len(cluster_id) <= MAX_CLUSTER_LENGTH:
+        elif cluster_id is not None and re.fullmatch(CLUSTER_ID_PATTERN, cluster_id):
             who = UsedBy(cluster_id=cluster_id)
         else:
             return
@@ -184,10 +185,11 @@ class Usage:
         for public_key, key in list(self._keys.items()):
             peak = peaks.get(key_user(public_key), 0)
             if key.messages or key.api_calls or peak:
-                used = Counts(
-                    messages=key.messages, message_bytes=key.bytes, api_calls=key.api_calls, peak_connections=peak
-                )
-                self._waiting_counts(UsedBy(key.account_id, public_key)).add(used)
+                counts = self._waiting_counts(UsedBy(key.account_id, public_key))
+                counts.messages += key.messages
+                counts.message_bytes += key.bytes
+                counts.api_calls += key.api_calls
+                counts.peak_connections = max(counts.peak_connections, peak)
                 key.messages = key.bytes = key.api_calls = 0
             elif not key.connections:
                 del self._keys[public_key]
@@ -195,8 +197,10 @@ class Usage:
         for account_id, account in list(self._accounts.items()):
             peak, deliveries = peaks.get(account_user(account_id), 0), account.deliveries
             if deliveries.count or peak:
-                used = Counts(deliveries=deliveries.count, delivered_bytes=deliveries.bytes, peak_connections=peak)
-                self._waiting_counts(UsedBy(account_id)).add(used)
+                counts = self._waiting_counts(UsedBy(account_id))
+                counts.deliveries += deliveries.count
+                counts.delivered_bytes += deliveries.bytes
+                counts.peak_connections = max(counts.peak_connections, peak)
                 self._delivered.count += deliveries.count
                 self._delivered.bytes += deliveries.bytes
                 deliveries.count = deliveries.bytes = 0
@@ -204,7 +208,7 @@ class Usage:
                 del self._accounts[account_id]
         refusals, self._refusals = self._refusals, {}
         for who, reasons in refusals.items():
-            self._waiting_counts(who).add(Counts(refusals=reasons))
+            self._waiting_counts(who).refusals.update(reasons)
         self._hour = _hour_of(self._now())
 
     def _waiting_counts(self, who: UsedBy) -> Counts:

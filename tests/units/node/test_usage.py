@@ -177,7 +177,8 @@ async def test_refusals_count_for_the_key_or_else_for_the_cluster(
     usage.refuse("bad_origin", ACCESS, "acme")
     usage.refuse("bad_origin", ACCESS)
     usage.refuse("bad_key", None, "acme")
-    usage.refuse("bad_key", None, "x" * 64)
+    for name in ("x" * 64, "", "a\0", "Ä", "-"):
+        usage.refuse("bad_key", None, name)
     usage.refuse("bad_key", None, "one-too-many")
     usage.refuse("bad_key", None)
     assert await usage.flush()
