@@ -12,6 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from redis.exceptions import RedisError
 
 from . import attempts, crypto, logins
+from .invitation_links import invitation_in
 from .networks import address_of
 from .users import User
 
@@ -30,6 +31,11 @@ NOTICES = {
 _NO_MESSAGES = ("account/messages/logged_in.txt", "account/messages/logged_out.txt")
 
 
+def takes_invited() -> bool:
+    """Return whether people with an invitation can sign up."""
+    return settings.SIGN_UP != "closed"
+
+
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Decides who can sign up, limits attempts and mails, and trusts the same proxies as the REST API."""
 
@@ -43,7 +49,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return settings.SIGN_UP == "open"
+        return settings.SIGN_UP == "open" or (takes_invited() and invitation_in(request) is not None)
+
+    def is_email_verified(self, request: HttpRequest, email: str) -> bool:
+        # Whoever has the link of an invitation has got the mail.
+        invited = invitation_in(request)
+        return settings.SENDS_MAIL and invited is not None and invited[0].email == email
 
     def get_client_ip(self, request: HttpRequest) -> str:
         # The field for the address cannot be empty. "::" is the unspecified address (RFC 4291).
@@ -55,6 +66,8 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def post_login(self, request: HttpRequest, user: User, **login: Any) -> HttpResponse:
         logins.remember(request, user)
+        if login["signup"]:
+            login["redirect_url"] = reverse("console:home")  # an invitation is accepted by now
         response: HttpResponse = super().post_login(request, user, **login)
         return response
 

@@ -19,14 +19,17 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from allauth.account.signals import email_confirmed, password_changed, password_set, user_signed_up
         from allauth.account.signals import user_logged_in as allauth_logged_in
+        from allauth.mfa.signals import authenticator_added, authenticator_removed
         from allauth.usersessions.signals import on_password_changed, on_user_logged_in
 
         from . import checks  # noqa: F401  (registers itself)
         from .sessions import record_session
-        from .sign_ups import address_verified, signed_up
+        from .sign_ups import address_verified, second_factor_added, second_factor_removed, signed_up
 
         user_signed_up.connect(signed_up)
         email_confirmed.connect(address_verified)
+        authenticator_added.connect(second_factor_added)
+        authenticator_removed.connect(second_factor_removed)
         # allauth would also record sessions, but only those of its own pages, and fails for odd browsers.
         allauth_logged_in.disconnect(on_user_logged_in)
         for signal in (password_changed, password_set):

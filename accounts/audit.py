@@ -149,13 +149,19 @@ def _shortened(value: Any) -> Any:
 
 def record_revoked_token(user: User) -> None:
     """Record that an API token of this user was revoked, and who revoked it."""
-    AuditEntry.objects.create(
-        **_author(),
-        verb=AuditVerb.REVOKED,
-        kind=ResourceKind.TOKEN,
-        name=user.email,
-        label=f"API token of {user.email}",
-    )
+    record_login_change(AuditVerb.REVOKED, ResourceKind.TOKEN, user, f"API token of {user.email}")
+
+
+def record_login_change(verb: AuditVerb, kind: ResourceKind, user: User, label: str) -> None:
+    """Record a change of how a user logs in, which concerns no account.
+
+    Args:
+        verb: what was done.
+        kind: what it was done to.
+        user: the user.
+        label: names what it was done to, for people.
+    """
+    AuditEntry.objects.create(**_author(), verb=verb, kind=kind, name=user.email, label=label)
 
 
 def _author() -> dict[str, Any]:

@@ -41,6 +41,8 @@ class ResourceKind(models.TextChoices):
     CLUSTER = "cluster"
     KEY = "key", "API key"
     TOKEN = "token", "API token"
+    USER = "user"
+    FACTOR = "factor", "second factor"
 
 
 class AuditEntry(models.Model):

@@ -1,5 +1,6 @@
 """Accounts with their people, clusters and API keys. All changes go through `services`."""
 
+import hashlib
 import re
 import secrets
 import string
@@ -233,14 +234,25 @@ class Membership(models.Model):
         return f"{self.user} ({self.role})"
 
 
+def hash_of_token(token: str) -> str:
+    """Return what is stored of the token in an invitation's link."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def pending(self) -> "InvitationQuerySet":
         """Return the invitations that have not expired."""
         return self.filter(created_at__gt=timezone.now() - INVITATION_LIFETIME)
 
     def for_user(self, user: UserOrAnonymous) -> "InvitationQuerySet":
-        """Return the pending invitations of a user's e-mail address; none if the user is not logged in."""
-        return self.pending().filter(email=user.email) if user.is_authenticated else self.none()
+        """Return the pending invitations of a user's e-mail address; none if the address is not verified."""
+        if not user.is_authenticated or not user.has_verified_address():
+            return self.none()
+        return self.pending().filter(email=user.email)
+
+    def with_token(self, token: str) -> "InvitationQuerySet":
+        """Return the pending invitation whose link contains this token, if there is one."""
+        return self.pending().filter(token_hash=hash_of_token(token))
 
 
 class Invitation(models.Model):
@@ -253,6 +265,10 @@ class Invitation(models.Model):
     email = NormalizedEmailField("e-mail address", max_length=MAX_EMAIL_LENGTH)
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+
+    link: str | None = None
+    """The link of an invitation that was just created, if this service sends no mail and the inviter passes it on."""
 
     objects = InvitationQuerySet.as_manager()
 

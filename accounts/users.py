@@ -129,7 +129,13 @@ class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-m
                 self._keep_address()
             if is_changed:
                 self.end_logins()
+                self._record_new_password()
         self._password_removed = False
+
+    def has_verified_address(self) -> bool:
+        """Return whether it is known that the e-mail address is the user's."""
+        user: Any = self  # type checkers do not know the relations of the libraries' models
+        return bool(user.emailaddress_set.filter(email=self.email, verified=True).exists())
 
     def _keep_address(self) -> None:
         user: Any = self  # type checkers do not know the relations of the libraries' models
@@ -151,6 +157,12 @@ class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-m
         sessions.delete()
         user.auth_token_set.all().delete()
         user.known_networks.all().delete()
+
+    def _record_new_password(self) -> None:
+        from .audit import record_login_change
+        from .audit_log import AuditVerb, ResourceKind
+
+        record_login_change(AuditVerb.CHANGED, ResourceKind.USER, self, f"Password of {self.email}")
 
     def get_full_name(self) -> str:
         """Return the name, which the admin shows in an object's history."""

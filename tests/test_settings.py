@@ -14,6 +14,8 @@ WRONG = {
     "API_LOGIN_RATE": ("ten", "API_LOGIN_RATE is 'ten', which is not a number of requests in a period."),
     "API_USER_RATE": ("5/10m", "API_USER_RATE is '5/10m', which is not a number of requests in a period."),
     "API_TOKEN_TTL": ("0", "API_TOKEN_TTL is 0 seconds, but must be at least 1."),
+    "SIGN_UP": ("everybody", "SIGN_UP is 'everybody', but must be open, invited or closed."),
+    "EMAIL_URL": ("mail.example.com", "EMAIL_URL is not valid."),
     "TIME_ZONE": ("", "TIME_ZONE is '', which is not a time zone."),
     "SECRET_KEY": ("short", "SECRET_KEY has fewer than 32 characters."),
     "ENCRYPTION_KEYS": ("short", "Key 1 of ENCRYPTION_KEYS has fewer than 32 characters."),

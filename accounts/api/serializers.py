@@ -191,10 +191,15 @@ class InvitationSerializer(serializers.ModelSerializer[Invitation]):
     email: Any = serializers.EmailField(max_length=MAX_EMAIL_LENGTH)
     role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.VIEWER)
     expires_at = serializers.DateTimeField(read_only=True)
+    link: Any = serializers.CharField(
+        read_only=True,
+        allow_null=True,
+        help_text="The link to pass on, which only this answer contains; null if the person gets it by mail.",
+    )
 
     class Meta:
         model = Invitation
-        fields = ["id", "email", "role", "created_at", "expires_at"]
+        fields = ["id", "email", "role", "created_at", "expires_at", "link"]
         read_only_fields = ["created_at"]
 
 

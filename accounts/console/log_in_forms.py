@@ -11,18 +11,18 @@ from allauth.mfa.totp import forms as totp_forms
 from allauth.mfa.webauthn import forms as passkey_forms
 from django import forms
 from django.contrib.auth.hashers import make_password
-from django.contrib.auth.password_validation import password_validators_help_texts
 from django.core.validators import MaxLengthValidator
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import attempts, logins
+from accounts.invitation_links import invitation_in
 from accounts.users import MAX_EMAIL_LENGTH, User, normalize_email
 
 MAX_CODE_LENGTH = 20
 MAX_NAME_LENGTH = 100
 CODE = {"autocomplete": "one-time-code", "inputmode": "numeric", "autocapitalize": "off", "spellcheck": "false"}
-PASSWORD_HINT = " ".join(password_validators_help_texts())
+HINT_FOR_PASSWORDS = "At least 8 characters. Common passwords, and those of digits only, are not accepted."
 
 
 class _Labels(forms.Form):
@@ -63,8 +63,15 @@ class SignUpForm(_Labels, account_forms.SignupForm):  # type: ignore[misc]
     """The sign-up."""
 
     labels = {"email": "E-mail address", "password1": "Password"}
-    hints = {"password1": PASSWORD_HINT}
+    hints = {"password1": HINT_FOR_PASSWORDS}
     email = _EmailField(max_length=MAX_EMAIL_LENGTH)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if invited := invitation_in(context.request):
+            self.invitation = invited[0]
+            self.initial["email"] = self.invitation.email
+            self.fields["email"].disabled = True
 
     def clean(self) -> dict[str, Any]:
         attempts.check_network(attempts.SIGN_UPS, context.request)
@@ -92,7 +99,7 @@ class ChangePasswordForm(_Labels, account_forms.ChangePasswordForm):  # type: ig
     """Changes one's own password. The current one can be tried as often as at a log-in."""
 
     labels = {"oldpassword": "Current password", "password1": "New password", "password2": "New password again"}
-    hints = {"password1": PASSWORD_HINT}
+    hints = {"password1": HINT_FOR_PASSWORDS}
 
     def clean_oldpassword(self) -> str:
         user: Any = self.user

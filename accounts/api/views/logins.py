@@ -9,7 +9,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from accounts import logins
 from accounts.models import ApiToken
+from accounts.second_factors import ONLY_IN_CONSOLE, has_second_factor, must_have_second_factor
 from accounts.sessions import sessions_of
 from accounts.tokens import LoginOutdated, create_token, valid_tokens
 
@@ -49,10 +50,12 @@ class TokenView(APIView):
     @sensitive_variables()
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
-        """Obtain a token with an e-mail address and a password."""
+        """Obtain a token with an e-mail address and a password. With a second factor, create it in the console."""
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
         user = login.validated_data["user"]
+        if has_second_factor(user) or must_have_second_factor(user):
+            raise PermissionDenied(ONLY_IN_CONSOLE)
         try:
             stored, token = create_token(user)
         except LoginOutdated:
