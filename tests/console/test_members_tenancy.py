@@ -1,4 +1,4 @@
-"""The pages of people, activity, settings, tokens and accounts, opened by every role for its own and for another account."""
+"""The pages of people, activity, settings, tokens and accounts, opened by every role and with hostile values."""
 
 from typing import Any, NamedTuple
 
@@ -113,14 +113,8 @@ def test_numbers_of_accounts_that_do_not_exist_get_404(as_: As, path: str, numbe
     assert as_("owner").get(f"/console/{number}/{path}").status_code == 404
 
 
-HOSTILE = [
-    "\0",
-    "<script>alert(1)</script>",
-    "\ud800".encode("utf-8", "surrogatepass"),
-    "x" * 10_000,
-    "’; --",
-    "\u202e",
-]
+SURROGATE: Any = "\ud800".encode("utf-8", "surrogatepass")
+HOSTILE = ["\0", "<script>alert(1)</script>", SURROGATE, "x" * 10_000, "’; --", "\u202e"]
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
