@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 def test_the_list_shows_the_endpoint_the_keys_the_connections_and_the_state(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:
-    plane.connections = 1_234
+    plane.open = 1_234
     listed = page(owner, account, "clusters/")
     assert "ws://shop.localhost/v3/" in listed
     assert "1,234" in listed
@@ -75,7 +75,7 @@ def test_an_account_with_as_many_clusters_as_it_may_have_is_told_what_to_do(owne
 def test_switching_off_says_how_many_connections_it_closes(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:
-    plane.connections = 404
+    plane.open = 404
     asked = page(owner, account, "clusters/shop/off/")
     assert "This closes <strong>404 connections</strong>. Clients cannot connect until" in asked
     assert "Cluster switched off." in send(owner, account, "clusters/shop/off/")
@@ -125,10 +125,10 @@ def test_a_suspended_account_can_be_read_but_offers_no_action(as_: As, account: 
 def test_when_the_nodes_do_not_answer_the_pages_say_so_and_give_the_last_count(
     owner: Client, account: Account, key: ApiKey, plane: Plane
 ) -> None:
-    plane.connections = 412
+    plane.open = 412
     for path in ("clusters/", "clusters/shop/", f"keys/{key.pk}/"):
         page(owner, account, path)
-    plane.connections = None
+    plane.open = None
     for path in ("clusters/", "clusters/shop/", f"keys/{key.pk}/"):
         shown = page(owner, account, path)
         assert "The connections cannot be counted now. Last count: 412, at" in shown, path
