@@ -27,7 +27,7 @@ NOTICES = {
     "mfa/email/webauthn_removed": "A passkey was removed from your log-in.",
     "mfa/email/recovery_codes_generated": "New recovery codes were made for your log-in. The old ones are void.",
 }
-# What only the reader of a mail can do, so nobody else needs the answer.
+# The next page shows these anyway.
 _NO_MESSAGES = ("account/messages/logged_in.txt", "account/messages/logged_out.txt")
 
 

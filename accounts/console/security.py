@@ -16,6 +16,7 @@ from accounts.logins import client_network
 from accounts.second_factors import lacks_second_factor, must_have_second_factor
 from accounts.sessions import sessions_of
 
+from .browsers import browser_name
 from .frame import render_page
 
 
@@ -32,7 +33,7 @@ def security(request: HttpRequest) -> HttpResponse:
         "codes_left": len(codes.wrap().get_unused_codes()) if codes else None,
         "needs_second_factor": must_have_second_factor(user),
         "lacks_second_factor": lacks_second_factor(user),
-        "sessions": sessions_of(user),
+        "sessions": [(session, browser_name(session.user_agent)) for session in sessions_of(user)],
         "current": request.session.session_key,
     }
     return render_page(request, "console/you/security.html", context, page="security")

@@ -1,14 +1,17 @@
 """Logging in and out, resetting a password, hostile input, and the pages of one's own log-in."""
 
+import io
 import json
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from django.core import mail
+from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import Settings
 
+from accounts.console.browsers import browser_name
 from accounts.models import AuditEntry
 from accounts.users import User
 from tests.console.conftest import As
@@ -326,7 +329,7 @@ class TestSessions:
     def test_people_end_their_other_sessions_and_nobody_elses(self, as_: As) -> None:
         own, other, foreign = as_("owner"), as_("owner"), as_("stranger")
         page = own.get("/console/you/security/").context
-        rows = {session.session_key: session.pk for session in page["sessions"]}
+        rows = {session.session_key: session.pk for session, _ in page["sessions"]}
         assert set(rows) == {own.session.session_key, other.session.session_key}
         current, ended = rows[own.session.session_key], rows[other.session.session_key]
         assert foreign.post(f"/console/you/sessions/{ended}/end/").status_code == 404
@@ -340,3 +343,33 @@ class TestSessions:
         own, others = as_("owner"), [as_("owner") for _ in range(3)]
         assert own.post("/console/you/sessions/end-others/").status_code == 302
         assert [client.get("/console/you/security/").status_code for client in (own, *others)] == [200, 302, 302, 302]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
+            "Chrome on Linux",
+        ),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36 Edg/130.0", "Edge on Windows"),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Safari/604",
+            "Safari on iPhone",
+        ),
+        ("curl/8.0", "curl/8.0"),
+        ("", "Unknown browser"),
+    ],
+)
+def test_browsers_have_names(text: str, name: str) -> None:
+    assert browser_name(text) == name
+
+
+def test_an_operator_removes_the_second_factors_that_a_person_has_lost(as_: As, client: Client) -> None:
+    add_app(as_("owner"))
+    call_command("remove_second_factors", "Owner@shop.example", stdout=io.StringIO())
+    assert not Authenticator.objects.exists()
+    assert AuditEntry.objects.filter(kind="factor", verb="deleted", source="command").count() == 2
+    assert client.post(LOGIN, OWNER).headers["Location"] == "/console/"
+    with pytest.raises(CommandError, match="There is no user"):
+        call_command("remove_second_factors", "nobody@shop.example")

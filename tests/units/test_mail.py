@@ -1,7 +1,7 @@
 """Mails leave without holding a request up, and without a mail server they are printed."""
 
-import asyncio
 import io
+import time
 from typing import Any
 
 import pytest
@@ -44,8 +44,9 @@ async def test_a_mail_server_that_is_down_is_logged_and_delays_nobody(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.MAIL_SERVER = mail_server(f"smtp://user:the-password@127.0.0.1:{free_port()}")
-    async with asyncio.timeout(1):
-        BackgroundMail().send_messages([MESSAGE] * 3)
+    began = time.monotonic()
+    BackgroundMail().send_messages([MESSAGE] * 3)
+    assert time.monotonic() - began < 1
     await until(lambda: caplog.text.count("A mail could not be sent through 127.0.0.1: ConnectionRefusedError") == 3)
     assert "the-password" not in caplog.text
     assert "dev@example.com" not in caplog.text
