@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 # What operators work with every day comes first.
-MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "AuditEntry"]
+MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "Invitation", "AuditEntry"]
 
 
 class ServiceAdminConfig(AdminConfig):

@@ -48,7 +48,14 @@ class AuditMiddleware:
 # How many items of a list an entry contains.
 MAX_LISTED = 10
 # These take access away, and only as often as something was created. They are possible on every day.
-_UNLIMITED = {AuditVerb.SUSPENDED, AuditVerb.RESUMED, AuditVerb.REVOKED, AuditVerb.DECLINED, AuditVerb.DELETED}
+_UNLIMITED = {
+    AuditVerb.SUSPENDED,
+    AuditVerb.RESUMED,
+    AuditVerb.ENDED,
+    AuditVerb.REVOKED,
+    AuditVerb.DECLINED,
+    AuditVerb.DELETED,
+}
 
 
 class TooManyChanges(Refused):

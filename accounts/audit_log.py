@@ -25,6 +25,7 @@ class AuditVerb(models.TextChoices):
     RESUMED = "resumed"
     ROTATED = "rotated"
     PUBLISHED = "published", "message sent"
+    ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"
     DELETED = "deleted"

@@ -377,6 +377,11 @@ class ApiKey(QuotaOverrides):
     def revoked(self) -> bool:
         return self.revoked_at is not None
 
+    @property
+    def has_old_secret(self) -> bool:
+        """Whether the secret before the last rotation is still valid."""
+        return not self.revoked and self.old_secret_ends_at is not None and self.old_secret_ends_at > timezone.now()
+
 
 class Refusal(models.Model):
     """A client that could not connect, or was disconnected because of what it sent. Kept for a day.

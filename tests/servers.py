@@ -1,7 +1,9 @@
 """Real servers for tests: processes of this project, their databases, Redis, PostgreSQL and a TLS certificate."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -54,8 +56,15 @@ def need(*programs: str) -> None:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nothing uses, of those that systems do not give to outgoing connections.
+
+    Otherwise one of them could take it before the server listens.
+    """
+    while True:
+        with contextlib.suppress(OSError):
+            port = random.randrange(10_000, 32_000)
+            with socket.create_server(("127.0.0.1", port)):
+                return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:

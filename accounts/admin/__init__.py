@@ -3,8 +3,8 @@
 from django.contrib import admin
 
 from ..forms import LoginForm
-from . import accounts, audit, clusters, keys, tokens, users
+from . import accounts, audit, clusters, invitations, keys, tokens, users
 
-__all__ = ["accounts", "audit", "clusters", "keys", "tokens", "users"]
+__all__ = ["accounts", "audit", "clusters", "invitations", "keys", "tokens", "users"]
 
 admin.site.login_form = LoginForm

@@ -27,7 +27,7 @@ class AuditEntryAdmin(CheckedRequests):
 
     @admin.display(description="what", ordering="verb")
     def what(self, entry: AuditEntry) -> str:
-        return f"{entry.get_kind_display()} {entry.label} {entry.verb}"
+        return f"{entry.get_kind_display()} {entry.label}: {entry.get_verb_display().lower()}"
 
     @admin.display(description="by", ordering="email")
     def who(self, entry: AuditEntry) -> str:

@@ -238,6 +238,13 @@ class ConnectionsColumn(ServiceAdmin):
                 row.open_connections = counted[row]
         return changelist
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Also count the connections that the deletion closes."""
+        objs = list(objs)
+        names, counts, missing, protected = super().get_deleted_objects(objs, request)
+        closed = sum(connections_of(objs).values())
+        return names, {**counts, "open connections that will be closed now": closed}, missing, protected
+
     @admin.display(description="connections now")
     def connections(self, resource: Any) -> int:
         if resource.pk is None:

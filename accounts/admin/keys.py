@@ -6,7 +6,6 @@ from datetime import timedelta
 from django.contrib import admin
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.formats import date_format
 from django.views.decorators.debug import sensitive_variables
 
@@ -103,6 +102,17 @@ class ApiKeyAdmin(ConnectionsColumn):
             form=RotationForm,
         ),
         Operation(
+            "end-old-secret",
+            "End the old secret",
+            "limited to the new secret",
+            "The secret before the last rotation stops working now, and the connections that its JWTs have opened are "
+            "closed; others stay open.",
+            lambda key: services.end_old_secret(key, suspended_too=True),
+            lambda key: key.has_old_secret,
+            "The API key has no old secret that is still valid.",
+            counted="Open connections of the API key, with and without a JWT",
+        ),
+        Operation(
             "revoke",
             "Revoke",
             "revoked",
@@ -118,7 +128,7 @@ class ApiKeyAdmin(ConnectionsColumn):
         return why_key_frozen(obj)
 
     def notices(self, obj: ApiKey) -> list[str]:
-        if obj.revoked or obj.old_secret_ends_at is None or obj.old_secret_ends_at <= timezone.now():
+        if not obj.has_old_secret or obj.old_secret_ends_at is None:
             return super().notices(obj)
         until = date_format(obj.old_secret_ends_at, "DATETIME_FORMAT")
         return [*super().notices(obj), f"The old secret of this API key is also valid until {until}."]

@@ -33,20 +33,24 @@ class CommandWithSubcommands(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
         for name, add_arguments in self.subcommands.items():
-            text = str(getattr(self, name).__doc__).partition("\n")[0]
+            text = str(self._method(name).__doc__).partition("\n")[0]
             subparser = subparsers.add_parser(name, help=text, description=text)
             add_arguments(subparser)
             add_json_option(subparser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with _reported():
-            result: Values | Sequence[Values] = getattr(self, options["subcommand"])(**options)
+            result: Values | Sequence[Values] = self._method(options["subcommand"])(**options)
         formatted = (
             format_values(result, as_json=options["json"])
             if isinstance(result, Mapping)
             else format_rows(result, as_json=options["json"])
         )
         self.stdout.write(formatted)
+
+    def _method(self, subcommand: str) -> Callable[..., Values | Sequence[Values]]:
+        method: Callable[..., Values | Sequence[Values]] = getattr(self, subcommand.replace("-", "_"))
+        return method
 
 
 @contextlib.contextmanager

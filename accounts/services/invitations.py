@@ -58,13 +58,17 @@ def decline_invitation(invitation: Invitation, user: User) -> None:
 
 
 @transaction.atomic
-def revoke_invitation(invitation: Invitation) -> None:
+def revoke_invitation(invitation: Invitation, *, suspended_too: bool = False) -> None:
     """Revoke an invitation.
+
+    Args:
+        invitation: the invitation.
+        suspended_too: whether to revoke it even if the account is suspended, which only operators may do.
 
     Raises:
         Gone, AccountSuspended: see `lock_account`.
     """
-    lock_account(invitation)
+    lock_account(invitation, suspended_too=suspended_too)
     record_change(AuditVerb.REVOKED, invitation)
     invitation.delete()
 

@@ -186,6 +186,30 @@ def rotate_secret(key: ApiKey, overlap: timedelta = timedelta()) -> str:
     return secret
 
 
+@transaction.atomic
+def end_old_secret(key: ApiKey, *, suspended_too: bool = False) -> None:
+    """End the overlap of a rotation now: the old secret stops working, and the connections of its JWTs are closed.
+
+    Does nothing if the key has no old secret that is still valid.
+
+    Args:
+        key: the key.
+        suspended_too: whether to end it even if the account is suspended, which only operators may do.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(key, suspended_too=suspended_too)
+    key.refresh_from_db(fields=["old_secret_ends_at", "revoked_at"])
+    if not key.has_old_secret:
+        return
+    ended = {"old_secret_ends_at": (key.old_secret_ends_at.isoformat(), None)}  # type: ignore[union-attr]
+    key.old_secret_ciphertext, key.old_secret_ends_at = "", None
+    key.save(update_fields=["old_secret_ciphertext", "old_secret_ends_at"])
+    record_change(AuditVerb.ENDED, key, ended)
+    announce(public_key=key.public_key)
+
+
 def _normalized(settings: dict[str, Any]) -> dict[str, Any]:
     unknown = set(settings) - set(KEY_SETTINGS)
     if unknown:

@@ -117,29 +117,39 @@ class AccessChanges:
             self._apply_settings(connection, access)
 
     async def _reconcile(self) -> None:
-        """Compare the keys of all connections with the database, in one query per `KEYS_PER_QUERY` keys, spread out."""
-        loop = asyncio.get_running_loop()
         checked_at: dict[str, float] = {}
         while True:
             await asyncio.sleep(RECONCILE_TICK_SECONDS)
-            now = loop.time()
-            connections: dict[str, list[Connection]] = {}
-            for connection in self._connections:
-                connections.setdefault(connection.access.public_key, []).append(connection)
-            checked_at = {key: checked_at.get(key, now) for key in connections}
-            due = [key for key, at in checked_at.items() if now - at >= RECONCILE_SECONDS - RECONCILE_TICK_SECONDS]
-            for start in range(0, len(due), KEYS_PER_QUERY):
-                keys = due[start : start + KEYS_PER_QUERY]
-                try:
-                    known = await _find_access_of_keys(keys)
-                except DatabaseError as error:  # an outage is reported where clients wait for the database
-                    logger.debug("Cannot compare keys with the database: %s", error)
-                    break
-                checked_at.update(dict.fromkeys(keys, now))
-                compared = 0
-                for key in keys:
-                    for connection in connections[key]:
-                        self._compare(connection, known.get(key))
-                        compared += 1
-                        if compared % CONNECTIONS_PER_TURN == 0:
-                            await asyncio.sleep(0)
+            checked_at = await self._compare_due(checked_at)
+
+    async def _compare_due(self, checked_at: dict[str, float]) -> dict[str, float]:
+        """Compare the keys of open connections with the database, in one query per `KEYS_PER_QUERY` keys, spread out.
+
+        Args:
+            checked_at: when each key was compared last, as a time of the loop.
+
+        Returns:
+            The same for the keys of the connections that are open now.
+        """
+        now = asyncio.get_running_loop().time()
+        connections: dict[str, list[Connection]] = {}
+        for connection in self._connections:
+            connections.setdefault(connection.access.public_key, []).append(connection)
+        checked_at = {key: checked_at.get(key, now) for key in connections}
+        due = [key for key, at in checked_at.items() if now - at >= RECONCILE_SECONDS - RECONCILE_TICK_SECONDS]
+        for start in range(0, len(due), KEYS_PER_QUERY):
+            keys = due[start : start + KEYS_PER_QUERY]
+            try:
+                known = await _find_access_of_keys(keys)
+            except DatabaseError as error:  # an outage is reported where clients wait for the database
+                logger.debug("Cannot compare keys with the database: %s", error)
+                break
+            checked_at.update(dict.fromkeys(keys, now))
+            compared = 0
+            for key in keys:
+                for connection in connections[key]:
+                    self._compare(connection, known.get(key))
+                    compared += 1
+                    if compared % CONNECTIONS_PER_TURN == 0:
+                        await asyncio.sleep(0)
+        return checked_at

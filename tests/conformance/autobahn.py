@@ -1,6 +1,6 @@
 """Run the fuzzing client of the Autobahn test suite against a channel that echoes messages.
 
-    .venv/bin/python -m tests.conformance.autobahn --python2 /path/to/python2.7 [--cases quick|all|1.*,7.1.1]
+    .venv/bin/python -m tests.conformance.autobahn --python2 /path/to/python2.7 [--cases quick|all|1.*,7.1.1] [--shut]
 
 The suite runs only on Python 2.7, with the packages in `autobahn-py27.txt`; this script installs them into a virtual
 environment under `.data`. It starts the service itself, with limits that allow the 16 MiB messages of section 9.
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--cases", default="quick", help="quick, all, or patterns such as 1.*,7.1.1 (default: %(default)s)"
     )
+    parser.add_argument("--shut", action="store_true", help="shut the front door of the service")
     options = parser.parse_args()
     wstest = install(options.python2)
     with tempfile.TemporaryDirectory() as name:
@@ -48,7 +49,7 @@ def main() -> int:
         limit = str(32 * 1024 * 1024)
         server = LiveServer(
             directory,
-            server_command("serve", port, directory),
+            server_command("shut" if options.shut else "serve", port, directory),
             port,
             MAX_MESSAGE_BYTES=limit,
             MAX_BACKLOG_BYTES=limit,

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -97,6 +98,36 @@ def test_a_rotation_in_the_admin_can_have_an_overlap(admin: Client, key: ApiKey)
     assert "The old secret of this API key is also valid until" in admin.get(f"{path}change/").content.decode()
 
 
+def test_the_old_secret_of_a_key_is_ended_early(admin: Client, key: ApiKey, announcements: Announcements) -> None:
+    path = f"/admin/accounts/apikey/{key.pk}/"
+    assert "end-old-secret/" not in admin.get(f"{path}change/").content.decode()
+    services.rotate_secret(key, timedelta(days=1))
+    assert f'href="{path}end-old-secret/"' in admin.get(f"{path}change/").content.decode()
+    announcements.clear()
+    services.suspend_account(key.cluster.account)  # operators take access away in suspended accounts too
+    assert admin.post(f"{path}end-old-secret/").status_code == 302
+    access = find_access(key.public_key)
+    assert access is not None
+    assert (access.old_secret, access.old_secret_ends_at) == (None, 0)
+    assert announcements == [{"account_id": key.cluster.account_id}, {"public_key": key.public_key}]
+    assert "Old secret ended" in admin.get(f"{path}history/").content.decode()
+    assert "no old secret" in admin.post(f"{path}end-old-secret/", follow=True).content.decode()
+
+
+@pytest.mark.parametrize("model", ["account", "cluster", "apikey"])
+@pytest.mark.parametrize("way", ["page", "list"])
+def test_before_a_deletion_its_page_says_how_many_connections_it_closes(
+    admin: Client, key: ApiKey, connections: None, model: str, way: str
+) -> None:
+    pk = {"account": key.cluster.account_id, "cluster": key.cluster_id, "apikey": key.pk}[model]
+    path = f"/admin/accounts/{model}/"
+    if way == "page":
+        page = admin.get(f"{path}{pk}/delete/")
+    else:
+        page = admin.post(path, {"action": "delete_selected", "_selected_action": [pk]})
+    assert "Open connections that will be closed now: 3" in page.content.decode()
+
+
 @pytest.mark.parametrize("overlap", ["", "1", "-1", "8640000", "soon"])
 def test_an_unknown_overlap_rotates_nothing(admin: Client, key: ApiKey, overlap: str) -> None:
     before = state(key)
@@ -106,12 +137,13 @@ def test_an_unknown_overlap_rotates_nothing(admin: Client, key: ApiKey, overlap:
     assert state(key) == before
 
 
-@pytest.mark.parametrize("operation", ["suspend", "resume", "enable", "disable", "revoke", "rotate"])
+@pytest.mark.parametrize("operation", ["suspend", "resume", "enable", "disable", "revoke", "rotate", "end-old-secret"])
 def test_operations_need_the_permission_to_change(client: Client, key: ApiKey, operation: str) -> None:
     user = User.objects.create_user("viewer@example.com", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client.force_login(user)
     model, obj = target(operation, key)
+    services.rotate_secret(key, timedelta(days=1))
     before = state(key)
     path = f"/admin/accounts/{model}/{obj.pk}/"
     assert [client.get(f"{path}{operation}/").status_code, client.post(f"{path}{operation}/").status_code] == [403, 403]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import services
 from accounts.access import find_access
@@ -237,6 +237,20 @@ class TestKeys:
         assert access.valid_secrets() == (answer.json()["secret"], old)
         assert as_(owner).get(path).json()["old_secret_ends_at"] == answer.json()["old_secret_ends_at"] is not None
         assert as_(owner).post(f"{path}rotate-secret/").json()["old_secret_ends_at"] is None
+
+    def test_the_old_secret_of_a_rotation_can_be_ended_early(
+        self, as_: As, owner: User, key: ApiKey, settings: Settings
+    ) -> None:
+        path = f"/api/v1/keys/{key.public_key}/"
+        new = as_(owner).post(f"{path}rotate-secret/", {"overlap_seconds": 3600}).json()["secret"]
+        settings.CHANGES_PER_DAY = 0  # taking access away remains possible
+        for _ in range(2):
+            answer = as_(owner).post(f"{path}end-old-secret/")
+            assert (answer.status_code, answer.json()["old_secret_ends_at"]) == (200, None)
+            assert "secret" not in answer.json()
+        access = find_access(key.public_key)
+        assert access is not None
+        assert access.valid_secrets() == (new,)
 
     @pytest.mark.parametrize("seconds", [-1, 7 * 86400 + 1, "soon", 1.5, None])
     def test_an_overlap_lasts_up_to_seven_days(self, as_: As, owner: User, key: ApiKey, seconds: Any) -> None:

@@ -73,12 +73,15 @@ def test_every_verb_is_recorded_with_its_changes(owner: User, teammate: User) ->
     services.rotate_secret(key)
     services.rotate_secret(key, timedelta(days=1))
     assert key.old_secret_ends_at is not None
+    ends_at = key.old_secret_ends_at.isoformat()
+    services.end_old_secret(key)
     services.revoke_key(key)
     assert pop_entries() == [
         ("created", "key", key.public_key, {"label": [None, "web"], **NEW_KEY}),
         ("changed", "key", key.public_key, {"label": ["web", "app"], "allowed_origins": [[], ["a.com"]]}),
         ("rotated", "key", key.public_key, {}),
-        ("rotated", "key", key.public_key, {"old_secret_ends_at": [None, key.old_secret_ends_at.isoformat()]}),
+        ("rotated", "key", key.public_key, {"old_secret_ends_at": [None, ends_at]}),
+        ("ended", "key", key.public_key, {"old_secret_ends_at": [ends_at, None]}),
         ("revoked", "key", key.public_key, {}),
     ]
     services.delete_cluster(cluster)
@@ -108,6 +111,7 @@ def test_calls_that_change_nothing_are_not_recorded(key: ApiKey) -> None:
     services.update_key(key, label=key.label)
     services.resume_account(account)
     services.revoke_key(key)
+    services.end_old_secret(key)
     with pytest.raises(services.KeyRevoked):
         services.rotate_secret(key)
     with pytest.raises(ValidationError):
@@ -119,6 +123,7 @@ def test_a_change_that_cannot_be_recorded_is_not_made(key: ApiKey) -> None:
     def fail(**_: object) -> None:
         raise RuntimeError
 
+    services.rotate_secret(key, timedelta(days=1))
     before = list(ApiKey.objects.values()), list(Account.objects.values()), list(Membership.objects.values())
     account, teammate = key.cluster.account, Membership.objects.get(role=Role.VIEWER)
     changes: list[Any] = [
@@ -128,7 +133,8 @@ def test_a_change_that_cannot_be_recorded_is_not_made(key: ApiKey) -> None:
         lambda: services.set_role(teammate, Role.OWNER),
         lambda: services.remove_member(teammate),
         lambda: services.update_key(key, label="new"),
-        lambda: services.rotate_secret(key),
+        lambda: services.rotate_secret(key, timedelta(days=1)),
+        lambda: services.end_old_secret(ApiKey.objects.get()),
         lambda: services.revoke_key(key),
         lambda: services.issue_key(key.cluster, "second"),
         lambda: services.delete_account(Account.objects.get()),

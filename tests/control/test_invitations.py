@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from accounts import services
-from accounts.models import INVITATION_LIFETIME, Account, Invitation, Role
+from accounts.models import INVITATION_LIFETIME, Account, AuditEntry, Invitation, Role
 from accounts.users import User
 from tests.control.conftest import As
 
@@ -89,6 +90,25 @@ def test_an_owner_lists_and_revokes_invitations(as_: As, owner: User, path: str,
     assert [found["id"] for found in as_(owner).get(path).json()["results"]] == [pk]
     assert as_(owner).delete(f"{path}{pk}/").status_code == 204
     assert as_(stranger).post(f"/api/v1/invitations/{pk}/accept/").status_code == 404
+
+
+def test_operators_read_and_revoke_invitations_in_the_admin(admin_client: Client, account: Account) -> None:
+    old, pending = services.invite(account, "old@example.com"), services.invite(account, "new@example.com")
+    Invitation.objects.filter(pk=old.pk).update(created_at=timezone.now() - INVITATION_LIFETIME)
+    services.suspend_account(account)
+    path = "/admin/accounts/invitation/"
+    text = admin_client.get(path).content.decode()
+    assert "new@example.com" in text
+    assert "old@example.com" not in text
+    page = admin_client.get(f"{path}{pending.pk}/change/").content.decode()
+    assert "Acme" in page
+    assert "_save" not in page
+    assert admin_client.get(f"{path}add/").status_code == 403
+    assert admin_client.post(f"{path}{pending.pk}/change/", {"role": "owner"}).status_code == 403
+    assert admin_client.post(f"{path}{pending.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert list(Invitation.objects.all()) == [old]
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.verb, entry.kind, entry.name) == ("revoked", "invitation", "new@example.com")
 
 
 def test_an_expired_invitation_is_replaced_but_not_accepted(as_: As, account: Account, stranger: User) -> None:

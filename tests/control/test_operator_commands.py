@@ -2,12 +2,14 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from accounts import services
+from accounts.access import find_access
 from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Role
 from accounts.usage import record_messages, today
 from accounts.users import User
@@ -91,12 +93,13 @@ def test_clusters_are_created_listed_and_switched(account: Account, foreign_key:
 
 def test_a_key_is_issued_with_its_settings_and_shown_with_its_secret_once(cluster: Cluster) -> None:
     issued = run_json(
-        *("key", "issue", "acme", "web", "--protects-channels", "--no-client-messages"),
+        *("key", "issue", "acme", "web", "--protects-channels", "--no-client-messages", "--closes-expired-connections"),
         *("--allowed-origin", "A.example", "--allowed-origin", "b.example", "--max-connections", 3),
     )
     key = ApiKey.objects.get()
     assert (issued["key"], issued["secret"]) == (key.public_key, secret_of(key))
     assert (key.protects_channels, key.allows_client_messages, key.max_connections) == (True, False, 3)
+    assert key.closes_expired_connections
     assert key.allowed_origins == ["a.example", "b.example"]
     assert last_entry() == (AuditSource.COMMAND, "created", "key")
     assert issued["secret"] not in run("key", "list") + run("key", "revoke", key.public_key)
@@ -109,6 +112,23 @@ def test_a_key_is_rotated_and_revoked_but_not_rotated_afterwards(key: ApiKey) ->
     assert ApiKey.objects.get().revoked
     with pytest.raises(CommandError, match="revoked"):
         run("key", "rotate", key.public_key)
+
+
+def test_the_old_secret_of_a_key_overlaps_and_is_ended_early(key: ApiKey) -> None:
+    old = secret_of(key)
+    rotated = run_json("key", "rotate", key.public_key, "--overlap-seconds", 3600)
+    access = find_access(key.public_key)
+    assert access is not None
+    assert (access.secret, access.old_secret) == (rotated["secret"], old)
+    assert rotated["old_secret_ends_at"] == datetime.fromtimestamp(access.old_secret_ends_at, UTC).isoformat()
+    assert run_json("key", "end-old-secret", key.public_key)["old_secret_ends_at"] is None
+    access = find_access(key.public_key)
+    assert access is not None
+    assert (access.secret, access.old_secret) == (rotated["secret"], None)
+    assert last_entry() == (AuditSource.COMMAND, "ended", "key")
+    for seconds in ("-1", "604801", "9" * 30, "soon", "1.5"):
+        with pytest.raises(CommandError, match="--overlap-seconds"):
+            run("key", "rotate", key.public_key, f"--overlap-seconds={seconds}")
 
 
 def test_keys_are_listed_by_account_and_cluster(key: ApiKey, foreign_key: ApiKey) -> None:
@@ -139,6 +159,7 @@ def test_usage_lists_the_busiest_account_first(account: Account, stranger: User)
         ("key", "issue", "none", "web"),
         ("key", "revoke", "x" * 60),
         ("key", "rotate", "x" * 60),
+        ("key", "end-old-secret", "x" * 60),
         ("key", "list", "--account", 999),
         ("usage", 999),
     ],

@@ -5,6 +5,7 @@ a row fails.
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -105,6 +106,7 @@ TABLE = [
     Endpoint("patch", "apikey-detail", "keys/{key}/", {"label": "new"}, DEVELOPER_CHANGES),
     Endpoint("delete", "apikey-detail", "keys/{key}/", None, DEVELOPER_DELETES),
     Endpoint("post", "apikey-rotate-secret", "keys/{key}/rotate-secret/", None, DEVELOPER_CHANGES),
+    Endpoint("post", "apikey-end-old-secret", "keys/{key}/end-old-secret/", None, DEVELOPER_CHANGES),
     # Invitations are only for the person who is invited, who is none of these.
     Endpoint("get", "own-invitation-list", "invitations/", None, LOGGED_IN),
     Endpoint("post", "own-invitation-accept", "invitations/{invitation}/accept/", None, (401, 404, 404, 404, 404, 404)),
@@ -146,6 +148,7 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     membership = services.add_member(account, member)
     cluster = services.create_cluster(account, name)
     key = services.issue_key(cluster, name).key
+    services.rotate_secret(key, timedelta(days=1))
     invitation = services.invite(account, f"{name}-invited@example.com")
     token, _ = AuthToken.objects.create(owner)
     Client().force_login(owner)

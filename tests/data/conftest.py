@@ -12,12 +12,13 @@ from psycopg.sql import SQL, Identifier
 
 from tests.servers import LiveServer, free_port, server_command
 
-# The name of the database, and of the role that owns it, in piesite/deploy/README.md.
-NAME = "ws"
+# The name of the database, and of the role that owns it. In piesite/deploy/README.md, both are `ws`; here, each process
+# that runs tests has its own, because all of them share the server.
+NAME = f"ws_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 
 
 class Postgres:
-    """The database `ws` and its owner, the role `ws`, on the server in DATABASE_URL."""
+    """The database NAME and its owner, the role NAME, on the server in DATABASE_URL."""
 
     def __init__(self, url: str) -> None:
         self._admin = url

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.clients import channel_path, open_client
-from tests.data.conftest import Postgres
+from tests.data.conftest import NAME, Postgres
 from tests.data.owners import LOOK, QUOTA, Owners
 from tests.documentation import code_blocks
 from tests.servers import LiveServer, make_tenants, need
@@ -42,6 +42,7 @@ class Machine:
         """Run a block of commands, without the containers that it starts and looks into."""
         program = re.sub(r"^docker compose .* up .*\n", "", program, flags=re.MULTILINE)
         program = re.sub(r"^docker compose -f \S+ exec -T postgres ", "", program, flags=re.MULTILINE)
+        program = re.sub(r" ws\b", f" {NAME}", program)
         program = program.replace(".venv/bin/python", sys.executable).replace("/etc/ws", str(self.ws))
         env = {"PATH": os.environ["PATH"], **(self._postgres.client_env if self._postgres else {})}
         command = ["bash", "-eu", "-c", program]

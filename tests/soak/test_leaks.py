@@ -7,6 +7,8 @@ from random import Random
 
 import pytest
 
+from realtime.node.access_changes import RECONCILE_TICK_SECONDS
+from tests.clients import open_client
 from tests.servers import LiveServer
 from tests.soak.traffic import QUICK, Site, orderly, run_visit, visits
 from tests.soak.watch import changed, held, held_at_rest, until_held
@@ -51,4 +53,11 @@ async def test_a_closed_connection_is_freed_without_the_cycle_collector(site: Si
     counts = await held(site.server, after_collection=False)
     # A few may be cleaned up later.
     assert counts.get("objects: realtime.server.websocket.ServerProtocol", 0) < 5
+    assert counts.get("objects: realtime.node.connections.Connection", 0) == 0
+
+
+async def test_the_last_connection_is_freed_after_its_key_was_compared_with_the_database(site: Site) -> None:
+    async with open_client(site.server, site.path("talk")):
+        await asyncio.sleep(RECONCILE_TICK_SECONDS + 1)
+    counts = await until_held(site.server, {}, 3)
     assert counts.get("objects: realtime.node.connections.Connection", 0) == 0

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer, Redis
+from tests.sockets.cluster_api import Publish
 from tests.sockets.raw import Open, Raw
 from tests.sockets.workers import SPREAD, WORKERS
 
@@ -44,3 +47,22 @@ async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> Asy
     async with AsyncExitStack() as stack:
         path = channel_path(channel, keys["demo"])
         yield [await stack.enter_async_context(open_client(server, path)) for _ in range(SPREAD)]
+
+
+@pytest.fixture
+async def http(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
+    verify = server.tls_context() or True
+    async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, verify=verify) as client:
+        yield client
+
+
+@pytest.fixture
+def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, str]) -> Publish:
+    """A function that publishes, by default with the demo key, and returns the status and body of the answer."""
+
+    async def post(channel: Any, message: Any, path: str = "/api/publish", **changed: Any) -> tuple[int, str]:
+        members = {"key": keys["demo"], "secret": secrets["demo"], "channelId": channel, "message": message, **changed}
+        answer = await http.post(path, json={name: value for name, value in members.items() if value is not ...})
+        return answer.status_code, answer.text
+
+    return post

@@ -1,13 +1,20 @@
-"""A client that can send arbitrary bytes."""
+"""Clients that can send arbitrary bytes."""
 
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Callable
 
+from realtime.server.http_limits import REJECTED_SECONDS
 from tests.conformance.test_short_paths import CLOSE, FIN, TEXT, frame, split
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
+
+PING = frame(FIN | TEXT, b"cmd_ping")
+PONG = b'{"system":"pong"}'
+# The server ends a refused connection at the latest after REJECTED_SECONDS; this is sooner.
+PROMPT_SECONDS = REJECTED_SECONDS - 0.5
 
 
 class Raw:
@@ -51,3 +58,30 @@ class Raw:
 
 
 Open = Callable[..., Raw]
+
+
+def open_socket(server: LiveServer) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def read_until(connection: socket.socket, expected: bytes) -> bytes:
+    received = b""
+    while expected not in received:
+        chunk = connection.recv(65_536)
+        assert chunk, f"the server closed the connection after {received!r}"
+        received += chunk
+    return received
+
+
+def exchange(server: LiveServer, request: bytes) -> tuple[bytes, float]:
+    """Send bytes; return what the server sends until it ends the connection, and how long that takes in seconds."""
+    begun = time.monotonic()
+    with open_socket(server) as connection:
+        connection.sendall(request)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := connection.recv(65_536):
+                received += chunk
+    return received, time.monotonic() - begun

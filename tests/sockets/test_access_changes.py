@@ -184,6 +184,21 @@ async def test_during_an_overlap_both_secrets_work_and_at_its_end_the_connection
     assert await new.count() == 1
 
 
+async def test_ending_an_overlap_early_closes_the_connections_of_the_old_secret(
+    owner: httpx.AsyncClient, connect: Connect, channel: str
+) -> None:
+    issued = (await owner.post("keys/", json={"cluster": "demo", "label": "x"})).json()
+    key, old = issued["public_key"], f"jwt={tokens.sign(issued['secret'], channel, 60)}"
+    rotated = (await owner.post(f"keys/{key}/rotate-secret/", json={"overlap_seconds": 3600})).json()
+    of_old = await connect(channel, old, key=key)
+    of_new = await connect(channel, f"jwt={tokens.sign(rotated['secret'], channel, 60)}", key=key)
+    assert await of_old.count() == 2
+    assert (await owner.post(f"keys/{key}/end-old-secret/")).json()["old_secret_ends_at"] is None
+    assert await of_old.ending() == ([error(closes.BAD_JWT)], 4009)
+    assert (await (await connect(channel, old, key=key)).ending())[1] == 4009
+    assert await of_new.count() == 1
+
+
 async def test_a_key_can_close_connections_when_their_jwt_expires(
     owner: httpx.AsyncClient, connect: Connect, channel: str
 ) -> None:

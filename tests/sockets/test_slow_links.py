@@ -1,6 +1,7 @@
 """Slow is not dead: clients on slow links keep their connections, and those that are gone lose them."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from tests.clients import channel_path, open_client
 from tests.conformance.test_short_paths import FIN, TEXT, frame
 from tests.servers import LiveServer
 from tests.sockets.raw import Open, Raw
+from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 MIB = 1024 * 1024
 PING_SECONDS = 1
@@ -113,3 +115,20 @@ async def test_what_one_request_publishes_reaches_a_client_of_a_common_link(
         return bytes(received[-4:])
 
     assert await asyncio.to_thread(read) == b"last"
+
+
+async def test_a_client_that_has_lost_its_network_is_no_longer_counted(
+    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+) -> None:
+    """Half-open TCP: the client's side is frozen, so it neither answers nor ends the connection."""
+    server = start("daphne", "--ping-interval", "1", "--ping-timeout", "2")
+    async with open_client(server, channel_path(channel, keys["demo"])) as stays:
+        gone = socket.create_connection(("127.0.0.1", server.port))
+        gone.sendall(handshake(channel_path(channel, keys["demo"]), *GOOD_HANDSHAKE))
+        deadline = time.monotonic() + 10
+        while await stays.count() != 2:
+            assert time.monotonic() < deadline
+        while await stays.count() != 1:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        gone.close()

@@ -70,6 +70,14 @@ class KeyViewSet(mixins.CreateModelMixin, ResourceViewSet):
         overlap = timedelta(seconds=rotation.validated_data["overlap_seconds"])
         return self._with_secret(key, services.rotate_secret(key, overlap), status.HTTP_200_OK)
 
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], url_path="end-old-secret")
+    def end_old_secret(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End the overlap of a rotation: the old secret stops working, and its connections are closed."""
+        key = self.get_object()
+        services.end_old_secret(key, suspended_too=operates(request, ApiKey))
+        return Response(self.get_serializer(key).data)
+
     @sensitive_variables()
     def _with_secret(self, key: ApiKey, secret: str, code: int) -> Response:
         data = {**self.get_serializer(key).data, "secret": secret}

@@ -70,7 +70,7 @@ class InvitationViewSet(mixins.ListModelMixin, mixins.CreateModelMixin, AccountS
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Revoke an invitation."""
-        services.revoke_invitation(self.get_object())
+        services.revoke_invitation(self.get_object(), suspended_too=operates(request, Invitation))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

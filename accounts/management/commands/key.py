@@ -1,6 +1,7 @@
 """`manage.py key`: manage the API keys of clusters."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import timedelta
 from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
@@ -33,6 +34,9 @@ def _issue_arguments(parser: ArgumentParser) -> None:
         "--no-client-messages", action="store_true", help="let clients only receive; messages come from servers"
     )
     parser.add_argument(
+        "--closes-expired-connections", action="store_true", help="close a connection when its JWT expires"
+    )
+    parser.add_argument(
         "--allowed-origin",
         action="append",
         default=[],
@@ -46,6 +50,25 @@ def _add_key(parser: ArgumentParser) -> None:
     parser.add_argument("key", help="public part of the API key")
 
 
+def _rotate_arguments(parser: ArgumentParser) -> None:
+    _add_key(parser)
+    parser.add_argument(
+        "--overlap-seconds",
+        type=_overlap,
+        default=timedelta(),
+        dest="overlap",
+        metavar="SECONDS",
+        help="how long the old secret also stays valid, at most 604800 (default: it ends immediately)",
+    )
+
+
+def _overlap(text: str) -> timedelta:
+    seconds, longest = int(text), int(services.MAX_OVERLAP.total_seconds())
+    if not 0 <= seconds <= longest:
+        raise ArgumentTypeError(f"{seconds} is not between 0 and {longest}")
+    return timedelta(seconds=seconds)
+
+
 def _values(key: ApiKey) -> dict[str, Any]:
     return {
         "key": key.public_key,
@@ -55,12 +78,19 @@ def _values(key: ApiKey) -> dict[str, Any]:
         "revoked": key.revoked,
         "created_at": key.created_at,
         "last_used_at": key.last_used_at,
+        "old_secret_ends_at": key.old_secret_ends_at,
     }
 
 
 class Command(CommandWithSubcommands):
     help = "Manage API keys: list, issue and revoke them, and rotate their secrets."
-    subcommands = {"list": _list_arguments, "issue": _issue_arguments, "revoke": _add_key, "rotate": _add_key}
+    subcommands = {
+        "list": _list_arguments,
+        "issue": _issue_arguments,
+        "revoke": _add_key,
+        "rotate": _rotate_arguments,
+        "end-old-secret": _add_key,
+    }
 
     def list(self, account: int | None, cluster: str | None, **_: Any) -> Any:
         """List API keys, also those that are revoked."""
@@ -77,6 +107,7 @@ class Command(CommandWithSubcommands):
         settings: dict[str, Any] = {
             "protects_channels": options["protects_channels"],
             "allows_client_messages": not options["no_client_messages"],
+            "closes_expired_connections": options["closes_expired_connections"],
             "allowed_origins": options["allowed_origin"],
             **given_quotas(options, QUOTA_FIELDS),
         }
@@ -90,7 +121,14 @@ class Command(CommandWithSubcommands):
         return _values(revoked)
 
     @sensitive_variables()
-    def rotate(self, key: str, **_: Any) -> Any:
-        """Replace the secret of an API key immediately, and print the new one, which is not shown again."""
+    def rotate(self, key: str, overlap: timedelta, **_: Any) -> Any:
+        """Replace the secret of an API key, and print the new one, which is not shown again."""
         rotated = find_key(key)
-        return {**_values(rotated), "secret": services.rotate_secret(rotated)}
+        secret = services.rotate_secret(rotated, overlap)
+        return {**_values(rotated), "secret": secret}
+
+    def end_old_secret(self, key: str, **_: Any) -> Any:
+        """End the overlap of a rotation: the old secret stops working, and its connections are closed."""
+        ended = find_key(key)
+        services.end_old_secret(ended, suspended_too=True)
+        return _values(ended)
