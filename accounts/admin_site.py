@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest, HttpResponse
@@ -28,17 +29,23 @@ class ServiceAdminConfig(AdminConfig):
 class ServiceAdminSite(AdminSite):
     """The admin, in which operators manage the tenants."""
 
-    site_header = "WebSocket service"
-    site_title = "WebSocket service"
     index_title = "Overview"
     index_template = "accounts/index.html"
     # Lists need the width: with it, they do not fit a screen of 1280 pixels.
     enable_nav_sidebar = False
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        from .usage import overview  # the models are not loaded when this module is
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "site_header": settings.SITE_NAME, "site_title": settings.SITE_NAME}
 
-        return super().index(request, {**(extra_context or {}), "overview": overview()})
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        # The models are not loaded when this module is.
+        from .admin.usage import last_refusals
+        from .models import Account
+        from .usage import overview
+        from .users import may_operate
+
+        refusals = last_refusals() if may_operate(request.user, "view", Account) else None
+        return super().index(request, {**(extra_context or {}), "overview": overview(), "refusals": refusals})
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Lead to the log-in of the console, which checks second factors too."""

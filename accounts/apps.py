@@ -1,9 +1,11 @@
 """The control plane: accounts, clusters and API keys, which determine which clients may connect."""
 
+from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in
+from django.db import transaction
 from django.db.models.signals import post_delete, pre_save
 
 from .signals import announce, password_changed
@@ -50,8 +52,12 @@ def _follow_logins() -> None:
 
 
 def _account_deleted(instance: Any, **_: Any) -> None:
+    from .usage_history import forget_usage
+
     _record_deletion(instance)
     announce(account_id=instance.pk)
+    # Afterwards, in small steps: there may be very many rows, to which nodes add meanwhile.
+    transaction.on_commit(partial(forget_usage, instance.pk), robust=True)
 
 
 def _membership_deleted(instance: Any, origin: Any, **_: Any) -> None:

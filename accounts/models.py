@@ -19,6 +19,8 @@ from knox.models import AbstractAuthToken
 from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
 from .daily_usage import DailyUsage, FormerAccount
 from .key_access import PUBLIC_KEY_PATTERN
+from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
+from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
 
 __all__ = [
@@ -32,8 +34,15 @@ __all__ = [
     "FormerAccount",
     "Invitation",
     "Membership",
+    "QuotaKind",
+    "QuotaNotice",
+    "RefusedUsage",
     "ResourceKind",
     "Role",
+    "Usage",
+    "UsageRow",
+    "UsageUnit",
+    "UsageWriter",
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -131,15 +140,15 @@ class Account(QuotaOverrides):
         editable=False,
         help_text="The user who created the account for themselves; empty if an operator created it.",
     )
+    is_demo = models.BooleanField(
+        default=False, editable=False, help_text="Whether this is the demo tenant, whose API key everybody knows."
+    )
+    people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     sends_quota_notices = models.BooleanField(
         "quota notices",
         default=True,
         help_text="Whether the owners get an e-mail when 80 % and 100 % of a quota are used.",
     )
-    is_demo = models.BooleanField(
-        default=False, editable=False, help_text="Whether this is the demo tenant, whose API key everybody knows."
-    )
-    people = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     max_messages_per_day = models.PositiveBigIntegerField(
         "messages per day",
         null=True,
@@ -403,6 +412,64 @@ class ApiKey(QuotaOverrides):
     def has_old_secret(self) -> bool:
         """Whether the secret before the last rotation is still valid."""
         return not self.revoked and self.old_secret_ends_at is not None and self.old_secret_ends_at > timezone.now()
+
+
+class Refusal(models.Model):
+    """A client that could not connect, or was disconnected because of what it sent. Kept for a day.
+
+    There are no foreign keys: nodes write many refusals at a time, and must not wait for the locks of what they name.
+    """
+
+    at = models.DateTimeField("time", db_index=True)
+    account_pk = models.BigIntegerField()
+    cluster_pk = models.BigIntegerField()
+    public_key = models.CharField(
+        max_length=60, blank=True, help_text="Empty if the client has sent no valid key of the cluster."
+    )
+    code = models.PositiveSmallIntegerField("close code", help_text="For a request, the HTTP status.")
+    reason = models.CharField(max_length=30)
+    detail = models.CharField(max_length=30, blank=True)
+    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH, blank=True)
+    origin = models.CharField(max_length=MAX_ORIGIN_LENGTH, blank=True)
+    user = models.CharField(max_length=MAX_SHOWN_LENGTH, blank=True)
+    address = models.CharField(max_length=64, blank=True)
+    client = models.CharField(max_length=MAX_CLIENT_LENGTH, blank=True)
+    facts = models.JSONField(blank=True, default=dict)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [
+            models.Index(fields=["account_pk", "-at", "-id"], name="refusals_of_an_account"),
+            models.Index(fields=["cluster_pk", "public_key", "-at", "-id"], name="refusals_of_a_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason} at {self.at:%H:%M:%S}"
+
+
+class RefusalCount(models.Model):
+    """How many refusals one key had for one reason within one hour, including those that are not kept."""
+
+    hour = models.DateTimeField(db_index=True)
+    account_pk = models.BigIntegerField()
+    cluster_pk = models.BigIntegerField()
+    public_key = models.CharField(max_length=60, blank=True)
+    code = models.PositiveSmallIntegerField()
+    reason = models.CharField(max_length=30)
+    detail = models.CharField(max_length=30, blank=True)
+    refusals = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-hour"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account_pk", "hour", "cluster_pk", "public_key", "code", "reason", "detail"],
+                name="one_row_per_cause_and_hour",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}: {self.refusals}"
 
 
 Resource = Account | Membership | Invitation | Cluster | ApiKey

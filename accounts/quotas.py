@@ -1,10 +1,13 @@
 """The quotas of accounts and API keys."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
 from .key_access import Quotas
+
+if TYPE_CHECKING:
+    from .models import Account
 
 QUOTA_FIELDS = ("max_connections", "max_message_bytes", "max_messages_per_second")
 """The quotas that a key can set lower than its account."""
@@ -49,3 +52,9 @@ def in_force(account: dict[str, Any], key: dict[str, Any] | None = None) -> Quot
 
 def _lower_limit(*limits: int | None) -> Any:
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def limit_of(account: "Account", name: str) -> int:
+    """Return a quota of an account that is in force, other than the size of messages, by field name."""
+    own = getattr(account, name)
+    return int(default_quotas()[name] if own is None else own)

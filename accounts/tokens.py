@@ -59,8 +59,13 @@ def record_use(token: ApiToken) -> None:
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
+def end_token(token: ApiToken) -> None:
+    """Revoke a token for its own user."""
+    token.delete()
+
+
 @transaction.atomic
 def revoke_token(token: ApiToken) -> None:
-    """Revoke a token of any user, and record it in the audit log."""
+    """Revoke a token of any user for an operator, and record it in the audit log."""
     token.delete()
     record_revoked_token(token.user)

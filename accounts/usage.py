@@ -141,6 +141,22 @@ class DataPlane(Protocol):
             NotPublished: the message was not sent.
         """
 
+    def channels(self, cluster_pk: int) -> dict[str, int]:
+        """Return the number of open connections to each channel of a cluster, by the channel's path.
+
+        Raises:
+            TimeoutError: the nodes do not answer now; the same holds for the following questions.
+        """
+
+    def connections(self, cluster_id: str, channel: str) -> list[dict[str, Any]]:
+        """Return some of the connections to a channel: `id`, `user`, `public_key`, `address` and `since`."""
+
+    def members(self, cluster_id: str, channel: str) -> list[str]:
+        """Return the members of presence of a channel, each as JSON."""
+
+    def disconnect(self, cluster_id: str, channel: str, connection_id: str) -> bool:
+        """Close a connection to a channel; return whether it was still open."""
+
     def nodes_state(self) -> NodesState:
         """Return the state of all nodes."""
 
@@ -152,6 +168,11 @@ def use_data_plane(data_plane: DataPlane) -> None:
     """Set the data plane to ask. It calls this itself, because `accounts` must not import it."""
     global _data_plane  # noqa: PLW0603  (set once, when the project is loaded)
     _data_plane = data_plane
+
+
+def data_plane() -> DataPlane | None:
+    """Return the data plane; None in a project without one."""
+    return _data_plane
 
 
 def connections_of(resources: Iterable[WithConnections]) -> dict[WithConnections, int]:

@@ -43,6 +43,7 @@ ALLOWED_HOSTS = [
 # Whether clients connect through a proxy that terminates TLS and overrides X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)
 CSRF_TRUSTED_ORIGINS = [origin.lower() for origin in env.words("CSRF_TRUSTED_ORIGINS", default=[])]
+CSRF_FAILURE_VIEW = "accounts.console.errors.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
@@ -177,6 +178,8 @@ else:
 SITE_NAME = env.str("SITE_NAME", default="WebSocket service")
 SUPPORT_URL = env.str("SUPPORT_URL", default="")
 TERMS_URL = env.str("TERMS_URL", default="")
+# Whether the front page shows the WebSocket tester to everybody; people who are logged in always see it.
+SHOW_TESTER = env.bool("SHOW_TESTER", default=True)
 
 AUTH_USER_MODEL = "accounts.User"
 SESSION_ENGINE = "accounts.session_store"
@@ -291,14 +294,16 @@ REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=
 # Beyond this number, the oldest tokens of a user end.
 API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)
 SPECTACULAR_SETTINGS = {
-    "TITLE": "Management API",
+    "TITLE": f"{SITE_NAME}: management API",
     "DESCRIPTION": (
-        "Manages the accounts, clusters and API keys of the WebSocket service.\n\n"
+        "Manages the accounts, clusters and API keys of this WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
         "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."
     ),
     "VERSION": VERSION,
+    "CONTACT": {"url": SUPPORT_URL} if SUPPORT_URL else {},
+    "TOS": TERMS_URL or None,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses have different fields
     "ENFORCE_NON_BLANK_FIELDS": True,
@@ -344,6 +349,8 @@ QUOTAS = {
     "KEYS": env.int("QUOTA_KEYS", default=1_000),  # that are not revoked
     "MEMBERS": env.int("QUOTA_MEMBERS", default=100),  # and pending invitations
 }
+# Whether the owners of accounts get an e-mail when 80 % and 100 % of a quota are used.
+QUOTA_NOTICES = env.bool("QUOTA_NOTICES", default=True)
 # How many accounts a person may create. With 0, only operators create accounts.
 ACCOUNTS_PER_PERSON = env.int("ACCOUNTS_PER_PERSON", default=1)
 # How often the people of an account may change it in a day (UTC), since each change is recorded in the audit log.
@@ -379,6 +386,7 @@ REALTIME = {
     "REQUEST_SECONDS": env.float("REQUEST_SECONDS", default=None),
     "DRAIN_SECONDS": env.float("DRAIN_SECONDS", default=None),
     "KEY_CACHE_SECONDS": env.float("KEY_CACHE_SECONDS", default=None),
+    "USAGE_SECONDS": env.float("USAGE_SECONDS", default=None),
     "METRICS_ALLOWED": env.words("METRICS_ALLOWED", default=None),
     "METRICS_TOKEN": env.str("METRICS_TOKEN", default=None),
 }

@@ -13,3 +13,8 @@ urlpatterns = [
     path("api/v1/", include("accounts.api.urls")),
     path("", include("realtime.urls")),
 ]
+
+handler400 = "accounts.console.errors.bad_request"
+handler403 = "accounts.console.errors.permission_denied"
+handler404 = "accounts.console.errors.not_found"
+handler500 = "accounts.console.errors.server_error"

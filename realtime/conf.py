@@ -55,6 +55,8 @@ class Conf:
     """How long a node that shuts down takes to close its connections gradually, in seconds."""
     key_cache_seconds: float = 30.0
     """How long a cached API key is trusted before the database is asked again, in seconds."""
+    usage_seconds: float = 60.0
+    """How often a process adds what it has counted to the usage in the database, in seconds."""
     metrics_allowed: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1"))
     """The networks that may read the metrics."""
     metrics_token: str = field(default="", repr=False)

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
+from accounts.key_access import KeyAccess
 from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
+from realtime.node.connections import message_limit
 from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node, current_node
 from realtime.protocols import commands
@@ -23,7 +25,7 @@ from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
 from realtime.protocols.events import is_forged
 from realtime.protocols.frames import Message, system_message
-from realtime.protocols.handshake import first_subprotocol
+from realtime.protocols.handshake import claimed_identity, first_subprotocol
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
@@ -59,9 +61,13 @@ def check_limits(node: Node, network: str | None) -> None:
     node.check_capacity()
 
 
-async def refuse(node: Node, outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal) -> None:
+async def refuse(
+    node: Node, scope: Mapping[str, Any], outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal
+) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
-    node.counters.refusals[refusal.close.reason] += 1
+    cluster_id, access = _who_asks(node, scope)
+    node.count_refusal(refusal.close, access, cluster_id)
+    node.reports.refuse_handshake(refusal.close, scope)
     await accept()
     outlet.open()
     outlet.close(refusal.close)
@@ -89,7 +95,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 check_limits(node, network)
                 self.open(node, await _admit(node, scope), outlet, network)
             except Refusal as refusal:
-                await refuse(node, outlet, accept, refusal)
+                await refuse(node, scope, outlet, accept, refusal)
                 await _until_disconnected(receive)
                 return
             # Drop the credentials and free their memory.
@@ -129,7 +135,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         await self._node.join(connection, accept)
         if isinstance(connection.outlet, SocketOutlet):
             connection.outlet.take_messages(
-                self.receive, connection.flush, self._count_frame, connection.access.account_id
+                self.receive, connection.flush, self._count_frame, self._note_too_big, connection.access.account_id
             )
 
     def leave(self) -> None:
@@ -147,24 +153,29 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill():
             if bucket.is_flooded:
-                self._node.end(connection, TOO_FAST)
+                self._end_too_fast()
             else:
-                self._drop(TOO_OFTEN)
+                self._drop(TOO_OFTEN, data)
         elif text is not None and text.startswith(commands.PREFIX):
             commands.answer(text, partial(self._node.counts.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
-            self._drop(NOT_ALLOWED)
+            self._drop(NOT_ALLOWED, data)
         elif is_forged(data):
-            self._drop(FORGED)
+            self._drop(FORGED, data)
         else:
             message = Message(data)
+            size = len(message.wire)
             # Daphne rejects larger messages by their frame header; other servers have limits of their own.
-            if len(message.wire) > connection.max_frame_bytes:
+            if size > connection.max_frame_bytes:
+                self._note_too_big(len(data.encode()) if isinstance(data, str) else len(data))
                 self._node.end(connection, TOO_BIG)
             elif connection.use.take():
+                traffic = connection.traffic
+                traffic.messages += 1
+                traffic.bytes += size
                 self._node.publish(room, message, connection)
             else:
-                self._drop(USED_UP)
+                self._drop(USED_UP, data)
 
     def _count_frame(self, *, is_fragment: bool) -> None:
         """Count a frame that is not a message: control frames against the messages per second, fragments separately."""
@@ -172,11 +183,38 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         bucket = connection.fragment_bucket() if is_fragment else connection.bucket
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
-            self._node.end(connection, TOO_FAST)
+            self._end_too_fast()
 
-    def _drop(self, notice: Notice) -> None:
+    def _end_too_fast(self) -> None:
+        connection = self._connection
+        limit = connection.access.quotas.messages_per_second
+        self._node.reports.refuse(connection, TOO_FAST, rate=connection.bucket.sent_per_second, limit=limit)
+        self._node.end(connection, TOO_FAST)
+
+    def _note_too_big(self, size: int) -> None:
+        connection = self._connection
+        self._node.reports.refuse(connection, TOO_BIG, bytes=size, limit=message_limit(connection.access))
+
+    def _drop(self, notice: Notice, data: str | bytes) -> None:
         self._node.counters.refused_messages[notice.reason] += 1
+        if self._node.watched:
+            self._node.reports.message(self._connection, data, dropped=notice.reason)
         self._connection.send(notice.message)
+
+
+def _who_asks(node: Node, scope: Mapping[str, Any]) -> tuple[str | None, KeyAccess | None]:
+    """Return the cluster that a handshake is for, and what its key gives access to, as far as they are known.
+
+    A key of another cluster than that in the host name does not count: its people have nothing to do with this client.
+    """
+    cluster_id, api_key = claimed_identity(scope, conf().cluster_domains)
+    try:
+        access = node.keys.find_cached(api_key)
+    except KeyError:
+        access = None
+    if access is not None and cluster_id not in (None, access.cluster_id):
+        access = None
+    return cluster_id, access
 
 
 async def _admit(node: Node, scope: Mapping[str, Any]) -> Admission:

@@ -40,14 +40,19 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
         request = refusal
     except KeyError:
         return None
-    return partial(_serve, node, client_network(scope, conf().num_proxies), request, access)
+    return partial(_serve, node, scope, request, access)
 
 
 def _serve(
-    node: Node, network: str | None, request: Request | Refusal, access: KeyAccess | None, socket: DoorSocket
+    node: Node,
+    scope: Mapping[str, Any],
+    request: Request | Refusal,
+    access: KeyAccess | None,
+    socket: DoorSocket,
 ) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
     outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
+    network = client_network(scope, conf().num_proxies)
     try:
         check_limits(node, network)
         if isinstance(request, Refusal):
@@ -56,7 +61,7 @@ def _serve(
         consumer.open(node, decide(request, access), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
-        joining = tasks.run_eagerly(refuse(node, outlet, socket.accept, refusal))
+        joining = tasks.run_eagerly(refuse(node, scope, outlet, socket.accept, refusal))
     else:
         joining = tasks.run_eagerly(_join(consumer, outlet, socket))
     if joining is not None:

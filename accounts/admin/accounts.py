@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format
 
 from .. import services
@@ -20,6 +21,7 @@ from .frozen import why_account_frozen
 from .inlines import ServiceInline
 from .lists import changelist_link, timestamp_filter
 from .operations import Operation
+from .usage import UsagePages
 
 
 class MembershipInline(ServiceInline):
@@ -46,7 +48,7 @@ class MembershipInline(ServiceInline):
 
 
 @admin.register(Account)
-class AccountAdmin(ConnectionsColumn):
+class AccountAdmin(UsagePages, ConnectionsColumn):
     list_display = ["name", "active", "connections", "messages_today", "cluster_count", "created"]
     list_filter = [timestamp_filter("suspended_at", "suspended", if_set="Suspended", if_null="Active"), "created_at"]
     search_fields = ["name", "clusters__cluster_id", "people__email", "people__name"]
@@ -82,6 +84,18 @@ class AccountAdmin(ConnectionsColumn):
         ),
     ]
     owned = [(Cluster, "account"), (ApiKey, "cluster__account")]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("busiest/", view(self.busiest_view), name="accounts_account_busiest"),
+            path("<int:pk>/usage/", view(self.usage_view), name="accounts_account_usage"),
+            *super().get_urls(),
+        ]
+
+    def buttons(self, request: HttpRequest, obj: Any) -> list[dict[str, str]]:
+        usage = {"label": "Usage", "url": reverse("admin:accounts_account_usage", args=[obj.pk])}
+        return [usage, *super().buttons(request, obj)]
 
     def why_frozen(self, obj: Account) -> str | None:
         return why_account_frozen(obj)

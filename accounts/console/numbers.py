@@ -1,7 +1,9 @@
 """How the console writes numbers, sizes and times. All times are in UTC."""
 
+import re
 from datetime import date, datetime
 
+_ZEROS = re.compile(r"\.0+(?= )")
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"))
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
@@ -14,6 +16,11 @@ def whole(number: int) -> str:
 def short(number: int) -> str:
     """Return a number in three digits from a million on, such as "5.42 M", and below with all its digits."""
     return _in_units(number, _UNITS) or whole(number)
+
+
+def round_figure(text: str) -> str:
+    """Return a number of `short` or `size` without decimals that are all zero, such as "5 M" for "5.00 M"."""
+    return _ZEROS.sub("", text)
 
 
 def size(number: int) -> str:

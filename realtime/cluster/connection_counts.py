@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from realtime.protocols.channels import Channel
 
@@ -29,6 +29,7 @@ class ConnectionCounts:
     def __init__(self) -> None:
         self._channels: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._users: Counter[str] = Counter()
+        self._peaks: dict[str, int] = {}
 
     @property
     def is_reachable(self) -> bool:
@@ -65,6 +66,7 @@ class ConnectionCounts:
             Redis is unreachable, only this one does.
         """
         self._add_to_channel(place, 1)
+        self._note_here(place.quotas)
         return True
 
     def leave(self, place: Place) -> None:
@@ -72,6 +74,27 @@ class ConnectionCounts:
         self._add_to_users(place, -1)
         if place.has_joined:
             self._add_to_channel(place, -1)
+
+    def take_peaks(self) -> Mapping[str, int]:
+        """Return the most connections that each user had since the last call, and begin anew.
+
+        They are the highest sums that Redis saw. Without Redis, they are those of this node. Users that had no new
+        connection are left out.
+        """
+        peaks, self._peaks = self._peaks, {}
+        return peaks
+
+    async def note_all(self) -> None:
+        """Let the current connections of all users count for the peaks, although they are not new."""
+        self._note_here(self._users)
+
+    def _note_here(self, users: Iterable[str]) -> None:
+        for user in users:
+            self._note(user, self._users.get(user, 0))
+
+    def _note(self, user: str, connections: int) -> None:
+        if connections > self._peaks.get(user, 0):
+            self._peaks[user] = connections
 
     def of_user(self, user: str) -> int:
         """Return the number of connections of a user on this node."""
@@ -90,6 +113,10 @@ class ConnectionCounts:
             then: called with the number; on a single node, immediately.
         """
         then(self._count_here(channel))
+
+    async def living_nodes(self) -> list[str] | None:
+        """Return the nodes that hold a lease; None if Redis does not answer."""
+        return []
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         """Return the number of connections to each channel of a cluster on all nodes, by the channel's path."""

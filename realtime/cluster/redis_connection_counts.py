@@ -19,6 +19,7 @@ import json
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -27,7 +28,7 @@ from realtime.base import tasks
 from realtime.base.portions import Portions
 from realtime.cluster.connection_counts import ConnectionCounts, Place, add
 from realtime.cluster.redis_client import ANSWER_SECONDS, RedisClient
-from realtime.cluster.redis_scripts import CLEAN_UP, LIVING_NODES, WRITE_USERS, read_others
+from realtime.cluster.redis_scripts import CLEAN_UP, COUNT_USERS, LIVING_NODES, WRITE_USERS, read_others
 from realtime.cluster.redis_seats import RedisSeats
 from realtime.protocols.channels import Channel
 
@@ -138,6 +139,7 @@ class RedisConnectionCounts(ConnectionCounts):
         """Count a connection that Redis could not check."""
         self._stop_waiting(place)
         self._add_to_channel(place, 1)
+        self._note_here(place.quotas)
         self._mark_changed(place)
 
     def _decide(self, place: Place, has_room: bool) -> None:
@@ -253,8 +255,23 @@ class RedisConnectionCounts(ConnectionCounts):
         argument = json.dumps({"here": here, "waiting": quotas, "channels": joining})
         pipeline.eval(WRITE_USERS, 1, self._prefix, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()
-        has_room: list[int] = answers[-1]
+        has_room: list[int]
+        has_room, sums = answers[-1]
+        for user, connections in zip(sums[::2], sums[1::2], strict=True):
+            self._note(user, connections)
         return has_room
+
+    async def note_all(self) -> None:
+        users = list(self._users)
+        pipeline = self._redis.pipeline(transaction=False)
+        for start in range(0, len(users), _MAX_BATCH):
+            pipeline.eval(COUNT_USERS, 1, self._prefix, *users[start : start + _MAX_BATCH])
+        sums = await self._client.execute(pipeline) if self.is_reachable else None
+        if sums is None:
+            self._note_here(users)
+        else:
+            for user, connections in zip(users, chain.from_iterable(sums), strict=True):
+                self._note(user, connections)
 
     async def _keep_lease(self) -> None:
         """Keep the lease of this node, and delete what nodes without a lease have left."""

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # How many users one script counts: Lua limits the arguments of a call.
 MAX_USERS = 1_000
+# How long to wait for Redis, if the caller does not say.
+SECONDS = 2 * ANSWER_SECONDS
 
 
 def of_users_everywhere(url: str, prefix: str, users: Sequence[str]) -> list[int]:
@@ -74,7 +76,7 @@ def of_all_everywhere(url: str, prefix: str, accounts: str) -> tuple[int, int] |
     return len(nodes), sum(int(count) for user, count in users if user.startswith(accounts))
 
 
-def _ask(url: str, prefix: str, *scripts: Sequence[str], seconds: float = 2 * ANSWER_SECONDS) -> list[Any] | None:
+def _ask(url: str, prefix: str, *scripts: Sequence[str], seconds: float = SECONDS) -> list[Any] | None:
     """Return what these scripts return, each with its arguments, or None if Redis does not answer in time."""
     pipeline = _client(url, seconds).pipeline(transaction=False)
     for script, *arguments in scripts:

@@ -57,7 +57,8 @@ return sums
 )
 # Check the quotas of waiting connections, count those that are within them in their channels, and write how many
 # connections the users have on this node. As it is one step, nodes that check at the same time neither admit too many
-# connections nor reject too many.
+# connections nor reject too many. Return whether each has passed, and the sums that were seen: users, each followed by
+# its connections on all nodes.
 WRITE_USERS = (
     _FIND_LIVING
     + """
@@ -91,7 +92,12 @@ local hash = KEYS[1] .. 'users:' .. ARGV[1]
 for user, connections in pairs(request.here) do
   if connections > 0 then redis.call('HSET', hash, user, connections) else redis.call('HDEL', hash, user) end
 end
-return answers
+local sums = {}
+for user, connections in pairs(elsewhere) do
+  table.insert(sums, user)
+  table.insert(sums, request.here[user] + connections)
+end
+return {answers, sums}
 """
 )
 # Delete the seats of the asking node.

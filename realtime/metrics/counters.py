@@ -26,14 +26,23 @@ class Histogram:
         self.seconds += seconds
 
 
+class Deliveries:
+    """Messages delivered to connections, counted once for each receiver."""
+
+    __slots__ = ("bytes", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+        """The size of their frames."""
+
+
 class Counters:
     """The counters of one node. Loop thread only."""
 
     __slots__ = (
         "api_answers",
         "closes",
-        "delivered_bytes",
-        "deliveries",
         "opened",
         "publish_seconds",
         "published",
@@ -53,8 +62,6 @@ class Counters:
         """Messages of clients that were not published, by reason."""
         self.published = 0
         """Messages published through the Cluster API."""
-        self.deliveries = self.delivered_bytes = 0
-        """Messages delivered to connections, counted once for each receiver, and the size of their frames."""
         self.api_answers: Counter[int] = Counter()
         """Responses of the Cluster API, by HTTP status."""
         self.publish_seconds = Histogram((0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0))

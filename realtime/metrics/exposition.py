@@ -126,10 +126,10 @@ METRICS = [
     _counter(
         "deliveries_total",
         "Channel messages delivered, counted once for each receiver, without presence events and command answers.",
-        lambda node: node.counters.deliveries,
+        lambda node: node.usage.deliveries,
     ),
     _counter(
-        "delivered_bytes_total", "Bytes of the frames of these deliveries.", lambda node: node.counters.delivered_bytes
+        "delivered_bytes_total", "Bytes of the frames of these deliveries.", lambda node: node.usage.delivered_bytes
     ),
     _counters(
         "api_answers_total",

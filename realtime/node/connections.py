@@ -1,5 +1,6 @@
 """The connections that a node has admitted."""
 
+import time
 from asyncio import TimerHandle
 
 from accounts.key_access import KeyAccess
@@ -8,6 +9,7 @@ from realtime.conf import conf
 from realtime.fanout.hub import Member, Room
 from realtime.fanout.outlets import Outlet
 from realtime.node.message_quotas import AccountUse, Bucket
+from realtime.node.usage import KeyTraffic
 from realtime.protocols.admission import Admission
 from realtime.protocols.closes import Close
 from realtime.protocols.frames import Message, frame_size
@@ -30,19 +32,29 @@ class Connection(Member):
         "is_accepted",
         "max_frame_bytes",
         "network",
+        "opened_at",
         "place",
         "room",
+        "traffic",
         "use",
     )
 
-    def __init__(
-        self, admission: Admission, outlet: Outlet, network: str | None, place: Place, use: AccountUse
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        admission: Admission,
+        outlet: Outlet,
+        network: str | None,
+        place: Place,
+        use: AccountUse,
+        traffic: KeyTraffic,
     ) -> None:
         super().__init__(outlet, echo=admission.notify_self)
         self.admission = admission
         self.network = network
+        self.opened_at = time.time()
         self.place = place
         self.use = use
+        self.traffic = traffic
         self.room: Room | None = None
         self.ended: Close | None = None
         self.end_timer: TimerHandle | None = None

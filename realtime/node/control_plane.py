@@ -6,9 +6,10 @@ command.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from contextvars import Context
+from typing import Any, TypeVar
 
 import msgspec
 from asgiref.sync import async_to_sync
@@ -26,10 +27,15 @@ from realtime.node import access_changes, publishing
 from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
 from realtime.node.node import Node, running_node
+from realtime.protocols.channels import group_name
 from realtime.protocols.publishing import Item, Problem, read_message
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+# How long a page waits for what the nodes know, in seconds.
+ANSWER_SECONDS = 1.0
 # How long a request that changes access waits for the channel layer, in seconds.
 ANNOUNCE_SECONDS = 2.0
 # How long a person who sends a message waits until it is delivered, in seconds.
@@ -117,6 +123,51 @@ def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: 
         answer.set_exception(problem)
 
 
+def channels(cluster_pk: int) -> dict[str, int]:
+    """Return the number of connections to each channel of a cluster on all nodes, by the channel's path.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> dict[str, int]:
+        return dict(await node.counts.of_cluster(cluster_pk))  # the node goes on to change its own
+
+    return _ask(ask, {})
+
+
+def connections(cluster_id: str, channel: str) -> list[dict[str, Any]]:
+    """Return some of the connections to a channel on all nodes: `id`, `user`, `public_key`, `address` and `since`.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    nothing: list[dict[str, Any]] = []
+    return _ask(lambda node: node.inquiries.connections(group_name(cluster_id, channel)), nothing)
+
+
+def members(cluster_id: str, channel: str) -> list[str]:
+    """Return the members of presence of a channel on all nodes, each as JSON.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> list[str]:
+        return [identity.json for identity in await node.presence.members(group_name(cluster_id, channel))]
+
+    return _ask(ask, [])
+
+
+def disconnect(cluster_id: str, channel: str, connection_id: str) -> bool:
+    """Close a connection to a channel, on whichever node it is; return whether it was found.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    return _ask(lambda node: node.inquiries.disconnect(group_name(cluster_id, channel), connection_id), False)
+
+
 def nodes_state() -> NodesState:
     """Return the state of all nodes, or of this one while Redis is unreachable."""
     redis, node = _redis(), running_node()
@@ -129,6 +180,28 @@ def nodes_state() -> NodesState:
         redis_is_reachable=everywhere is not None if settings.REDIS_URLS else None,
         loop_lag_seconds=None if node is None else node.lag.seconds,
     )
+
+
+def _ask(question: Callable[[Node], Awaitable[T]], otherwise: T) -> T:
+    """Return what the node of this process answers; `otherwise` if it serves no connections.
+
+    Raises:
+        TimeoutError: it does not answer within `ANSWER_SECONDS`.
+    """
+    node = running_node()
+    if node is None:
+        return otherwise
+
+    async def answer() -> T:
+        return await question(node)
+
+    # In the context of this thread, database calls would be bound to it.
+    asked = Context().run(asyncio.run_coroutine_threadsafe, answer(), node.loop)
+    try:
+        return asked.result(ANSWER_SECONDS)
+    except TimeoutError:
+        asked.cancel()
+        raise
 
 
 def _redis() -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from accounts.usage import seconds_to_midnight
 from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node
 from realtime.protocols.admission import why_off
+from realtime.protocols.channels import path_of
 from realtime.protocols.frames import Message
 from realtime.protocols.publishing import Problem
 
@@ -40,6 +41,14 @@ def publish(
     """
     if not node.message_quotas.account(access).take(len(messages)):
         raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
+    traffic = node.usage.key(access)
+    traffic.messages += len(messages)
+    for _, message in messages:
+        traffic.bytes += len(message.wire)
+    if node.watched:
+        for group, message in messages:
+            channel = (access.cluster_pk, path_of(group, access.cluster_id))
+            node.reports.publish(channel, access.public_key, message)
     if len(messages) == 1:
         ((group, message),) = messages
         node.publish_to(group, message, access.account_id, on_done)

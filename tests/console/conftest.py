@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from accounts.models import Account, ApiKey, Cluster
 from accounts.users import User
 from tests.browser import open_page
 from tests.console.browsing import Console, Service
+from tests.console.planes import Plane
 from tests.console.tenants import Tenant, Tenants, make_tenants
 from tests.servers import LiveServer, need
 
@@ -65,6 +66,19 @@ def as_(shops: Tenants) -> As:
         return client
 
     return client
+
+
+@pytest.fixture
+def owner(as_: As) -> Client:
+    """A client in which the shop's owner is logged in."""
+    return as_("owner")
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    """The data plane, in the test's hands."""
+    with Plane() as plane:
+        yield plane
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,8 @@ TABLE = [
     Endpoint("patch", "account-detail", "accounts/{account}/", {"name": "new"}, OWNER_CHANGES),
     Endpoint("patch", "account-detail", "accounts/{account}/", {"max_connections": 1}, OPERATOR_CHANGES),
     Endpoint("delete", "account-detail", "accounts/{account}/", None, OWNER_DELETES),
+    Endpoint("get", "account-usage", "accounts/{account}/usage/", None, READS),
+    Endpoint("get", "account-usage", "accounts/{account}/usage/?unit=hour&key={key}", None, READS),
     Endpoint("get", "membership-list", "accounts/{account}/members/", None, READS),
     Endpoint("get", "membership-detail", "accounts/{account}/members/{member}/", None, READS),
     Endpoint("patch", "membership-detail", "accounts/{account}/members/{member}/", {"role": "owner"}, OWNER_CHANGES),
@@ -90,6 +92,8 @@ TABLE = [
     Endpoint("post", "invitation-list", "accounts/{account}/invitations/", {"email": "x@example.com"}, OWNER_CREATES),
     Endpoint("delete", "invitation-detail", "accounts/{account}/invitations/{invitation}/", None, OWNER_DELETES),
     Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, READS),
+    Endpoint("get", "refusal-list", "accounts/{account}/refusals/", None, READS),
+    Endpoint("get", "refusal-reasons", "accounts/{account}/refusals/reasons/", None, READS),
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint(

@@ -10,9 +10,16 @@ NODES = (0, 1, 2)
 
 
 class Service:
-    """Three nodes, each with its own network links to Redis and to PostgreSQL."""
+    """Three nodes, each with its own network links to Redis and to PostgreSQL.
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    Args:
+        directory: for the files of the nodes.
+        stack: closes everything.
+        settings: further settings of the nodes.
+    """
+
+    def __init__(self, directory: Path, stack: ExitStack, **settings: str) -> None:
+        self._settings = settings
         self.redis = stack.enter_context(Redis(directory))
         self.postgres = stack.enter_context(Postgres())
         # Management commands bypass the links of the nodes.
@@ -30,6 +37,7 @@ class Service:
             "DATABASE_URL": self.postgres.url(self.to_postgres[number].port),
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis[number].port}/0",
             "KEY_CACHE_SECONDS": "1",  # so that cached keys expire while the database is down
+            **self._settings,
         }
         node = LiveServer(own, server_command("serve", port, own), port, **env)
         node.start()

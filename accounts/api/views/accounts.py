@@ -22,6 +22,7 @@ from accounts.users import User
 
 from ..permissions import operates, require_operator
 from ..serializers import AccountSerializer, ChangeAccountSerializer
+from ..usage_serializers import UsageOverTimeSerializer, UsageQuerySerializer, usage_over_time
 from .base import ONLY_OPERATORS, ResourceViewSet
 
 
@@ -73,6 +74,16 @@ class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
         """Delete an account with its clusters and keys, and close their connections."""
         services.delete_account(self.get_object(), suspended_too=operates(request, Account))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(parameters=[UsageQuerySerializer], responses=UsageOverTimeSerializer)
+    @action(detail=True, pagination_class=None)
+    def usage(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Read the usage of an account by hour or by day."""
+        account = self.get_object()
+        query = UsageQuerySerializer(data=request.query_params, context={"account": account})
+        query.is_valid(raise_exception=True)
+        found = usage_over_time(account, query.validated_data["span"], query.validated_data["key"])
+        return Response(UsageOverTimeSerializer(found).data)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])

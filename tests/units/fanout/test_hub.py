@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from realtime.fanout.hub import Hub, Member, Room
-from realtime.metrics.counters import Counters
+from realtime.metrics.counters import Deliveries
 from realtime.protocols.closes import Close
 from realtime.protocols.frames import Batch, Frames, Message
 
@@ -47,19 +47,16 @@ def turns() -> Turns:
 
 
 @pytest.fixture
-def counters() -> Counters:
-    return Counters()
+def hub(turns: Turns) -> Hub:
+    return Hub(turns)
 
 
-@pytest.fixture
-def hub(turns: Turns, counters: Counters) -> Hub:
-    return Hub(turns, counters)
-
-
-def join(hub: Hub, name: str = "room", *, echo: bool = False) -> tuple[Member, Record, Room]:
+def join(
+    hub: Hub, name: str = "room", *, echo: bool = False, deliveries: Deliveries | None = None
+) -> tuple[Member, Record, Room]:
     outlet = Record()
     member = Member(outlet, echo=echo)
-    return member, outlet, hub.join(name, member)
+    return member, outlet, hub.join(name, member, deliveries or Deliveries())
 
 
 def test_a_message_reaches_the_other_members_of_its_room_and_nobody_else(hub: Hub, turns: Turns) -> None:
@@ -137,41 +134,42 @@ def test_a_room_exists_from_its_first_member_to_its_last(hub: Hub, turns: Turns)
     turns.turn()
 
 
-def test_deliveries_are_counted_for_each_receiver(hub: Hub, turns: Turns, counters: Counters) -> None:
-    sender, _, room = join(hub)
+def test_deliveries_are_counted_for_each_receiver(hub: Hub, turns: Turns) -> None:
+    counted, elsewhere = Deliveries(), Deliveries()
+    sender, _, room = join(hub, deliveries=counted)
     join(hub)
     join(hub)
+    join(hub, "elsewhere", deliveries=elsewhere)
     hub.publish(room, Message("abc"), sender)
     turns.turn()
-    assert (counters.deliveries, counters.delivered_bytes) == (2, 2 * 5)
+    assert (counted.count, counted.bytes) == (2, 2 * 5)
     hub.publish(room, Message("abc"))
     turns.turn()
-    assert (counters.deliveries, counters.delivered_bytes) == (5, 5 * 5)
+    assert (counted.count, counted.bytes) == (5, 5 * 5)
+    assert elsewhere.count == 0
 
 
-def test_in_a_shared_write_messages_that_their_senders_do_not_get_are_not_counted(
-    hub: Hub, turns: Turns, counters: Counters
-) -> None:
-    quiet, _, room = join(hub)
+def test_in_a_shared_write_messages_that_their_senders_do_not_get_are_not_counted(hub: Hub, turns: Turns) -> None:
+    counted = Deliveries()
+    quiet, _, room = join(hub, deliveries=counted)
     silent, _, _ = join(hub)
     loud, _, _ = join(hub, echo=True)
     for sender in (quiet, quiet, silent, loud):
         hub.publish(room, Message("abc"), sender)
     hub.publish(room, Frames(Message("d").wire + Message("e").wire, 2))
     turns.turn()
-    assert counters.deliveries == 6 * 3 - 3
-    assert counters.delivered_bytes == (4 * 5 + 2 * 3) * 3 - 3 * 5
+    assert counted.count == 6 * 3 - 3
+    assert counted.bytes == (4 * 5 + 2 * 3) * 3 - 3 * 5
 
 
-def test_messages_of_a_sender_that_has_left_are_counted_for_their_receivers(
-    hub: Hub, turns: Turns, counters: Counters
-) -> None:
-    sender, _, room = join(hub)
+def test_messages_of_a_sender_that_has_left_are_counted_for_their_receivers(hub: Hub, turns: Turns) -> None:
+    counted = Deliveries()
+    sender, _, room = join(hub, deliveries=counted)
     join(hub)
     hub.publish(room, Message("a"), sender)
     hub.leave(room, sender)
     turns.turn()
-    assert counters.deliveries == 1
+    assert counted.count == 1
 
 
 def test_a_connection_that_fails_keeps_nothing_from_other_members_and_rooms(
@@ -181,7 +179,7 @@ def test_a_connection_that_fails_keeps_nothing_from_other_members_and_rooms(
         def deliver(self, batch: Batch) -> None:
             raise RuntimeError("a fault")
 
-    room = hub.join("first", Member(Faulty(), echo=False))
+    room = hub.join("first", Member(Faulty(), echo=False), Deliveries())
     _, in_first, _ = join(hub, "first")
     _, in_second, second = join(hub, "second")
     for messages in (["a"], ["b", "c"]):
