@@ -61,7 +61,7 @@ class AccountTraffic:
 
 
 class KeyTraffic:
-    """What one API key sends on this node. Who publishes a message for it adds to `messages` and `bytes`."""
+    """What one API key sends on this node. Code that publishes a message of the key adds to `messages` and `bytes`."""
 
     __slots__ = ("account", "account_id", "api_calls", "bytes", "connections", "messages")
 
