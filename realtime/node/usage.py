@@ -253,13 +253,16 @@ class Usage:
 
     async def _run(self) -> None:
         wait = self._seconds
+        before: Mapping[int, int] = {}
         while True:
             await asyncio.sleep(wait)
             wait = self._seconds if await self.flush() else min(self._seconds, RETRY_SECONDS)
             active, self._active = self._active, {}
-            if active:
+            # Once more after the last use: what counts against the quota of messages is written by another task.
+            warned, before = {**dict.fromkeys(before, 0), **active}, active
+            if warned:
                 with contextlib.suppress(DatabaseError):  # they are warned when they use more
-                    await self._store.warn(active)
+                    await self._store.warn(warned)
 
     async def _begin_hours(self) -> None:
         """At each full hour, close the last one. Connections that stay open count for the peaks of the new one.

@@ -167,7 +167,21 @@ async def test_connections_that_stay_open_count_in_the_next_hour(
             await asyncio.sleep(0.02)
     await usage.stop()
     assert [counts.peak_connections for counts in database.total.values()] == [1] * 4
-    assert database.warned[0] == {ACCESS.account_id: 1}
+    assert {ACCESS.account_id: 1} in database.warned
+
+
+async def test_owners_can_be_warned_until_an_interval_after_the_last_use(
+    database: Database, connections: ConnectionCounts
+) -> None:
+    usage = Usage(database.store, connections, 0.05)
+    usage.open(ACCESS).messages += 1
+    usage.start()
+    async with asyncio.timeout(10):
+        while len(database.warned) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)
+    await usage.stop()
+    assert database.warned == [{ACCESS.account_id: 0}] * 2
 
 
 async def test_refusals_count_for_the_key_or_else_for_the_cluster(
