@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.utils import timezone
 from knox.models import AuthToken
 from pytest_django import Settings
 
@@ -19,8 +21,11 @@ from accounts import services
 from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import AccountSuspended, Gone
-from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role
+from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role, Usage
+from accounts.quota_notices import send_quota_notices
 from accounts.tokens import LoginOutdated, create_token
+from accounts.usage_counts import Counts, UsedBy
+from accounts.usage_history import record_usage
 from accounts.users import User
 
 pytestmark = [
@@ -208,3 +213,27 @@ def test_concurrent_logins_keep_the_limit_of_tokens(owner: User, settings: Setti
     settings.API_TOKENS_PER_USER = 1
     newer, _ = race(lambda: create_token(owner), lambda: create_token(owner))
     assert AuthToken.objects.get() == newer
+
+
+def test_a_batch_of_usage_that_is_sent_twice_at_the_same_time_is_added_once() -> None:
+    account = services.create_account("Acme")
+    used = {(timezone.now().replace(minute=0, second=0, microsecond=0), UsedBy(account.pk)): Counts(deliveries=1)}
+    assert race(lambda: record_usage("node", 1, used), lambda: record_usage("node", 1, used)) is None
+    assert set(Usage.objects.values_list("deliveries", flat=True)) == {1}
+
+
+def test_two_nodes_that_write_usage_of_the_same_accounts_wait_for_each_other() -> None:
+    accounts = [services.create_account(name) for name in ("Acme", "Other")]
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    used = {(hour, UsedBy(account.pk)): Counts(deliveries=1, peak_connections=2) for account in accounts}
+    backwards = dict(reversed(used.items()))
+    assert race(lambda: record_usage("one", 1, used), lambda: record_usage("two", 1, backwards)) is None
+    assert set(Usage.objects.values_list("deliveries", "peak_connections")) == {(2, 2)}
+
+
+def test_a_quota_notice_that_two_nodes_send_at_the_same_time_is_sent_once() -> None:
+    owner = User.objects.create_user("owner@example.com")
+    account = services.create_account("Acme", owner)
+    services.set_quotas(account, max_connections=10)
+    assert race(lambda: send_quota_notices({account.pk: 9}), lambda: send_quota_notices({account.pk: 9})) is None
+    assert len(mail.outbox) == 1
