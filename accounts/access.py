@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from . import crypto
 from .key_access import KeyAccess, can_be_a_key
-from .models import ApiKey
+from .models import ApiKey, Cluster
 from .quotas import QUOTA_FIELDS, TRAFFIC_FIELDS, in_force
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,33 @@ def find_access_of_keys(public_keys: Iterable[str]) -> dict[str, KeyAccess]:
         rows = ApiKey.objects.filter(public_key__in=keys).values(*_COLUMNS)
         found.update((row["public_key"], _access_from(row)) for row in rows)
     return found
+
+
+def find_access_of_people(cluster_pk: int) -> KeyAccess | None:
+    """Return what the people of an account may do in a cluster of it without a key, or None if it does not exist.
+
+    The quotas are those of the account.
+    """
+    columns = ("cluster_id", "enabled", "account_id", "account__suspended_at")
+    account = [f"account__{name}" for name in TRAFFIC_FIELDS]
+    row = Cluster.objects.filter(pk=cluster_pk).values(*columns, *account).first()
+    if row is None:
+        return None
+    return KeyAccess(
+        public_key="",
+        account_id=row["account_id"],
+        cluster_pk=cluster_pk,
+        cluster_id=row["cluster_id"],
+        revoked=False,
+        cluster_enabled=row["enabled"],
+        account_suspended=row["account__suspended_at"] is not None,
+        protects_channels=False,
+        allows_client_messages=True,
+        closes_expired_connections=False,
+        allowed_origins=(),
+        quotas=in_force({name: row[f"account__{name}"] for name in TRAFFIC_FIELDS}),
+        secret=None,
+    )
 
 
 def check_reachable() -> None:

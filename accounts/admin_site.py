@@ -3,10 +3,14 @@
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 # What operators work with every day comes first.
 MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "Invitation", "AuditEntry"]
@@ -25,12 +29,13 @@ class ServiceAdminConfig(AdminConfig):
 class ServiceAdminSite(AdminSite):
     """The admin, in which operators manage the tenants."""
 
-    site_header = "WebSocket service"
-    site_title = "WebSocket service"
     index_title = "Overview"
     index_template = "accounts/index.html"
     # Lists need the width: with it, they do not fit a screen of 1280 pixels.
     enable_nav_sidebar = False
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "site_header": settings.SITE_NAME, "site_title": settings.SITE_NAME}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         # The models are not loaded when this module is.
@@ -41,6 +46,17 @@ class ServiceAdminSite(AdminSite):
 
         refusals = last_refusals() if may_operate(request.user, "view", Account) else None
         return super().index(request, {**(extra_context or {}), "overview": overview(), "refusals": refusals})
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Lead to the log-in of the console, which checks second factors too."""
+        target = request.GET.get("next", "")
+        if not url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+            target = reverse("admin:index")
+        if self.has_permission(request):
+            return redirect(target)
+        if request.user.is_authenticated:
+            return render(request, "console/no_staff.html", status=403)
+        return redirect(f"{reverse('account_login')}?{urlencode({'next': target})}")
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         found = sorted(super().get_app_list(request, app_label), key=lambda app: app["app_label"] != "accounts")

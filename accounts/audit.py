@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
@@ -57,6 +57,9 @@ _UNLIMITED = {
     AuditVerb.DELETED,
 }
 
+# What people use who are not operators.
+_OPEN_SOURCES = (AuditSource.CONSOLE, AuditSource.REST)
+
 
 class TooManyChanges(Refused):
     """The account was changed more often today than its people may."""
@@ -100,9 +103,22 @@ def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(account_pk=account_of(resource).pk, kind=kind, name=name)
 
 
+def made_by_people() -> Q:
+    """Return a condition for entries of changes that the people of the account have made themselves."""
+    return Q(source__in=_OPEN_SOURCES)
+
+
+def public_author(entry: AuditEntry) -> str | None:
+    """Return the e-mail address of the person who made a change; None if an operator or a command made it.
+
+    Tenants must not learn the address of an operator: they could guess its password in the admin.
+    """
+    return entry.email if entry.source in _OPEN_SOURCES else None
+
+
 def _is_limited(source: AuditSource) -> bool:
     request = _request.get()
-    return source == AuditSource.REST and request is not None and not may_operate(request.user, "change", Account)
+    return source in _OPEN_SOURCES and request is not None and not may_operate(request.user, "change", Account)
 
 
 def _check_limit(account: Account) -> None:
@@ -133,13 +149,19 @@ def _shortened(value: Any) -> Any:
 
 def record_revoked_token(user: User) -> None:
     """Record that an API token of this user was revoked, and who revoked it."""
-    AuditEntry.objects.create(
-        **_author(),
-        verb=AuditVerb.REVOKED,
-        kind=ResourceKind.TOKEN,
-        name=user.email,
-        label=f"API token of {user.email}",
-    )
+    record_login_change(AuditVerb.REVOKED, ResourceKind.TOKEN, user, f"API token of {user.email}")
+
+
+def record_login_change(verb: AuditVerb, kind: ResourceKind, user: User, label: str) -> None:
+    """Record a change of how a user logs in, which concerns no account.
+
+    Args:
+        verb: what was done.
+        kind: what it was done to.
+        user: the user.
+        label: names what it was done to, for people.
+    """
+    AuditEntry.objects.create(**_author(), verb=verb, kind=kind, name=user.email, label=label)
 
 
 def _author() -> dict[str, Any]:
@@ -147,9 +169,16 @@ def _author() -> dict[str, Any]:
     if request is None:
         return {"source": AuditSource.COMMAND}
     # Django REST framework also sets the user of a token on Django's request.
-    user, match = request.user, request.resolver_match
-    source = AuditSource.ADMIN if match is not None and match.app_name == "admin" else AuditSource.REST
-    return {"source": source, "user_pk": user.pk, "email": user.get_username()}
+    user = request.user
+    return {"source": _source(request), "user_pk": user.pk, "email": user.get_username()}
+
+
+def _source(request: HttpRequest) -> AuditSource:
+    match = request.resolver_match
+    if match is not None and match.app_name == "admin":
+        return AuditSource.ADMIN
+    # Django REST framework, and nothing else, gives its views this attribute.
+    return AuditSource.REST if match is not None and hasattr(match.func, "cls") else AuditSource.CONSOLE
 
 
 def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:

@@ -11,6 +11,7 @@ from .users import MAX_EMAIL_LENGTH
 class AuditSource(models.TextChoices):
     """How a change was made."""
 
+    CONSOLE = "console"
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
@@ -24,6 +25,7 @@ class AuditVerb(models.TextChoices):
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ROTATED = "rotated"
+    PUBLISHED = "published", "Message sent"
     ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"
@@ -39,6 +41,8 @@ class ResourceKind(models.TextChoices):
     CLUSTER = "cluster"
     KEY = "key", "API key"
     TOKEN = "token", "API token"
+    USER = "user"
+    FACTOR = "factor", "second factor"
 
 
 class AuditEntry(models.Model):

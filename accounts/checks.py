@@ -176,3 +176,26 @@ def check_tokens_per_user(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
             id="accounts.E003",
         )
     ]
+
+
+@register
+def check_links(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the links of the operator are whole URLs."""
+    return [
+        Error(
+            f"{name} is {value!r}, which is not a URL.",
+            hint="Begin it with https://, http:// or mailto:, or leave it empty.",
+            id="accounts.E020",
+        )
+        for name, value in (("SUPPORT_URL", settings.SUPPORT_URL), ("TERMS_URL", settings.TERMS_URL))
+        if value and not re.match(r"(https?://|mailto:)[^\s]+\Z", value)
+    ]
+
+
+@register
+def check_site_name(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the service has a name to show."""
+    if settings.SITE_NAME.strip():
+        return []
+    hint = "Remove the environment variable to use the default."
+    return [Error("SITE_NAME is empty.", hint=hint, id="accounts.E021")]

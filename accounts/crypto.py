@@ -1,4 +1,4 @@
-"""Encryption of the secrets of API keys at rest: a stolen database does not reveal them.
+"""Encryption of secrets at rest, those of API keys above all: a stolen database does not reveal them.
 
 The first key in `settings.ENCRYPTION_KEYS` encrypts, and every key decrypts. To rotate keys, put a new key first, run
 `manage.py reencrypt_secrets`, and remove the old key.

@@ -6,4 +6,5 @@ Its API key is public: PieSocket's documentation prints it, and PieSocket's Java
 
 DEMO_ACCOUNT_NAME = "demo"
 DEMO_CLUSTER_ID = "demo"
+DEMO_OWNER = "demo@localhost"
 DEMO_PUBLIC_KEY = "oCdCMcMPQpbvNjUIzqtvF1d2X2okWpDQj4AwARJuAgtjhzKxVEjQU6IdCjwm"

@@ -4,30 +4,9 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib.admin.forms import AdminAuthenticationForm
 
-from . import logins
 from .models import ApiKey, Cluster, Membership
 from .services import KEY_SETTINGS, MAX_OVERLAP
-
-
-class LoginForm(AdminAuthenticationForm):
-    """The login form of the admin, with a rate limit."""
-
-    error_messages = {
-        **AdminAuthenticationForm.error_messages,
-        "invalid_login": "No active staff member has this e-mail address and password.",
-    }
-
-    def clean(self) -> dict[str, Any]:
-        email = self.cleaned_data.get("username", "")  # the form's field for whatever USERNAME_FIELD is
-        if obstacle := logins.obstacle(self.request, email):  # type: ignore[arg-type]
-            raise obstacle
-        values = super().clean()
-        user: Any = self.get_user()
-        if user is not None:
-            logins.remember(self.request, user)  # type: ignore[arg-type]
-        return values
 
 
 class LinesField(forms.CharField):

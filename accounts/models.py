@@ -1,5 +1,6 @@
 """Accounts with their people, clusters and API keys. All changes go through `services`."""
 
+import hashlib
 import re
 import secrets
 import string
@@ -13,10 +14,12 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
+from knox.models import AbstractAuthToken
 
 from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
 from .daily_usage import DailyUsage, FormerAccount
 from .key_access import PUBLIC_KEY_PATTERN
+from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
 
@@ -216,6 +219,7 @@ class Membership(models.Model):
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, cascade_if_owners_remain, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    joined_at = models.DateTimeField("since", default=timezone.now, editable=False)
 
     objects = MembershipQuerySet.as_manager()
 
@@ -230,14 +234,25 @@ class Membership(models.Model):
         return f"{self.user} ({self.role})"
 
 
+def hash_of_token(token: str) -> str:
+    """Return what is stored of the token in an invitation's link."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def pending(self) -> "InvitationQuerySet":
         """Return the invitations that have not expired."""
         return self.filter(created_at__gt=timezone.now() - INVITATION_LIFETIME)
 
     def for_user(self, user: UserOrAnonymous) -> "InvitationQuerySet":
-        """Return the pending invitations of a user's e-mail address; none if the user is not logged in."""
-        return self.pending().filter(email=user.email) if user.is_authenticated else self.none()
+        """Return the pending invitations of a user's e-mail address; none if the address is not verified."""
+        if not user.is_authenticated or not user.has_verified_address():
+            return self.none()
+        return self.pending().filter(email=user.email)
+
+    def with_token(self, token: str) -> "InvitationQuerySet":
+        """Return the pending invitation whose link contains this token, if there is one."""
+        return self.pending().filter(token_hash=hash_of_token(token))
 
 
 class Invitation(models.Model):
@@ -250,6 +265,10 @@ class Invitation(models.Model):
     email = NormalizedEmailField("e-mail address", max_length=MAX_EMAIL_LENGTH)
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+
+    link: str | None = None
+    """The link of an invitation that was just created, if this service sends no mail and the inviter passes it on."""
 
     objects = InvitationQuerySet.as_manager()
 
@@ -395,6 +414,64 @@ class ApiKey(QuotaOverrides):
         return not self.revoked and self.old_secret_ends_at is not None and self.old_secret_ends_at > timezone.now()
 
 
+class Refusal(models.Model):
+    """A client that could not connect, or was disconnected because of what it sent. Kept for a day.
+
+    There are no foreign keys: nodes write many refusals at a time, and must not wait for the locks of what they name.
+    """
+
+    at = models.DateTimeField("time", db_index=True)
+    account_pk = models.BigIntegerField()
+    cluster_pk = models.BigIntegerField()
+    public_key = models.CharField(
+        max_length=60, blank=True, help_text="Empty if the client has sent no valid key of the cluster."
+    )
+    code = models.PositiveSmallIntegerField("close code", help_text="For a request, the HTTP status.")
+    reason = models.CharField(max_length=30)
+    detail = models.CharField(max_length=30, blank=True)
+    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH, blank=True)
+    origin = models.CharField(max_length=MAX_ORIGIN_LENGTH, blank=True)
+    user = models.CharField(max_length=MAX_SHOWN_LENGTH, blank=True)
+    address = models.CharField(max_length=64, blank=True)
+    client = models.CharField(max_length=MAX_CLIENT_LENGTH, blank=True)
+    facts = models.JSONField(blank=True, default=dict)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [
+            models.Index(fields=["account_pk", "-at", "-id"], name="refusals_of_an_account"),
+            models.Index(fields=["cluster_pk", "public_key", "-at", "-id"], name="refusals_of_a_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason} at {self.at:%H:%M:%S}"
+
+
+class RefusalCount(models.Model):
+    """How many refusals one key had for one reason within one hour, including those that are not kept."""
+
+    hour = models.DateTimeField(db_index=True)
+    account_pk = models.BigIntegerField()
+    cluster_pk = models.BigIntegerField()
+    public_key = models.CharField(max_length=60, blank=True)
+    code = models.PositiveSmallIntegerField()
+    reason = models.CharField(max_length=30)
+    detail = models.CharField(max_length=30, blank=True)
+    refusals = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-hour"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account_pk", "hour", "cluster_pk", "public_key", "code", "reason", "detail"],
+                name="one_row_per_cause_and_hour",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}: {self.refusals}"
+
+
 Resource = Account | Membership | Invitation | Cluster | ApiKey
 """An account, or anything that belongs to one."""
 
@@ -408,3 +485,19 @@ def account_of(resource: Resource) -> Account:
             return resource.cluster.account
         case _:
             return resource.account
+
+
+class ApiToken(AbstractAuthToken):  # type: ignore[misc]
+    """A token of the REST API, which can do what its user can do. Only its hash is stored."""
+
+    name = models.CharField(
+        max_length=100, blank=True, help_text="A name that tells its user what uses this token; empty after a log-in."
+    )
+    last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        # The library's own text contains the hash, and the admin shows and stores this text.
+        return f"API token of {self.user}"

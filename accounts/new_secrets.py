@@ -23,18 +23,19 @@ _SESSION_KEY = "new_secrets"
 _MAX_PAGES = 20
 
 
-def remember(session: SessionBase, keys: Collection[ApiKey], back: str) -> str:
+def remember(session: SessionBase, keys: Collection[ApiKey], back: str, name: str = "") -> str:
     """Let this session see the current secrets of some keys once.
 
     Args:
         session: the session of the person who has issued or rotated them.
         keys: the keys.
         back: the path of the page to continue with.
+        name: the name of the page; random by default.
 
     Returns:
         The name of the page for `take`. It is useless to other sessions.
     """
-    name = secrets.token_urlsafe(8)
+    name = name or secrets.token_urlsafe(8)
     digests = {key.pk: _digest(key) for key in ApiKey.objects.filter(pk__in=[key.pk for key in keys])}
     page = {
         "keys": [[key.pk, digests[key.pk]] for key in keys],

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import models, transaction
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from .locks import Refused
 from .models import Account, ApiKey, Cluster, DailyUsage, FormerAccount, Role
 from .users import User
 
@@ -111,8 +112,12 @@ class NodesState(NamedTuple):
     """How late the event loop of this node is; None in a process that serves no connections."""
 
 
+class NotPublished(Refused):
+    """The data plane has not sent a message; the sentence says why."""
+
+
 class DataPlane(Protocol):
-    """What the data plane tells the control plane. May be called from any thread."""
+    """What the data plane does for the control plane. May be called from any thread."""
 
     def count_connections(
         self, *, account_ids: Sequence[int], public_keys: Sequence[str], cluster_pks: Sequence[int]
@@ -121,6 +126,36 @@ class DataPlane(Protocol):
 
         The time that it takes hardly depends on how many there are.
         """
+
+    def known_connections(
+        self, *, account_ids: Sequence[int], public_keys: Sequence[str], cluster_pks: Sequence[int], seconds: float
+    ) -> list[int] | None:
+        """Return the same as `count_connections`, or None if not all nodes can be counted within some seconds."""
+
+    def publish(self, cluster: Cluster, channel: str, message: str) -> int:
+        """Send a message to a channel on all nodes, and return to how many connections.
+
+        It counts against the quotas of the account, as a message does that a server publishes.
+
+        Raises:
+            NotPublished: the message was not sent.
+        """
+
+    def channels(self, cluster_pk: int) -> dict[str, int]:
+        """Return the number of open connections to each channel of a cluster, by the channel's path.
+
+        Raises:
+            TimeoutError: the nodes do not answer now; the same holds for the following questions.
+        """
+
+    def connections(self, cluster_id: str, channel: str) -> list[dict[str, Any]]:
+        """Return some of the connections to a channel: `id`, `user`, `public_key`, `address` and `since`."""
+
+    def members(self, cluster_id: str, channel: str) -> list[str]:
+        """Return the members of presence of a channel, each as JSON."""
+
+    def disconnect(self, cluster_id: str, channel: str, connection_id: str) -> bool:
+        """Close a connection to a channel; return whether it was still open."""
 
     def nodes_state(self) -> NodesState:
         """Return the state of all nodes."""
@@ -135,20 +170,56 @@ def use_data_plane(data_plane: DataPlane) -> None:
     _data_plane = data_plane
 
 
+def data_plane() -> DataPlane | None:
+    """Return the data plane; None in a project without one."""
+    return _data_plane
+
+
 def connections_of(resources: Iterable[WithConnections]) -> dict[WithConnections, int]:
     """Return the number of open connections of each of these resources, which are all counted together."""
-    rows = list(resources)
+    rows = _Counted(resources)
     if _data_plane is None:
-        return dict.fromkeys(rows, 0)
-    accounts = [row for row in rows if isinstance(row, Account)]
-    keys = [row for row in rows if isinstance(row, ApiKey)]
-    clusters = [row for row in rows if isinstance(row, Cluster)]
-    counts = _data_plane.count_connections(
-        account_ids=[account.pk for account in accounts],
-        public_keys=[key.public_key for key in keys],
-        cluster_pks=[cluster.pk for cluster in clusters],
-    )
-    return dict(zip([*accounts, *keys, *clusters], counts, strict=True))
+        return dict.fromkeys(rows.in_order, 0)
+    return rows.with_counts(_data_plane.count_connections(**rows.names))
+
+
+def known_connections_of(resources: Iterable[WithConnections], seconds: float) -> dict[WithConnections, int] | None:
+    """Return the same as `connections_of`, or None if not all nodes can be counted within some seconds."""
+    rows = _Counted(resources)
+    if _data_plane is None:
+        return dict.fromkeys(rows.in_order, 0)
+    counts = _data_plane.known_connections(**rows.names, seconds=seconds)
+    return None if counts is None else rows.with_counts(counts)
+
+
+class _Counted:
+    """Resources whose connections are counted together."""
+
+    def __init__(self, resources: Iterable[WithConnections]) -> None:
+        rows = list(resources)
+        accounts = [row for row in rows if isinstance(row, Account)]
+        keys = [row for row in rows if isinstance(row, ApiKey)]
+        clusters = [row for row in rows if isinstance(row, Cluster)]
+        self.in_order: list[WithConnections] = [*accounts, *keys, *clusters]
+        self.names: dict[str, Any] = {
+            "account_ids": [account.pk for account in accounts],
+            "public_keys": [key.public_key for key in keys],
+            "cluster_pks": [cluster.pk for cluster in clusters],
+        }
+
+    def with_counts(self, counts: list[int]) -> dict[WithConnections, int]:
+        return dict(zip(self.in_order, counts, strict=True))
+
+
+def publish(cluster: Cluster, channel: str, message: str) -> int:
+    """Send a message to a channel of a cluster, and return to how many connections; see `DataPlane.publish`.
+
+    Raises:
+        NotPublished: the message was not sent.
+    """
+    if _data_plane is None:
+        raise NotPublished("This process cannot send messages.")
+    return _data_plane.publish(cluster, channel, message)
 
 
 class Overview(NamedTuple):

@@ -11,6 +11,8 @@ from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from .signals import password_changed
+
 MAX_EMAIL_LENGTH = 254  # RFC 5321
 
 
@@ -74,7 +76,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-missing]  # of the library of tokens
     """A person who uses the admin, the REST API, or both."""
 
     email = NormalizedEmailField(
@@ -97,6 +99,8 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     USERNAME_FIELD = EMAIL_FIELD = "email"
 
+    signs_up = False
+    """Whether this object is a person who is just signing up, whose e-mail address allauth verifies."""
     _password: str | None  # Django's: the new password until it is saved
     _password_removed = False  # whether it was removed since the last save
 
@@ -115,14 +119,32 @@ class User(AbstractBaseUser, PermissionsMixin):
         self._password_removed = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save the user. If the password was changed, also end the user's logins: see `end_logins`."""
+        """Save the user, with the address that allauth knows. If the password was changed, also end the user's logins.
+
+        Operators and commands vouch for the e-mail addresses that they enter, so those need no verification.
+        """
         # Django resets `_password` when it only stores the same password with a newer hash algorithm.
         is_changed = not self._state.adding and (self._password is not None or self._password_removed)
         with transaction.atomic():
             super().save(*args, **kwargs)
+            if not self.signs_up:
+                self._keep_address()
             if is_changed:
                 self.end_logins()
+                password_changed.send(User, user=self)
         self._password_removed = False
+
+    def has_verified_address(self) -> bool:
+        """Return whether it is known that the e-mail address is the user's."""
+        user: Any = self  # type checkers do not know the relations of the libraries' models
+        return bool(user.emailaddress_set.filter(email=self.email, verified=True).exists())
+
+    def _keep_address(self) -> None:
+        user: Any = self  # type checkers do not know the relations of the libraries' models
+        addresses = user.emailaddress_set
+        if not addresses.filter(email=self.email, primary=True).exists():
+            addresses.all().delete()
+            addresses.create(email=self.email, primary=True, verified=True)
 
     def end_logins(self) -> None:
         """End all API tokens and sessions of this user, and forget the networks from which they have logged in.

@@ -1,11 +1,16 @@
 """How the settings are read from the environment. A value that cannot be read raises an `EnvError` with a sentence."""
 
 import re
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import dj_email_url
 from environs import EnvError, FileAwareEnv
 
+# How long to wait for the mail server.
+_MAIL_SECONDS = 10
 _ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
 
 env = FileAwareEnv(strip_whitespace=True)
@@ -17,6 +22,51 @@ def _words(value: Any, **_: Any) -> Any:
     if not isinstance(value, str):
         return value  # the default
     return [word for part in re.split(r"[,\n]", value) if (word := part.strip())]
+
+
+def one_of(variable: str, *choices: str) -> Callable[[str], None]:
+    """Return a function that checks that the value of a variable is one of these.
+
+    The function raises an `EnvError` if it is not.
+    """
+
+    def check(value: str) -> None:
+        if value not in choices:
+            raise EnvError(f"{variable} is {value!r}, but must be {', '.join(choices[:-1])} or {choices[-1]}.")
+
+    return check
+
+
+def mail_server(url: str) -> dict[str, Any]:
+    """Return the options of Django's SMTP backend for a URL such as `submission://user:password@mail.example.com:587`.
+
+    Returns:
+        The options; none for an empty URL.
+
+    Raises:
+        EnvError: it is not the URL of a mail server. The sentence does not contain the URL, which may have a password.
+    """
+    if not url:
+        return {}
+    problem = EnvError(
+        "EMAIL_URL is not valid. Write smtp://HOST:25, submission://USER:PASSWORD@HOST:587 for STARTTLS, or "
+        "smtp://USER:PASSWORD@HOST:465?ssl=true for TLS."
+    )
+    try:
+        found = dj_email_url.parse(url)
+    except ValueError:
+        raise problem from None
+    if urlsplit(url).scheme not in ("smtp", "submission") or not found["EMAIL_HOST"]:
+        raise problem
+    return {
+        "host": found["EMAIL_HOST"],
+        "port": found["EMAIL_PORT"],
+        "username": found["EMAIL_HOST_USER"] or "",
+        "password": found["EMAIL_HOST_PASSWORD"] or "",
+        "use_tls": found["EMAIL_USE_TLS"],
+        "use_ssl": found["EMAIL_USE_SSL"],
+        "timeout": found["EMAIL_TIMEOUT"] or _MAIL_SECONDS,
+    }
 
 
 def known_time_zone(name: str) -> None:

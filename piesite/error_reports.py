@@ -16,3 +16,8 @@ class ErrorReportFilter(SafeExceptionReporterFilter):
 
     def is_active(self, request: Any) -> bool:
         return True
+
+    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> Any:
+        # Libraries do not mark all their variables as sensitive, such as those that contain a whole form.
+        variables = super().get_traceback_frame_variables(request, tb_frame)
+        return [(name, self.cleanse_setting(name, value)) for name, value in variables]

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__
 from .data_files import create_private_file, read_or_create_secret
-from .environment import env, known_time_zone, supported_database
+from .environment import env, known_time_zone, mail_server, one_of, supported_database
 from .redis_urls import database_number
 
 VERSION = __version__
@@ -43,6 +43,7 @@ ALLOWED_HOSTS = [
 # Whether clients connect through a proxy that terminates TLS and overrides X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)
 CSRF_TRUSTED_ORIGINS = [origin.lower() for origin in env.words("CSRF_TRUSTED_ORIGINS", default=[])]
+CSRF_FAILURE_VIEW = "accounts.console.errors.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
@@ -61,9 +62,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
-    "accounts.apps.TokensConfig",  # knox
+    "knox",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "allauth.usersessions",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -84,6 +86,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "accounts.audit.AuditMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "accounts.second_factors.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "piesite.urls"
@@ -91,6 +94,8 @@ ASGI_APPLICATION = "piesite.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before the apps, because allauth's templates have the same names as ours.
+        "DIRS": [BASE_DIR / "accounts" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -173,15 +178,64 @@ else:
 SITE_NAME = env.str("SITE_NAME", default="WebSocket service")
 SUPPORT_URL = env.str("SUPPORT_URL", default="")
 TERMS_URL = env.str("TERMS_URL", default="")
+# Whether the front page shows the WebSocket tester to everybody; people who are logged in always see it.
+SHOW_TESTER = env.bool("SHOW_TESTER", default=True)
 
 AUTH_USER_MODEL = "accounts.User"
 SESSION_ENGINE = "accounts.session_store"
-# Only the models of allauth are used until now: its pages have no URLs. accounts/logins.py has the limits for logins.
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "account_login", "console:home", "account_login"
+# Who can become a user: everybody, people with an invitation, or only people whom operators create.
+SIGN_UP = env.str("SIGN_UP", default="invited", validate=one_of("SIGN_UP", "open", "invited", "closed"))
+# Whether staff must have a second factor. Until they have one, they can only set it up.
+STAFF_NEED_SECOND_FACTOR = env.bool("STAFF_NEED_SECOND_FACTOR", default=False)
+
+# The mail server. Without one, mails are printed, and addresses need no verification.
+MAIL_SERVER = mail_server(env.str("EMAIL_URL", default=""))
+SENDS_MAIL = bool(MAIL_SERVER)
+EMAIL_BACKEND = "piesite.mail.BackgroundMail" if SENDS_MAIL else "piesite.mail.PrintedMail"
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("MAIL_FROM", default=f"no-reply@{CLUSTER_DOMAINS[0]}")
+EMAIL_SUBJECT_PREFIX = ""
+
+# django-allauth: the log-in of the console and the admin. accounts/logins.py and accounts/attempts.py have its limits.
 ACCOUNT_ADAPTER = "accounts.allauth_adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    name: f"accounts.console.log_in_forms.{form}"
+    for name, form in {
+        "login": "LoginForm",
+        "signup": "SignUpForm",
+        "reset_password": "ResetPasswordForm",
+        "change_password": "ChangePasswordForm",
+    }.items()
+}
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
-ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory" if SENDS_MAIL else "none"
+ACCOUNT_EMAIL_NOTIFICATIONS = SENDS_MAIL
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_RATE_LIMITS = False
+MFA_ADAPTER = "accounts.allauth_adapter.SecondFactorAdapter"
+MFA_FORMS = {
+    name: f"accounts.console.log_in_forms.{form}"
+    for name, form in {
+        "authenticate": "CodeForm",
+        "reauthenticate": "CodeAgainForm",
+        "activate_totp": "ActivateAppForm",
+        "add_webauthn": "AddPasskeyForm",
+        "authenticate_webauthn": "PasskeyForm",
+        "reauthenticate_webauthn": "PasskeyAgainForm",
+        "login_webauthn": "PasskeyLoginForm",
+    }.items()
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_TOLERANCE = 1  # a clock may be 30 seconds fast or slow
+MFA_ALLOW_UNVERIFIED_EMAIL = not SENDS_MAIL
+MFA_RATE_LIMITS = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
     for name, options in {
@@ -234,18 +288,22 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "accounts.api.errors.api_exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+KNOX_TOKEN_MODEL = "accounts.ApiToken"  # noqa: S105  (a name)
+MIGRATION_MODULES = {"knox": None}  # they would create a table for its own model, which is not used
 REST_KNOX = {"TOKEN_TTL": env.timedelta("API_TOKEN_TTL", default=timedelta(days=30))}
 # Beyond this number, the oldest tokens of a user end.
 API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)
 SPECTACULAR_SETTINGS = {
-    "TITLE": "Management API",
+    "TITLE": f"{SITE_NAME}: management API",
     "DESCRIPTION": (
-        "Manages the accounts, clusters and API keys of the WebSocket service.\n\n"
+        "Manages the accounts, clusters and API keys of this WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
-        "`DELETE /api/v1/token/` revokes the token."
+        "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."
     ),
     "VERSION": VERSION,
+    "CONTACT": {"url": SUPPORT_URL} if SUPPORT_URL else {},
+    "TOS": TERMS_URL or None,
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # requests and responses have different fields
     "ENFORCE_NON_BLANK_FIELDS": True,

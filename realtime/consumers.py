@@ -17,6 +17,7 @@ from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
+from realtime.node.connections import message_limit
 from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node, current_node
 from realtime.protocols import commands
@@ -66,6 +67,7 @@ async def refuse(
     """Accept a handshake and close the connection, so that the client learns why."""
     cluster_id, access = _who_asks(node, scope)
     node.count_refusal(refusal.close, access, cluster_id)
+    node.reports.refuse_handshake(refusal.close, scope)
     await accept()
     outlet.open()
     outlet.close(refusal.close)
@@ -133,7 +135,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         await self._node.join(connection, accept)
         if isinstance(connection.outlet, SocketOutlet):
             connection.outlet.take_messages(
-                self.receive, connection.flush, self._count_frame, connection.access.account_id
+                self.receive, connection.flush, self._count_frame, self._note_too_big, connection.access.account_id
             )
 
     def leave(self) -> None:
@@ -151,20 +153,21 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill():
             if bucket.is_flooded:
-                self._node.end(connection, TOO_FAST)
+                self._end_too_fast()
             else:
-                self._drop(TOO_OFTEN)
+                self._drop(TOO_OFTEN, data)
         elif text is not None and text.startswith(commands.PREFIX):
             commands.answer(text, partial(self._node.counts.count, connection.admission.channel), connection.send)
         elif not connection.allows_client_messages:
-            self._drop(NOT_ALLOWED)
+            self._drop(NOT_ALLOWED, data)
         elif is_forged(data):
-            self._drop(FORGED)
+            self._drop(FORGED, data)
         else:
             message = Message(data)
             size = len(message.wire)
             # Daphne rejects larger messages by their frame header; other servers have limits of their own.
             if size > connection.max_frame_bytes:
+                self._note_too_big(len(data.encode()) if isinstance(data, str) else len(data))
                 self._node.end(connection, TOO_BIG)
             elif connection.use.take():
                 traffic = connection.traffic
@@ -172,7 +175,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 traffic.bytes += size
                 self._node.publish(room, message, connection)
             else:
-                self._drop(USED_UP)
+                self._drop(USED_UP, data)
 
     def _count_frame(self, *, is_fragment: bool) -> None:
         """Count a frame that is not a message: control frames against the messages per second, fragments separately."""
@@ -180,10 +183,22 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         bucket = connection.fragment_bucket() if is_fragment else connection.bucket
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
-            self._node.end(connection, TOO_FAST)
+            self._end_too_fast()
 
-    def _drop(self, notice: Notice) -> None:
+    def _end_too_fast(self) -> None:
+        connection = self._connection
+        limit = connection.access.quotas.messages_per_second
+        self._node.reports.refuse(connection, TOO_FAST, rate=connection.bucket.sent_per_second, limit=limit)
+        self._node.end(connection, TOO_FAST)
+
+    def _note_too_big(self, size: int) -> None:
+        connection = self._connection
+        self._node.reports.refuse(connection, TOO_BIG, bytes=size, limit=message_limit(connection.access))
+
+    def _drop(self, notice: Notice, data: str | bytes) -> None:
         self._node.counters.refused_messages[notice.reason] += 1
+        if self._node.watched:
+            self._node.reports.message(self._connection, data, dropped=notice.reason)
         self._connection.send(notice.message)
 
 

@@ -1,10 +1,5 @@
 """The admin, in which operators of the service manage tenants. All changes go through the services."""
 
-from django.contrib import admin
-
-from ..forms import LoginForm
 from . import accounts, audit, clusters, invitations, keys, tokens, users
 
 __all__ = ["accounts", "audit", "clusters", "invitations", "keys", "tokens", "users"]
-
-admin.site.login_form = LoginForm

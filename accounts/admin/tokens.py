@@ -3,20 +3,21 @@
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from knox.models import AuthToken
 
+from ..models import ApiToken
 from ..tokens import revoke_token
 from .base import CheckedRequests
 
 # The libraries' own pages would change these without the services.
-admin.site.unregister([AuthToken, EmailAddress, UserSession])
+admin.site.unregister([EmailAddress, Authenticator, UserSession])
 
 
-@admin.register(AuthToken)
+@admin.register(ApiToken)
 class TokenAdmin(CheckedRequests):
     show_full_result_count = False
     list_per_page = 50
@@ -33,9 +34,9 @@ class TokenAdmin(CheckedRequests):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def delete_model(self, request: HttpRequest, obj: AuthToken) -> None:
+    def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
         revoke_token(obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AuthToken]) -> None:
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         for token in queryset.select_related("user"):
             revoke_token(token)

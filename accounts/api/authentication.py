@@ -12,7 +12,8 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts.counters import count, counted
 from accounts.logins import client_network
-from accounts.tokens import valid_tokens
+from accounts.second_factors import MISSING, lacks_second_factor
+from accounts.tokens import record_use, valid_tokens
 
 # How long a token that was used is accepted despite wrong ones from the same address.
 USED_SECONDS = 3600
@@ -41,7 +42,7 @@ class TokenAuthentication(auth.TokenAuthentication):  # type: ignore[misc]
         """Return the user and the token.
 
         Raises:
-            AuthenticationFailed: the token is wrong or has expired, or its user is inactive.
+            AuthenticationFailed: the token is wrong or has expired, or its user is inactive or lacks a second factor.
             Throttled: too many wrong tokens came from the address.
         """
         rate, digest = _WrongTokenRate(), hash_token(token.decode("latin-1"))
@@ -53,5 +54,8 @@ class TokenAuthentication(auth.TokenAuthentication):  # type: ignore[misc]
             count(wrong, rate.duration)
             cache.delete(used)
             raise AuthenticationFailed("Invalid token.")
+        if lacks_second_factor(found.user):
+            raise AuthenticationFailed(MISSING)
         cache.add(used, True, USED_SECONDS)
+        record_use(found)
         return found.user, found

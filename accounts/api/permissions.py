@@ -77,11 +77,13 @@ def operates(request: Request, kind: type[Model], *, creates: bool = False) -> b
 class RoleAllowsChange(BasePermission):
     """All members can read an account; owners can change it, and developers its clusters and API keys.
 
-    Operators can do both, as in the admin.
+    Only owners can delete a cluster. Operators can do everything that the admin permits them.
     """
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
         if request.method not in SAFE_METHODS and not operates(request, type(obj)):
-            roles = DEVELOPERS if isinstance(obj, Cluster | ApiKey) else (Role.OWNER,)
+            deletes_cluster = isinstance(obj, Cluster) and request.method == "DELETE"
+            is_developers = isinstance(obj, Cluster | ApiKey) and not deletes_cluster
+            roles = DEVELOPERS if is_developers else (Role.OWNER,)
             require_role_to_change(request.user, account_of(obj), *roles)
         return True

@@ -6,17 +6,18 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.contrib.auth import authenticate
 from django.contrib.auth.password_validation import validate_password
-from knox.models import AuthToken
 from rest_framework import serializers
 
 from accounts import usage
-from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Invitation, Membership, Role
+from accounts.audit import public_author
+from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
+from accounts.refusals import ShownRefusal
 from accounts.services import MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
-DEFAULT_ON = {"enabled": {"default": True}, "allows_client_messages": {"default": True}}
+DEFAULT_ON = {name: {"default": True} for name in ("enabled", "allows_client_messages", "sends_quota_notices")}
 
 
 class VisibleOnly:
@@ -66,7 +67,7 @@ class TokenSerializer(serializers.Serializer[Any]):
     expiry = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
-class StoredTokenSerializer(serializers.ModelSerializer[AuthToken]):
+class StoredTokenSerializer(serializers.ModelSerializer[ApiToken]):
     """A token of the management API, without the token itself."""
 
     id = serializers.CharField(source="token_key", read_only=True, help_text="The first 15 characters of the token.")
@@ -74,11 +75,11 @@ class StoredTokenSerializer(serializers.ModelSerializer[AuthToken]):
     current = serializers.SerializerMethodField(help_text="Whether this token authenticates this request.")
 
     class Meta:
-        model = AuthToken
-        fields = ["id", "created_at", "expiry", "current"]
-        read_only_fields = ["expiry"]
+        model = ApiToken
+        fields = ["id", "name", "created_at", "last_used_at", "expiry", "current"]
+        read_only_fields = ["name", "expiry"]
 
-    def get_current(self, token: AuthToken) -> bool:
+    def get_current(self, token: ApiToken) -> bool:
         return bool(token == self.context["request"].auth)
 
 
@@ -157,8 +158,9 @@ class ChangeAccountSerializer(serializers.ModelSerializer[Account]):
     class Meta:
         model = Account
         list_serializer_class = UsageListSerializer
-        fields = ["id", "name", "suspended", "created_at", *default_quotas(), "usage"]
+        fields = ["id", "name", "suspended", "created_at", "sends_quota_notices", *default_quotas(), "usage"]
         read_only_fields = ["created_at"]
+        extra_kwargs = DEFAULT_ON
 
 
 class AccountSerializer(ChangeAccountSerializer):
@@ -190,10 +192,15 @@ class InvitationSerializer(serializers.ModelSerializer[Invitation]):
     email: Any = serializers.EmailField(max_length=MAX_EMAIL_LENGTH)
     role: Any = serializers.ChoiceField(choices=Role.choices, default=Role.VIEWER)
     expires_at = serializers.DateTimeField(read_only=True)
+    link: Any = serializers.CharField(
+        read_only=True,
+        allow_null=True,
+        help_text="The link to pass on, which only this answer contains; null if the person gets it by mail.",
+    )
 
     class Meta:
         model = Invitation
-        fields = ["id", "email", "role", "created_at", "expires_at"]
+        fields = ["id", "email", "role", "created_at", "expires_at", "link"]
         read_only_fields = ["created_at"]
 
 
@@ -312,8 +319,7 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
         read_only_fields = fields
 
     def get_email(self, entry: AuditEntry) -> str | None:
-        # Tenants must not learn the address of an operator: they could guess its password in the admin.
-        return entry.email if entry.source == AuditSource.REST else None
+        return public_author(entry)
 
 
 class OperatorAuditEntrySerializer(AuditEntrySerializer):
@@ -325,3 +331,33 @@ class OperatorAuditEntrySerializer(AuditEntrySerializer):
     class Meta(AuditEntrySerializer.Meta):
         fields = ["account", "account_name", *AuditEntrySerializer.Meta.fields]
         read_only_fields = fields
+
+
+class ReasonSerializer(serializers.Serializer[ShownRefusal]):
+    """Refusals of one API key for one reason."""
+
+    cluster = serializers.CharField(allow_null=True, help_text="The Cluster ID; null if the cluster was deleted.")
+    key = serializers.CharField(
+        source="key.public_key", default=None, allow_null=True, help_text="Null if the client sent no valid key."
+    )
+    code = serializers.IntegerField(source="latest.code", help_text="The close code; for a request, the HTTP status.")
+    reason = serializers.CharField(source="latest.reason")
+    detail = serializers.CharField(source="latest.detail", help_text="What was wrong, such as `expired`; may be empty.")
+    sentence = serializers.CharField(source="label", help_text="The reason for people.")
+    remedy = serializers.CharField(help_text="What to change so that clients can connect.")
+    refusals = serializers.IntegerField(help_text="How many there were, also those that are not kept.")
+    last_at = serializers.DateTimeField(source="latest.at", help_text="When the last of them was.")
+
+
+class RefusalSerializer(ReasonSerializer):
+    """A client that could not connect, or was disconnected because of what it sent."""
+
+    refusals = None  # type: ignore[assignment]
+    last_at = None  # type: ignore[assignment]
+    id = serializers.IntegerField(source="latest.pk")
+    at = serializers.DateTimeField(source="latest.at")
+    channel = serializers.CharField(source="latest.channel")
+    origin = serializers.CharField(source="latest.origin")
+    user = serializers.CharField(source="latest.user", help_text="Whom the client claims to be; nobody has checked it.")
+    address = serializers.CharField(source="latest.address")
+    client = serializers.CharField(source="latest.client", help_text="The `User-Agent` of the client.")

@@ -43,10 +43,37 @@ class Page(NamedTuple):
 
     name: str
     label: str
+    roles: tuple[Role, ...] = ()
+    """The roles that see it; by default, all."""
+
+    def is_for(self, role: Role) -> bool:
+        """Return whether people in this role see it."""
+        return not self.roles or role in self.roles
 
 
-PAGES = (Page("overview", "Overview"), Page("usage", "Usage"))
-ACCOUNT_PAGES: tuple[Page, ...] = ()
+class Link(NamedTuple):
+    """A link in the navigation."""
+
+    url: str
+    label: str
+    current: bool
+    note: str = ""
+
+
+PAGES = (
+    Page("overview", "Overview"),
+    Page("clusters", "Clusters and keys"),
+    Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
+    Page("refusals", "Refusals"),
+    Page("usage", "Usage"),
+)
+ACCOUNT_PAGES = (
+    Page("people", "People"),
+    Page("activity", "Activity"),
+    Page("settings", "Account settings", (Role.OWNER,)),
+)
+# How many accounts the switch lists.
+MAX_SWITCHED = 20
 
 banner_sources: list[Callable[[Account], list[Banner]]] = []
 """Functions that return the banners of an account."""
@@ -65,12 +92,10 @@ def render_page(
         status: the status code.
     """
     frame: Frame | None = getattr(request, "frame", None)
-    own = Membership.objects.filter(user=request.user.pk).select_related("account")
-    memberships = list(own.order_by("account__name", "account")) if frame else []
     values = {
         "frame": frame,
         "account": frame.account if frame else None,
-        "memberships": memberships,
+        "switch": _switch(request, frame, page) if frame else [],
         "navigation": _links(PAGES, frame, page) if frame else [],
         "account_navigation": _links(ACCOUNT_PAGES, frame, page) if frame else [],
         "page": page,
@@ -79,12 +104,25 @@ def render_page(
     return render(request, template, {**values, **(context or {})}, status=status)
 
 
-def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[dict[str, Any]]:
+def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[Link]:
     return [
-        {
-            "url": reverse(f"console:{page.name}", args=[frame.account.pk]),
-            "label": page.label,
-            "current": page.name == current,
-        }
+        Link(reverse(f"console:{page.name}", args=[frame.account.pk]), page.label, page.name == current)
         for page in pages
+        if page.is_for(frame.role)
     ]
+
+
+def _switch(request: HttpRequest, frame: Frame, current: str) -> list[Link]:
+    """Return links to the same kind of page in the user's accounts; none if this is the only one."""
+    own = Membership.objects.filter(user=request.user.pk).select_related("account")
+    memberships = list(own.order_by("account__name", "account")[: MAX_SWITCHED + 1])
+    if len(memberships) == 1:
+        return []
+    page = next((page for page in (*PAGES, *ACCOUNT_PAGES) if page.name == current), PAGES[0])
+    links = []
+    for membership in memberships[:MAX_SWITCHED]:
+        role, account = Role(membership.role), membership.account
+        name = page.name if page.is_for(role) else PAGES[0].name
+        url = reverse(f"console:{name}", args=[account.pk])
+        links.append(Link(url, str(account), account == frame.account, role.label))
+    return links

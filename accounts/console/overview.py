@@ -1,25 +1,52 @@
 """The first page of an account: how it is doing."""
 
-from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
+from django.views.decorators.http import require_safe
 
 from accounts.models import Account
+from accounts.quotas import limit_of
+from accounts.refusals import recent_problems
+from accounts.usage import messages_today
 
-from .access import AccountRequest, account_page, memberships_of
+from .access import AccountRequest, account_page
+from .clusters import clusters_of, rows_of
+from .figures import Connections, Figure
 from .frame import render_page
+from .start import has_sent, leads_to_steps
+from .today import messages_of_clusters, used_today
+from .usage import overview_chart
+
+# How many clusters the page lists.
+MAX_CLUSTERS = 10
 
 
-@login_required
-def home(request: HttpRequest) -> HttpResponse:
-    """Redirect to the user's first account."""
-    membership = memberships_of(request).first()
-    if membership is None:
-        return render_page(request, "console/no_account.html")
-    return redirect("console:overview", account=membership.account_id)
-
-
+@require_safe
 @account_page()
 def overview(request: AccountRequest, account: Account) -> HttpResponse:
-    """Show an account."""
-    return render_page(request, "console/overview.html", page="overview")
+    """Show how an account is doing; before its first message, lead to the first steps."""
+    if leads_to_steps(request, account):
+        return redirect("console:start", account=account.pk)
+    clusters = list(clusters_of(account))
+    connections = Connections([account, *clusters])
+    busiest = sorted(clusters, key=lambda cluster: connections.of(cluster) or 0, reverse=True)[:MAX_CLUSTERS]
+    shown = [cluster for cluster in clusters if cluster in busiest]
+    sent = Account.objects.filter(pk=account.pk).values_list(messages_today("pk"), flat=True).get()
+    today = used_today(account)
+    now = connections.of(account)
+    context = {
+        **overview_chart(account),
+        "now": timezone.now(),
+        "connections": Figure(now, limit_of(account, "max_connections")),
+        "highest": max(today.peak_connections, now or 0),
+        "refused": today.refused,
+        "main_reason": today.refusals.most_common(1),
+        "problems": recent_problems(account),
+        "missing": connections.missing(account),
+        "messages_today": Figure(sent, limit_of(account, "max_messages_per_day")),
+        "rows": rows_of(request, shown, connections, messages_of_clusters(account)),
+        "all": len(clusters),
+        "has_steps": request.frame.develops and not has_sent(request, account),
+    }
+    return render_page(request, "console/overview.html", context, page="overview")

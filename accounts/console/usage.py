@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
 
 from accounts.models import Account, ApiKey
 from accounts.quotas import limit_of
@@ -79,6 +80,7 @@ def _key(pk: str, account: Account) -> ApiKey | None:
     return key
 
 
+@require_safe
 @account_page()
 def usage(request: AccountRequest, account: Account) -> HttpResponse:
     """Show the usage of an account."""
@@ -86,6 +88,7 @@ def usage(request: AccountRequest, account: Account) -> HttpResponse:
     return render_page(request, "console/usage.html", usage_context(account, choice), page="usage")
 
 
+@require_safe
 @account_page()
 def usage_csv(request: AccountRequest, account: Account) -> HttpResponse:
     """Return the usage of an account as CSV, oldest first."""

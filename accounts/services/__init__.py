@@ -15,6 +15,7 @@ from .keys import (
     KEY_SETTINGS,
     MAX_OVERLAP,
     MAX_REVOKED_KEYS,
+    Conflict,
     IssuedKey,
     KeyRevoked,
     delete_key,
@@ -23,25 +24,31 @@ from .keys import (
     revoke_key,
     rotate_secret,
     update_key,
+    version_of_settings,
 )
-from .people import ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
+from .messages import send_message
+from .people import LAST_OWNER, ONLY_OWNER, add_member, check_deactivation, delete_user, remove_member, set_role
 from .tenants import (
     MAX_DELETED_PER_DAY,
+    check_may_create_account,
     create_account,
     create_own_account,
     delete_account,
     rename_account,
     resume_account,
+    set_quota_notices,
     set_quotas,
     suspend_account,
 )
 
 __all__ = [
     "KEY_SETTINGS",
+    "LAST_OWNER",
     "MAX_DELETED_PER_DAY",
     "MAX_OVERLAP",
     "MAX_REVOKED_KEYS",
     "ONLY_OWNER",
+    "Conflict",
     "DemoTaken",
     "Gone",
     "IssuedKey",
@@ -52,6 +59,7 @@ __all__ = [
     "accept_invitation",
     "add_member",
     "check_deactivation",
+    "check_may_create_account",
     "create_account",
     "create_cluster",
     "create_own_account",
@@ -71,9 +79,12 @@ __all__ = [
     "revoke_invitation",
     "revoke_key",
     "rotate_secret",
+    "send_message",
+    "set_quota_notices",
     "set_quotas",
     "set_role",
     "suspend_account",
     "update_cluster",
     "update_key",
+    "version_of_settings",
 ]

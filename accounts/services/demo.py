@@ -5,12 +5,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from .. import crypto
-from ..demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID
+from ..demo import DEMO_ACCOUNT_NAME, DEMO_CLUSTER_ID, DEMO_OWNER
 from ..locks import Refused
-from ..models import Account, ApiKey
+from ..models import Account, ApiKey, Role
+from ..users import User
 from .changes import create_recorded
 from .clusters import create_cluster
 from .keys import IssuedKey, KeyRevoked, issue_key
+from .people import add_member
 
 
 class DemoTaken(Refused):
@@ -49,12 +51,21 @@ def _get_or_create_demo(public_key: str) -> tuple[ApiKey, str | None]:
         raise DemoTaken(
             f"The cluster {DEMO_CLUSTER_ID!r} belongs to another account, so the demo tenant cannot be created."
         )
-    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
-    if key is not None:
-        return key, None
     account = Account.objects.filter(is_demo=True).first()
     if account is None:
         account = Account(name=DEMO_ACCOUNT_NAME, is_demo=True)
         create_recorded(account, "name")
+    _ensure_owner(account)
+    key = ApiKey.objects.select_related("cluster").filter(public_key=public_key).first()
+    if key is not None:
+        return key, None
     cluster = account.clusters.filter(cluster_id=DEMO_CLUSTER_ID).first() or create_cluster(account, DEMO_CLUSTER_ID)
     return issue_key(cluster, "demo", public_key=public_key)
+
+
+def _ensure_owner(account: Account) -> None:
+    """Give the demo tenant its owner, as whom people can log in only with the link that `serve --demo` prints."""
+    if account.suspended or account.memberships.exists():
+        return
+    owner = User.objects.filter(email=DEMO_OWNER).first() or User.objects.create_user(DEMO_OWNER)
+    add_member(account, owner, Role.OWNER)

@@ -1,5 +1,7 @@
 """The services that change API keys."""
 
+import hashlib
+import json
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -30,6 +32,10 @@ class IssuedKey(NamedTuple):
 
 class KeyRevoked(Refused):
     """The operation is impossible because the key is revoked."""
+
+
+class Conflict(Refused):
+    """Someone else has changed the settings meanwhile."""
 
 
 # How many revoked keys an account keeps in its list.
@@ -75,22 +81,38 @@ def issue_key(cluster: Cluster, label: str, *, public_key: str | None = None, **
 
 
 @transaction.atomic
-def update_key(key: ApiKey, **settings: Any) -> None:
+def update_key(key: ApiKey, *, version: str | None = None, **settings: Any) -> None:
     """Change settings of a key.
 
     Args:
         key: the key.
+        version: the `version_of_settings` that the user has seen; None to overwrite whatever they are now.
         settings: new values for any settings in KEY_SETTINGS.
 
     Raises:
         ValidationError: a setting is invalid.
+        Conflict: the settings have another version now.
+        KeyRevoked: a user who has seen a version changes a key that is revoked meanwhile.
         Gone, AccountSuspended: see `lock_account`.
     """
     if not settings:
         return
-    _check_quotas(lock_account(key), settings)
+    account = lock_account(key)
+    if version is not None:
+        current = ApiKey.objects.get(pk=key.pk)
+        if current.revoked:
+            raise KeyRevoked("This API key is revoked. Issue another key.")
+        if version_of_settings(current) != version:
+            raise Conflict("Someone changed this key meanwhile. Check the values and save again.")
+    _check_quotas(account, settings)
     update_recorded(key, _normalized(settings))
     announce(public_key=key.public_key)
+
+
+def version_of_settings(key: ApiKey) -> str:
+    """Return a text that is another one after each change of the settings of a key."""
+    values = json.dumps([getattr(key, name) for name in KEY_SETTINGS])
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
 @transaction.atomic

@@ -15,6 +15,9 @@ ONLY_OWNER = (
 )
 
 
+LAST_OWNER = "An account needs an owner. Make someone else an owner first."
+
+
 def check_deactivation(user: User) -> None:
     """Check that a user who is going to be saved leaves no account without an owner who can log in.
 
@@ -115,7 +118,7 @@ def _check_another_owner(membership: Membership) -> None:
     is_owner = Membership.objects.filter(pk=membership.pk, role=Role.OWNER).exists()
     others = Membership.objects.active_owners([membership.account_id]).exclude(pk=membership.pk)
     if is_owner and not others.exists():
-        raise ValidationError("An account must have at least one owner.")
+        raise ValidationError(LAST_OWNER)
 
 
 def check_room_for_person(account: Account) -> None:

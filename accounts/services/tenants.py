@@ -46,15 +46,21 @@ def create_own_account(user: User, name: str) -> Account:
         ValidationError: the name is empty or too long.
     """
     lock_user(user)  # its other requests wait, so that each counts the accounts of all
-    if not may_operate(user, "add", Account):
-        _check_may_create_account(user)
+    check_may_create_account(user)
     account = Account(name=name, creator=user)
     create_recorded(account, "name")
     add_member(account, user, Role.OWNER)
     return account
 
 
-def _check_may_create_account(user: User) -> None:
+def check_may_create_account(user: User) -> None:
+    """Check that a user may create an account for themselves now.
+
+    Raises:
+        NotAllowed: they may not.
+    """
+    if may_operate(user, "add", Account):
+        return
     limit = settings.ACCOUNTS_PER_PERSON
     if not limit:
         raise NotAllowed("Only operators of this service can create accounts.")
@@ -77,6 +83,17 @@ def rename_account(account: Account, name: str) -> None:
     """
     lock_account(account)
     update_recorded(account, {"name": name})
+
+
+@transaction.atomic
+def set_quota_notices(account: Account, sent: bool) -> None:
+    """Switch the e-mails on or off that the owners get when their account has nearly used up a quota.
+
+    Raises:
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    lock_account(account)
+    update_recorded(account, {"sends_quota_notices": sent})
 
 
 @transaction.atomic

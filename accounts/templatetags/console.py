@@ -49,6 +49,13 @@ def day(value: datetime | None) -> str:
     return UNKNOWN if value is None else _time(value, numbers.day(value.astimezone(UTC)))
 
 
+@register.filter
+def utc_date(value: datetime) -> str:
+    """Write a point in time with its weekday, such as "Thursday, 26 November 2026, 14:32 UTC"."""
+    utc = value.astimezone(UTC)
+    return f"{utc:%A}, {numbers.day(utc)}, {utc:%H:%M} UTC"
+
+
 def _titled(shown: str, whole: str) -> str:
     return whole if shown == whole else format_html('<span title="{}">{}</span>', whole, shown)
 

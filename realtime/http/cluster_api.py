@@ -15,10 +15,11 @@ from django.db import Error as DatabaseError
 from accounts.key_access import KeyAccess
 from realtime.base.asgi import Header, Receive, Response, Send, answer, sent_path
 from realtime.conf import conf
-from realtime.http.cluster_requests import SUCCESS, authenticate, check_enabled, check_may_parse, publish
+from realtime.http.cluster_requests import SUCCESS, authenticate, check_may_parse
 from realtime.http.cors import PREFLIGHT, allow
 from realtime.node.connections import message_limit
 from realtime.node.node import Node, current_node
+from realtime.node.publishing import check_enabled, publish
 from realtime.protocols.frames import Message, compact_json
 from realtime.protocols.handshake import origin_matches
 from realtime.protocols.publishing import (
@@ -49,11 +50,16 @@ class Operation:
     """The operation that a path stands for."""
 
     method: str
+    path: str
     run: Callable[[Node, KeyAccess, Body], Awaitable[bytes]]
     """Performs the operation and returns the body of the response."""
     max_body_bytes: Callable[[], int] = lambda: 0
     publishes: bool = False
     """Whether its time counts as that of a publish request."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 class ClusterApi:
@@ -124,8 +130,8 @@ async def perform(  # noqa: PLR0913, PLR0917
     origin = headers.get(b"origin")
     # Anybody may read why a request was rejected before its key was known.
     cors = allow(origin)
+    request = _Request(node, network, _credentials(headers))
     try:
-        request = _Request(node, network, _credentials(headers))
         if operation.method == "POST":
             access, body = await request.read(content)
         else:
@@ -137,10 +143,19 @@ async def perform(  # noqa: PLR0913, PLR0917
             await wait_for_turn(access.account_id)
         answered = await operation.run(node, access, body)
     except Problem as problem:
+        if request.access is not None:
+            seconds = node.loop.time() - started_at
+            if operation.publishes:
+                client = headers.get(b"user-agent", b"").decode("latin-1")
+                node.reports.refuse_request(request.access, problem.status, network, client)
+            node.reports.call(request.access, operation.name, network, problem.status, seconds)
         return _error(node, problem, cors)
     node.usage.key(access).api_calls += 1
+    seconds = node.loop.time() - started_at
     if operation.publishes:
-        node.counters.publish_seconds.observe(node.loop.time() - started_at)
+        node.counters.publish_seconds.observe(seconds)
+    elif node.watched:
+        node.reports.call(access, operation.name, network, 200, seconds)
     return _count(node, Response(200, answered, cors, access.account_id))
 
 
@@ -163,12 +178,14 @@ class _Request:
         credentials: the key and the secret in its headers.
     """
 
-    __slots__ = ("credentials", "network", "node")
+    __slots__ = ("access", "credentials", "network", "node")
 
     def __init__(self, node: Node, network: str | None, credentials: Credentials) -> None:
         self.node = node
         self.network = network
         self.credentials = credentials
+        self.access: KeyAccess | None = None
+        """What its key allows, even if its secret is wrong; None if there is no such key."""
 
     async def read(self, content: bytes) -> tuple[KeyAccess, Body]:
         """Return the access of its key and the members of its body.
@@ -201,6 +218,7 @@ class _Request:
             access = self.node.keys.find_cached(credentials.key)
         except KeyError:
             access = await self._look_up(credentials.key)
+        self.access = access
         return authenticate(self.node, self.network, credentials, access)
 
     async def _look_up(self, key: str) -> KeyAccess | None:
@@ -286,10 +304,13 @@ async def _domains(node: Node, access: KeyAccess, body: Body) -> bytes:
 
 
 OPERATIONS = {
-    "/api/publish": Operation("POST", _publish, lambda: conf().max_publish_bytes, publishes=True),
-    "/api/publish/batch": Operation("POST", _publish_batch, lambda: conf().max_request_bytes, publishes=True),
-    "/api/members": Operation("POST", _members, lambda: MAX_BODY_BYTES),
-    "/api/connections": Operation("GET", _connections),
-    "/api/connections/sum": Operation("GET", _connections_sum),
-    "/api/domains": Operation("GET", _domains),
+    operation.path: operation
+    for operation in (
+        Operation("POST", "/api/publish", _publish, lambda: conf().max_publish_bytes, publishes=True),
+        Operation("POST", "/api/publish/batch", _publish_batch, lambda: conf().max_request_bytes, publishes=True),
+        Operation("POST", "/api/members", _members, lambda: MAX_BODY_BYTES),
+        Operation("GET", "/api/connections", _connections),
+        Operation("GET", "/api/connections/sum", _connections_sum),
+        Operation("GET", "/api/domains", _domains),
+    )
 }

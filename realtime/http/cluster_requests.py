@@ -4,14 +4,9 @@ The caller reads the body of a request, finds the access of its key in the cache
 """
 
 import hmac
-from collections.abc import Callable, Sequence
 
 from accounts.key_access import KeyAccess, can_be_a_key
-from accounts.usage import seconds_to_midnight
-from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node
-from realtime.protocols.admission import why_off
-from realtime.protocols.frames import Message
 from realtime.protocols.publishing import Credentials, Problem
 from realtime.server.addresses import address_limits
 
@@ -59,49 +54,3 @@ def authenticate(node: Node, network: str | None, credentials: Credentials, acce
         sentence = f"{WRONG_KEY} There were too many failed attempts; wait {wait} seconds."
         raise Problem(429, sentence, (b"retry-after", b"%d" % wait))
     raise Problem(401, WRONG_KEY)
-
-
-def check_enabled(access: KeyAccess) -> None:
-    """Check that a key may be used now.
-
-    Raises:
-        Problem: the account is suspended, or the cluster is off.
-    """
-    if off := why_off(access):
-        raise Problem(403, off.sentence)
-
-
-def publish(
-    node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]], on_done: Callable[[], None]
-) -> None:
-    """Publish messages, all of them or none.
-
-    Args:
-        node: the node.
-        access: what the key allows.
-        messages: the channel's group and the message of each.
-        on_done: called when all of them are delivered here and taken by Redis.
-
-    Raises:
-        Problem: the quota does not allow as many messages today.
-    """
-    if not node.message_quotas.account(access).take(len(messages)):
-        raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
-    traffic = node.usage.key(access)
-    traffic.messages += len(messages)
-    for _, message in messages:
-        traffic.bytes += len(message.wire)
-    if len(messages) == 1:
-        ((group, message),) = messages
-        node.publish_to(group, message, access.account_id, on_done)
-        return
-    waiting = len(messages)
-
-    def note_done() -> None:
-        nonlocal waiting
-        waiting -= 1
-        if not waiting:
-            on_done()
-
-    for group, message in messages:
-        node.publish_to(group, message, access.account_id, note_done)

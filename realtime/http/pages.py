@@ -14,11 +14,12 @@ from realtime.conf import conf
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """Show what runs here and a WebSocket tester. It contains only the demo key, which is public."""
+    """Show what runs here, the way to the console, and a WebSocket tester with the demo key, which is public."""
     scheme = "wss" if request.is_secure() else "ws"
     # The port that the client connected to; behind a proxy, this process listens on another one.
     port = urlsplit(f"//{request.get_host()}").port
     context = {
+        "show_tester": settings.SHOW_TESTER or request.user.is_authenticated,
         "version": settings.VERSION,
         "cluster_domains": " ".join(conf().cluster_domains),
         "demo_cluster": DEMO_CLUSTER_ID,

@@ -1,5 +1,6 @@
 """The connections that a node has admitted."""
 
+import time
 from asyncio import TimerHandle
 
 from accounts.key_access import KeyAccess
@@ -31,6 +32,7 @@ class Connection(Member):
         "is_accepted",
         "max_frame_bytes",
         "network",
+        "opened_at",
         "place",
         "room",
         "traffic",
@@ -49,6 +51,7 @@ class Connection(Member):
         super().__init__(outlet, echo=admission.notify_self)
         self.admission = admission
         self.network = network
+        self.opened_at = time.time()
         self.place = place
         self.use = use
         self.traffic = traffic

@@ -1,4 +1,4 @@
-"""The interface to the control plane: it announces access changes and asks how many connections are open.
+"""The interface to the control plane: it announces access changes, counts open connections and sends messages.
 
 These functions run in any thread and any process, including processes that serve no connections, such as a management
 command.
@@ -6,24 +6,40 @@ command.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from contextvars import Context
+from typing import Any, TypeVar
 
+import msgspec
 from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
+from msgspec import Raw
 
-from accounts.usage import NodesState
+from accounts.access import find_access_of_people
+from accounts.key_access import KeyAccess
+from accounts.models import Cluster
+from accounts.usage import NodesState, NotPublished
 from realtime.cluster import redis_queries
 from realtime.cluster.bus import CONTROL_GROUP
-from realtime.node import access_changes
+from realtime.node import access_changes, publishing
+from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
-from realtime.node.node import running_node
+from realtime.node.node import Node, running_node
+from realtime.protocols.channels import group_name
+from realtime.protocols.publishing import Item, Problem, read_message
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+# How long a page waits for what the nodes know, in seconds.
+ANSWER_SECONDS = 1.0
 # How long a request that changes access waits for the channel layer, in seconds.
 ANNOUNCE_SECONDS = 2.0
+# How long a person who sends a message waits until it is delivered, in seconds.
+PUBLISH_SECONDS = 3.0
 
 
 def on_access_changed(sender: object, **change: Any) -> None:
@@ -59,6 +75,99 @@ def count_connections(
     return [*map(node.counts.of_user, users), *map(node.counts.of_cluster_here, cluster_pks)]
 
 
+def known_connections(
+    *,
+    account_ids: Sequence[int] = (),
+    public_keys: Sequence[str] = (),
+    cluster_pks: Sequence[int] = (),
+    seconds: float,
+) -> list[int] | None:
+    """Return the same as `count_connections`, or None if not all nodes can be counted within some seconds."""
+    if not settings.REDIS_URLS:
+        return count_connections(account_ids=account_ids, public_keys=public_keys, cluster_pks=cluster_pks)
+    redis = _redis()
+    if redis is None:
+        return None
+    users = [*map(account_user, account_ids), *map(key_user, public_keys)]
+    return redis_queries.of_all_known(*redis, users, cluster_pks, seconds)
+
+
+def publish(cluster: Cluster, channel: str, message: str) -> int:
+    """Send a text message to a channel on all nodes, and return to how many connections.
+
+    Raises:
+        NotPublished: the message was not sent.
+    """
+    node, access = running_node(), find_access_of_people(cluster.pk)
+    if node is None or access is None:
+        raise NotPublished("This process cannot send messages." if node is None else "This cluster was deleted.")
+    answer: Future[int] = Future()
+    node.call(_publish, node, access, channel, message, answer)
+    try:
+        return answer.result(PUBLISH_SECONDS)
+    except Problem as problem:
+        raise NotPublished(str(problem)) from None
+    except TimeoutError:
+        raise NotPublished("The message may not have been sent, because the server did not answer.") from None
+
+
+def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: "Future[int]") -> None:
+    """Publish a message, and then set the answer to the number of its receivers or to a `Problem`."""
+    item = Item(channelId=Raw(msgspec.json.encode(channel)), message=Raw(msgspec.json.encode(message)))
+    try:
+        publishing.check_enabled(access)
+        group, content = read_message(item, access.cluster_id, message_limit(access))
+        place = (access.cluster_pk, channel)
+        publishing.publish(node, access, [(group, content)], lambda: node.counts.count(place, answer.set_result))
+    except Problem as problem:
+        answer.set_exception(problem)
+
+
+def channels(cluster_pk: int) -> dict[str, int]:
+    """Return the number of connections to each channel of a cluster on all nodes, by the channel's path.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> dict[str, int]:
+        return dict(await node.counts.of_cluster(cluster_pk))  # the node goes on to change its own
+
+    return _ask(ask, {})
+
+
+def connections(cluster_id: str, channel: str) -> list[dict[str, Any]]:
+    """Return some of the connections to a channel on all nodes: `id`, `user`, `public_key`, `address` and `since`.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    nothing: list[dict[str, Any]] = []
+    return _ask(lambda node: node.inquiries.connections(group_name(cluster_id, channel)), nothing)
+
+
+def members(cluster_id: str, channel: str) -> list[str]:
+    """Return the members of presence of a channel on all nodes, each as JSON.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+
+    async def ask(node: Node) -> list[str]:
+        return [identity.json for identity in await node.presence.members(group_name(cluster_id, channel))]
+
+    return _ask(ask, [])
+
+
+def disconnect(cluster_id: str, channel: str, connection_id: str) -> bool:
+    """Close a connection to a channel, on whichever node it is; return whether it was found.
+
+    Raises:
+        TimeoutError: the nodes do not answer now.
+    """
+    return _ask(lambda node: node.inquiries.disconnect(group_name(cluster_id, channel), connection_id), False)
+
+
 def nodes_state() -> NodesState:
     """Return the state of all nodes, or of this one while Redis is unreachable."""
     redis, node = _redis(), running_node()
@@ -71,6 +180,28 @@ def nodes_state() -> NodesState:
         redis_is_reachable=everywhere is not None if settings.REDIS_URLS else None,
         loop_lag_seconds=None if node is None else node.lag.seconds,
     )
+
+
+def _ask(question: Callable[[Node], Awaitable[T]], otherwise: T) -> T:
+    """Return what the node of this process answers; `otherwise` if it serves no connections.
+
+    Raises:
+        TimeoutError: it does not answer within `ANSWER_SECONDS`.
+    """
+    node = running_node()
+    if node is None:
+        return otherwise
+
+    async def answer() -> T:
+        return await question(node)
+
+    # In the context of this thread, database calls would be bound to it.
+    asked = Context().run(asyncio.run_coroutine_threadsafe, answer(), node.loop)
+    try:
+        return asked.result(ANSWER_SECONDS)
+    except TimeoutError:
+        asked.cancel()
+        raise
 
 
 def _redis() -> tuple[str, str] | None:

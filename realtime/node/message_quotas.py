@@ -40,7 +40,7 @@ class Bucket:
     For each message, the caller subtracts 1 from `tokens`; if that leaves less than 0, it calls `refill`.
     """
 
-    __slots__ = ("_excess", "_rate", "_refilled_at", "tokens")
+    __slots__ = ("_exceeded_at", "_excess", "_rate", "_refilled_at", "tokens")
 
     def __init__(self, per_second: int) -> None:
         """
@@ -48,7 +48,7 @@ class Bucket:
             per_second: the quota, in messages.
         """
         self._excess = 0.0
-        self._refilled_at = time.monotonic()
+        self._exceeded_at = self._refilled_at = time.monotonic()
         self._rate = per_second
         self.tokens = per_second * BURST_SECONDS
 
@@ -67,6 +67,8 @@ class Bucket:
         if self.tokens >= 0:
             return True
         self.tokens += 1
+        if not self._excess:
+            self._exceeded_at = now
         self._excess += 1
         return False
 
@@ -74,6 +76,13 @@ class Bucket:
     def is_flooded(self) -> bool:
         """Whether the connection has stayed far above its quota."""
         return self._excess > max(self._rate * PATIENCE_SECONDS, PATIENCE_MESSAGES)
+
+    @property
+    def sent_per_second(self) -> int:
+        """How many messages a second the connection has tried to send since it began to exceed its quota."""
+        # As many messages as tokens were gained have passed, and as many others have not increased the excess.
+        seconds = max(self._refilled_at - self._exceeded_at, 1.0)
+        return round(self._excess / seconds + 2 * self._rate)
 
 
 class AccountUse:

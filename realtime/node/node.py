@@ -21,6 +21,7 @@ from django.conf import settings
 from accounts.access import find_access, record_use
 from accounts.key_access import KeyAccess
 from accounts.quota_notices import send_quota_notices
+from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
 from realtime.base.tasks import KeptTask
@@ -32,15 +33,21 @@ from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
 from realtime.fanout.hub import Hub, Room
 from realtime.fanout.outlets import Outlet
+from realtime.live.watches import PREFIX as LIVE
+from realtime.live.watches import Watches
 from realtime.metrics.counters import Counters
 from realtime.metrics.lag import Lag
 from realtime.node import access_changes
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection
 from realtime.node.database import background, lookups
+from realtime.node.inquiries import PREFIX as INQUIRY
+from realtime.node.inquiries import Inquiries
 from realtime.node.key_cache import KeyCache
 from realtime.node.key_use import KeyUse
 from realtime.node.message_quotas import MessageQuotas, connection_quotas
+from realtime.node.refusal_log import RefusalLog
+from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
 from realtime.node.usage import Store, Usage
 from realtime.presence import shared as shared_presence
@@ -85,14 +92,22 @@ class Node:
         store = Store(record, background.wrap(prune_usage), background.wrap(send_quota_notices))
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
+        self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
+        self.watches = Watches(self.id, self.bus)
+        self.reports = Reports(self.watches, self.refusal_log, self.keys, self.counts.count)
+        self.watched = self.watches.watched
+        """Empty while nobody watches live; then this is all that Live costs a message."""
         self.connections: set[Connection] = set()
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
+        self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
         self._shutdown = Shutdown(
             self.connections,
             self._close_for_restart,
             [
                 self.access_changes.stop,
+                self.watches.stop,
+                self.refusal_log.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
                 self.usage.stop,
@@ -113,6 +128,8 @@ class Node:
         self.message_quotas.start()
         self.usage.start()
         self.key_use.start()
+        self.refusal_log.start()
+        self.watches.start()
         self.access_changes.start()
         self.presence.start()
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
@@ -183,6 +200,7 @@ class Node:
             if not await self.counts.join(connection.place) and connection.ended is None:
                 self.count_refusal(QUOTA_USED_UP, admission.access)
                 connection.ended = QUOTA_USED_UP
+                self.reports.refuse(connection, QUOTA_USED_UP)
         if connection.ended is not None:
             self.leave(connection)
         await accept()
@@ -192,19 +210,27 @@ class Node:
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return
+        if self.watched:
+            self.reports.connect(connection)
         self.key_use.note(admission.access.public_key)
         if admission.identity is not None:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
             except Refusal as refusal:
                 self.count_refusal(refusal.close, admission.access)
+                self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
+            else:
+                if self.watched:
+                    self.reports.subscribe(connection, admission.identity)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection. It may have left already, or may never have joined."""
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        if self.watched and connection.is_accepted:
+            self.reports.close(connection)
         if connection.end_timer is not None:
             connection.end_timer.cancel()
         admission = connection.admission
@@ -243,6 +269,8 @@ class Node:
         """Send a client's message to its channel on all nodes."""
         self.hub.publish(room, message, sender)
         self.bus.publish(room.name, message, sender.access.account_id)
+        if self.watched:
+            self.reports.message(sender, message.data)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
         """Send a server's message to a channel on all nodes, in one order with other servers' messages.
@@ -273,6 +301,10 @@ class Node:
         match event["type"]:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
+            case kind if kind.startswith(LIVE):
+                self.watches.receive(event)
+            case kind if kind.startswith(INQUIRY):
+                self.inquiries.receive(event)
             case bus.INTERRUPTED:
                 self.presence.compare()
                 self.access_changes.check_all()

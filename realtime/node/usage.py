@@ -63,10 +63,11 @@ class AccountTraffic:
 class KeyTraffic:
     """What one API key sends on this node. Code that publishes a message of the key adds to `messages` and `bytes`."""
 
-    __slots__ = ("account", "account_id", "api_calls", "bytes", "connections", "messages")
+    __slots__ = ("account", "account_id", "api_calls", "bytes", "connections", "messages", "public_key")
 
-    def __init__(self, account_id: int, account: AccountTraffic) -> None:
+    def __init__(self, account_id: int, public_key: str, account: AccountTraffic) -> None:
         self.account_id = account_id
+        self.public_key = public_key
         self.account = account
         account.keys += 1
         self.messages = self.api_calls = 0
@@ -140,12 +141,13 @@ class Usage:
 
     def key(self, access: KeyAccess) -> KeyTraffic:
         """Return the counter of a key, to be used before the next turn of the loop."""
-        traffic = self._keys.get(access.public_key)
+        name = access.public_key or str(access.account_id)  # people of an account send messages without a key
+        traffic = self._keys.get(name)
         if traffic is None:
             account = self._accounts.get(access.account_id)
             if account is None:
                 account = self._accounts[access.account_id] = AccountTraffic()
-            traffic = self._keys[access.public_key] = KeyTraffic(access.account_id, account)
+            traffic = self._keys[name] = KeyTraffic(access.account_id, access.public_key, account)
         return traffic
 
     def refuse(self, reason: str, access: KeyAccess | None, cluster_id: str | None = None) -> None:
@@ -182,17 +184,17 @@ class Usage:
         still publish what it receives until its client has seen the close.
         """
         peaks = self._connections.take_peaks()
-        for public_key, key in list(self._keys.items()):
-            peak = peaks.get(key_user(public_key), 0)
+        for name, key in list(self._keys.items()):
+            peak = peaks.get(key_user(key.public_key), 0)
             if key.messages or key.api_calls or peak:
-                counts = self._waiting_counts(UsedBy(key.account_id, public_key))
+                counts = self._waiting_counts(UsedBy(key.account_id, key.public_key))
                 counts.messages += key.messages
                 counts.message_bytes += key.bytes
                 counts.api_calls += key.api_calls
                 counts.peak_connections = max(counts.peak_connections, peak)
                 key.messages = key.bytes = key.api_calls = 0
             elif not key.connections:
-                del self._keys[public_key]
+                del self._keys[name]
                 key.account.keys -= 1
         for account_id, account in list(self._accounts.items()):
             peak, deliveries = peaks.get(account_user(account_id), 0), account.deliveries

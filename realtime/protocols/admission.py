@@ -21,7 +21,7 @@ from realtime.protocols.closes import (
     Refusal,
 )
 from realtime.protocols.handshake import Request, origin_matches, parse_request
-from realtime.protocols.presence import Identity
+from realtime.protocols.presence import Identity, shown_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Admission:
     """The JWT that was checked; None if the client sent none."""
     identity: Identity | None
     """The member in presence; None if presence is off."""
+    user: str
+    """Whom the client says that it connects for, or whom its JWT names; empty if neither does."""
 
 
 async def admit(
@@ -96,6 +98,7 @@ def decide(request: Request, access: KeyAccess | None) -> Admission:
         notify_self=request.notify_self,
         proof=proof,
         identity=_identity(request, user) if request.presence else None,
+        user=shown_user(request.user if user is None else user),
     )
 
 

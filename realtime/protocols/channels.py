@@ -34,6 +34,12 @@ def group_name(cluster_id: str, path: str) -> str:
     return f"channel-hash.{hashlib.sha256(name.encode()).hexdigest()}"
 
 
+def path_of(group: str, cluster_id: str) -> str:
+    """Return the path of the channel that a group stands for; empty if the group has only the hash of a long path."""
+    prefix = f"channel.{cluster_id}."
+    return group[len(prefix) :].replace(".", "/") if group.startswith(prefix) else ""
+
+
 def message_event(group: str, data: str | bytes) -> dict[str, Any]:
     """Return the channel-layer event that delivers a message to the connections of a channel.
 

@@ -33,6 +33,8 @@ class Refusal(Exception):
 NOT_UTF8 = Close(1007, "not_utf8", "A text message must be UTF-8; send other bytes as a binary message.")
 TOO_BIG = Close(1009, "too_big", "The message is too large; send smaller messages.")
 RESTARTING = Close(1012, "restarting")
+DISCONNECTED = Close(1012, "disconnected")
+"""Somebody of the account has closed the connection. The client may come back."""
 OVER_CAPACITY = Close(1013, "over_capacity")
 NO_DATABASE = Close(1013, "no_database")
 TOO_MANY_OF_ADDRESS = Close(1013, "too_many_of_address")

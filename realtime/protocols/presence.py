@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from accounts.refused_clients import MAX_SHOWN_LENGTH
 from realtime.protocols.frames import Message, compact_json
 
 
@@ -34,6 +35,24 @@ class Identity:
     def from_json(cls, uuid: str, json: str) -> "Identity":
         """Return the identity that appears as this JSON in events."""
         return cls(uuid, json, len(json.encode()))
+
+
+def shown_user(user: Any) -> str:
+    """Return the `user` of a client as people see it: a text as it is, anything else as JSON."""
+    if user is None:
+        return ""
+    try:
+        return clean(user if isinstance(user, str) else compact_json(user), MAX_SHOWN_LENGTH)
+    except ValueError:
+        return ""
+
+
+def clean(text: str, length: int) -> str:
+    """Return the beginning of a text that any client may have sent, with `�` for what no database stores."""
+    text = text[:length]
+    if text.isascii() and "\0" not in text:
+        return text
+    return "".join("�" if each == "\0" or "\ud800" <= each <= "\udfff" else each for each in text)
 
 
 def list_message(identities: Iterable[Identity]) -> Message:

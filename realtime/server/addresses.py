@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from accounts.networks import network_of
+from accounts.networks import address_of, network_of
 from realtime.base.attempts import Attempts
 from realtime.base.debts import Debts
 from realtime.conf import conf
@@ -40,14 +40,25 @@ def client_network(scope: Mapping[str, Any], num_proxies: int) -> str | None:
     Returns:
         None if the address is unknown, for example on a Unix socket.
     """
+    address = _client_address(scope, num_proxies)
+    return None if address is None else network_of(address)
+
+
+def client_address(scope: Mapping[str, Any], num_proxies: int) -> str:
+    """Return the address of a client for people to read; empty if it is unknown."""
+    address = _client_address(scope, num_proxies)
+    return "" if address is None else address_of(address) or ""
+
+
+def _client_address(scope: Mapping[str, Any], num_proxies: int) -> str | None:
     # Some proxies extend the existing header line, others add a line.
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
     if lines and not num_proxies:
         _warn_of_proxy()
     elif lines:
         forwarded = b",".join(lines).split(b",")
-        return network_of(forwarded[-min(num_proxies, len(forwarded))].decode("latin-1"))
-    return network_of(scope["client"][0]) if scope.get("client") else None
+        return forwarded[-min(num_proxies, len(forwarded))].decode("latin-1")
+    return str(scope["client"][0]) if scope.get("client") else None
 
 
 @cache

@@ -26,6 +26,10 @@ _OPEN = WebSocketProtocol.STATE_OPEN
 _CLOSED = WebSocketProtocol.STATE_CLOSED
 
 
+NoteTooBig = Callable[[int], None]
+"""Takes the size in bytes of a message that is too large, as far as it is known."""
+
+
 class CountFrame(Protocol):
     """Counts a frame that is not a message."""
 
@@ -146,6 +150,7 @@ class SocketOutlet:
         sink: Callable[[str | bytes], None],
         flush: Callable[[], None],
         count_frame: CountFrame,
+        note_too_big: NoteTooBig,
         party: Hashable,
     ) -> None:
         """Pass the client's messages to `sink` from now on, not to the application's `receive()`.
@@ -157,10 +162,12 @@ class SocketOutlet:
             sink: called with each message.
             flush: delivers the channel's batched messages; called before each close frame.
             count_frame: called for each control frame and each tiny fragment.
+            note_too_big: called before the connection is closed because of a message that is too large.
             party: the party whose time slices the messages use.
         """
         protocol = self._protocol
         protocol.sink, protocol.flush, protocol.count_frame, protocol.party = sink, flush, count_frame, party
+        protocol.note_too_big = note_too_big
 
     def limit_messages(self, max_message_bytes: int) -> None:
         if max_message_bytes != self._protocol.maxMessagePayloadSize:
@@ -170,8 +177,13 @@ class SocketOutlet:
         self._send = None
         self._backlogs.forget(self)
         protocol = self._protocol
-        protocol.sink = protocol.count_frame = protocol.outlet = None
+        protocol.sink = protocol.count_frame = protocol.note_too_big = protocol.outlet = None
         protocol.flush = nothing
+
+    @property
+    def client_code(self) -> int | None:
+        code: int | None = self._protocol.remoteCloseCode
+        return code
 
     @property
     def is_gone(self) -> bool:

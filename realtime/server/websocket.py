@@ -21,7 +21,7 @@ from realtime.fanout.backlogs import Backlogs
 from realtime.protocols.closes import NOT_UTF8, TOO_BIG
 from realtime.protocols.frames import BINARY, PONG, TEXT, Frames, encode_frame, error_message, unmask
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
-from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, CountFrame, SocketOutlet
+from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, CountFrame, NoteTooBig, SocketOutlet
 from realtime.server.tcp_progress import Progress, tcp_connection, tcp_progress
 
 # How long a client may take to answer a close frame before TCP is reset, in seconds. A reset can lose the close frame
@@ -85,6 +85,8 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
     """Receives the messages; without it, they go to the application's queue."""
     count_frame: CountFrame | None = None
     """Called for each control frame, and for each tiny fragment that does not complete a message."""
+    note_too_big: NoteTooBig | None = None
+    """Called before the connection is closed because of a message that is too large."""
     _pongs = b""
     _opened_at = _heard_at = 0.0
     _pinged_at = 0.0
@@ -324,6 +326,8 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
         for close in (NOT_UTF8, TOO_BIG):
             if code == close.code and close.sentence and self.state == _OPEN:
                 self.flush()
+                if close is TOO_BIG and self.note_too_big is not None:
+                    self.note_too_big(self.message_data_total_length)
                 self.sendData(error_message(close.sentence).wire)
         super()._fail_connection(code, reason)
 

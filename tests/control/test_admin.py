@@ -264,7 +264,7 @@ def test_the_last_owner_cannot_become_a_viewer(admin: Client, account: Account, 
         ),
     }
     answer = admin.post(f"/admin/accounts/account/{account.pk}/change/", form, follow=True)
-    assert "An account must have at least one owner." in answer.content.decode()
+    assert "An account needs an owner. Make someone else an owner first." in answer.content.decode()
     assert Account.objects.get().name == "Acme"
     assert Membership.objects.get(user=owner).role == Role.OWNER
 

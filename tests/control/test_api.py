@@ -129,7 +129,7 @@ class TestAccounts:
         answer = as_(owner).delete(f"/api/v1/accounts/{account.pk}/members/{own.pk}/")
         assert (answer.status_code, answer.json()) == (
             400,
-            {"non_field_errors": ["An account must have at least one owner."]},
+            {"non_field_errors": ["An account needs an owner. Make someone else an owner first."]},
         )
 
     def test_a_member_of_another_account_is_not_found(

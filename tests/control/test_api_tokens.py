@@ -28,10 +28,10 @@ def test_a_token_gives_access_until_it_is_revoked(client: Client, account: Accou
 
 
 def test_a_token_is_not_stored_in_plain_text(client: Client, owner: User) -> None:
-    from knox.models import AuthToken
+    from accounts.models import ApiToken
 
     token = login(client).json()["token"]
-    assert token not in str(list(AuthToken.objects.values()))
+    assert token not in str(list(ApiToken.objects.values()))
 
 
 def test_all_failed_logins_get_the_same_answer(client: Client, owner: User) -> None:

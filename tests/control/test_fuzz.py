@@ -19,8 +19,8 @@ RATES = ("API_USER_RATE", "API_ANON_RATE", "API_LOGIN_RATE")
 NO_THROTTLE = {**dict.fromkeys(RATES, "1000000/s"), "REQUESTS_PER_MINUTE_PER_ADDRESS": "1000000"}
 TOKEN = """
 from django.contrib.auth import get_user_model
-from knox.models import AuthToken
-print(AuthToken.objects.create(get_user_model().objects.get(email="owner@example.com"))[1])
+from accounts.models import ApiToken
+print(ApiToken.objects.create(get_user_model().objects.get(email="owner@example.com"))[1])
 """
 CONFIG = """
 [checks]

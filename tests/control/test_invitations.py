@@ -23,10 +23,10 @@ def path(account: Account) -> str:
 def test_known_and_unknown_addresses_get_the_same_answer(as_: As, owner: User, path: str, stranger: User) -> None:
     def invited(email: str) -> tuple[int, Any]:
         answer = as_(owner).post(path, {"email": email, "role": "developer"})
-        return answer.status_code, {**answer.json(), "id": 0, "created_at": "", "expires_at": ""}
+        return answer.status_code, {**answer.json(), "id": 0, "created_at": "", "expires_at": "", "link": ""}
 
     def expected(email: str) -> dict[str, Any]:
-        return {"id": 0, "email": email, "role": "developer", "created_at": "", "expires_at": ""}
+        return {"id": 0, "email": email, "role": "developer", "created_at": "", "expires_at": "", "link": ""}
 
     for known, unknown in (("Stranger@Example.com", "Nobody@Example.com"), ("stranger@example.com", "nobody@x")):
         answers = [invited(known), invited(unknown)]

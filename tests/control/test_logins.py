@@ -19,7 +19,7 @@ JSON = "application/json"
 def log_in(client: Client, email: str, password: str, address: str) -> bool:
     """Log in to the admin and return whether that succeeds."""
     client.logout()
-    answer = client.post("/admin/login/", {"username": email, "password": password}, REMOTE_ADDR=address)
+    answer = client.post("/console/you/login/", {"login": email, "password": password}, REMOTE_ADDR=address)
     return answer.status_code == 302
 
 
@@ -28,7 +28,7 @@ def test_one_network_address_gets_ten_attempts_a_minute(client: Client, admin_us
         assert not log_in(client, f"name-{number}@example.com", "wrong", "192.0.2.1")
     assert not log_in(client, "admin@example.com", "password", "192.0.2.1")
     page = client.post(
-        "/admin/login/", {"username": "admin@example.com", "password": "password"}, REMOTE_ADDR="192.0.2.1"
+        "/console/you/login/", {"login": "admin@example.com", "password": "password"}, REMOTE_ADDR="192.0.2.1"
     )
     assert "Too many attempts. Try again in 60 seconds." in page.content.decode()
     assert log_in(client, "admin@example.com", "password", "192.0.2.2")
@@ -146,6 +146,6 @@ def test_logins_are_rejected_while_attempts_cannot_be_counted(
     credentials = {"email": "admin@example.com", "password": "password"}
     answer = client.post("/api/v1/token/", credentials, content_type=JSON)
     assert (answer.status_code, answer.json()) == (503, {"detail": "Redis is unavailable. Try again later."})
-    page = client.post("/admin/login/", {"username": credentials["email"], "password": credentials["password"]})
+    page = client.post("/console/you/login/", {"login": credentials["email"], "password": credentials["password"]})
     assert "Redis is unavailable. Try again later." in page.content.decode()
     assert "sessionid" not in client.cookies

@@ -12,11 +12,11 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
-from knox.models import AuthToken
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.test import APIClient
 
 from accounts.checks import check_tokens_per_user
+from accounts.models import ApiToken
 from accounts.sessions import MAX_SESSIONS
 from accounts.tokens import LoginOutdated, create_token
 from accounts.users import User
@@ -34,10 +34,10 @@ def ada(db: None) -> User:
 
 
 def browser(user: User, **headers: str) -> Client:
-    """Return a browser in which the user has logged in to the admin."""
+    """Return a browser in which the user has logged in."""
     client = Client(headers=headers)
-    form = {"username": user.email, "password": PASSWORD}
-    assert client.post("/admin/login/", form).status_code == 302
+    form = {"login": user.email, "password": PASSWORD}
+    assert client.post("/console/you/login/", form).status_code == 302
     return client
 
 
@@ -59,9 +59,9 @@ def change_in_rest(client: Client, user: User) -> None:
     assert client.post("/api/v1/password/", form, content_type="application/json").status_code == 204
 
 
-def change_in_admin(client: Client, user: User) -> None:
-    form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
-    assert client.post("/admin/password_change/", form).status_code == 302
+def change_in_console(client: Client, user: User) -> None:
+    form = {"oldpassword": PASSWORD, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert client.post("/console/you/password/", form).status_code == 302
 
 
 def change_own_on_the_page_of_people(client: Client, user: User) -> None:
@@ -99,7 +99,7 @@ def remove_in_code(client: Client, user: User) -> None:
     user.save(update_fields=["password"])
 
 
-BY_ITS_USER = [change_in_rest, change_in_admin, change_own_on_the_page_of_people]
+BY_ITS_USER = [change_in_rest, change_in_console, change_own_on_the_page_of_people]
 BY_OTHERS = [
     change_by_another_operator,
     remove_by_another_operator,
@@ -120,7 +120,7 @@ def test_a_changed_password_ends_all_tokens_and_the_other_sessions(
     assert not is_logged_in(other)
     assert is_logged_in(own) == (change in BY_ITS_USER)
     assert is_logged_in(bystander)
-    assert not AuthToken.objects.filter(user=ada).exists()
+    assert not ApiToken.objects.filter(user=ada).exists()
     sessions = [session.get_decoded().get("_auth_user_id") for session in Session.objects.all()]
     assert sessions.count(str(ada.pk)) == (change in BY_ITS_USER)
 
@@ -159,7 +159,7 @@ def test_a_login_that_was_overtaken_by_a_change_gets_no_token(ada: User, change:
     User.objects.filter(pk=ada.pk).update(**change)
     with pytest.raises(LoginOutdated):
         create_token(ada)
-    assert not AuthToken.objects.exists()
+    assert not ApiToken.objects.exists()
 
 
 class TestChangingThePassword:
@@ -192,12 +192,12 @@ class TestChangingThePassword:
         statuses = [token.post("/api/v1/password/", form).status_code for _ in range(11)]
         assert statuses == [400] * 10 + [429]
 
-    def test_nor_in_the_admin(self, ada: User) -> None:
+    def test_nor_in_the_console(self, ada: User) -> None:
         client = browser(ada)
-        wrong = {"old_password": "x", "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        wrong = {"oldpassword": "x", "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
         for _ in range(10):
-            assert "Your old password was entered incorrectly" in self.answer(client, wrong)
-        assert "Too many attempts. Try again in 60 seconds." in self.answer(client, {**wrong, "old_password": PASSWORD})
+            assert "This is not your current password." in self.answer(client, wrong)
+        assert "Too many attempts. Try again in 60 seconds." in self.answer(client, {**wrong, "oldpassword": PASSWORD})
         ada.refresh_from_db()
         assert ada.check_password(PASSWORD)
 
@@ -205,13 +205,13 @@ class TestChangingThePassword:
         client = browser(ada)
         redis = f"redis://127.0.0.1:{free_port()}/0"
         settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}}
-        form = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+        form = {"oldpassword": PASSWORD, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
         assert "Redis is unavailable. Try again later." in self.answer(client, form)
         ada.refresh_from_db()
         assert ada.check_password(PASSWORD)
 
     def answer(self, client: Client, form: dict[str, str]) -> str:
-        return client.post("/admin/password_change/", form, follow=True).content.decode()
+        return client.post("/console/you/password/", form, follow=True).content.decode()
 
 
 class TestTokens:
@@ -243,7 +243,7 @@ class TestTokens:
         settings.API_TOKENS_PER_USER = 2
         kept, text = create_token(ada)
         expired, expired_text = create_token(ada)
-        AuthToken.objects.filter(pk=expired.pk).update(expiry=timezone.now() - timedelta(seconds=1))
+        ApiToken.objects.filter(pk=expired.pk).update(expiry=timezone.now() - timedelta(seconds=1))
         assert not is_logged_in(api(expired_text))
         assert [row["id"] for row in api(text).get("/api/v1/tokens/").json()["results"]] == [kept.token_key]
         create_token(ada)
@@ -253,11 +253,26 @@ class TestTokens:
         self, ada: User, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         _, text = create_token(ada)
-        AuthToken.objects.bulk_create(
-            [AuthToken(digest=f"{number}", token_key=f"{number}", user=ada, expiry=None) for number in range(2_000)]
+        ApiToken.objects.bulk_create(
+            [ApiToken(digest=f"{number}", token_key=f"{number}", user=ada, expiry=None) for number in range(2_000)]
         )
-        with django_assert_num_queries(2):  # the token with its user, and the number of accounts
+        with django_assert_num_queries(3):  # the token with its user, its use, and the number of accounts
             assert is_logged_in(api(text))
+
+    def test_its_use_is_recorded_at_most_once_a_minute(
+        self, ada: User, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        token, text = create_token(ada, "backup script")
+        assert token.last_used_at is None
+        (row,) = api(text).get("/api/v1/tokens/").json()["results"]
+        assert (row["name"], row["last_used_at"] is not None) == ("backup script", True)
+        with django_assert_num_queries(2):
+            assert is_logged_in(api(text))
+        earlier = timezone.now() - timedelta(minutes=2)
+        ApiToken.objects.update(last_used_at=earlier)
+        assert is_logged_in(api(text))
+        token.refresh_from_db()
+        assert token.last_used_at > earlier
 
 
 def test_a_limit_below_one_token_is_an_error(settings: Settings) -> None:

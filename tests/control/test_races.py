@@ -14,14 +14,13 @@ from django.core import mail
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.utils import timezone
-from knox.models import AuthToken
 from pytest_django import Settings
 
 from accounts import services
 from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import AccountSuspended, Gone
-from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role, Usage
+from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role, Usage
 from accounts.quota_notices import send_quota_notices
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage_counts import Counts, UsedBy
@@ -200,19 +199,19 @@ def change_password(user: User) -> None:
 def test_a_login_during_a_change_of_the_password_gets_no_token(owner: User) -> None:
     changed = User.objects.get(pk=owner.pk)
     assert isinstance(race(lambda: change_password(changed), lambda: create_token(owner)), LoginOutdated)
-    assert not AuthToken.objects.exists()
+    assert not ApiToken.objects.exists()
 
 
 def test_a_change_of_the_password_ends_the_token_of_a_concurrent_login(owner: User) -> None:
     changed = User.objects.get(pk=owner.pk)
     assert race(lambda: create_token(owner), lambda: change_password(changed)) is None
-    assert not AuthToken.objects.exists()
+    assert not ApiToken.objects.exists()
 
 
 def test_concurrent_logins_keep_the_limit_of_tokens(owner: User, settings: Settings) -> None:
     settings.API_TOKENS_PER_USER = 1
     newer, _ = race(lambda: create_token(owner), lambda: create_token(owner))
-    assert AuthToken.objects.get() == newer
+    assert ApiToken.objects.get() == newer
 
 
 def test_a_batch_of_usage_that_is_sent_twice_at_the_same_time_is_added_once() -> None:

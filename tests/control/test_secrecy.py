@@ -15,12 +15,11 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import Signal
 from django.test import Client
 from django.utils.log import AdminEmailHandler
-from knox.models import AuthToken
 from pytest_django import Settings
 
 from accounts import crypto, services
 from accounts.access import find_access
-from accounts.models import ApiKey, AuditEntry, Cluster
+from accounts.models import ApiKey, ApiToken, AuditEntry, Cluster
 from accounts.users import User
 from tests.servers import LiveServer
 
@@ -132,7 +131,7 @@ class TestErrorsRevealNoSecret:
         body = f'{{"email": "ada@example.com", "password": "{PASSWORD}"}}'
         if "json" not in content_type:
             body = f"email=ada%40example.com&password={PASSWORD}"
-        with failing(post_save, AuthToken):
+        with failing(post_save, ApiToken):
             answer = client.post("/api/v1/token/", body, content_type=content_type)
         assert answer.status_code == 500
         text = report()
@@ -141,7 +140,7 @@ class TestErrorsRevealNoSecret:
 
     def test_while_a_user_logs_in_to_the_admin(self, client: Client, report: Callable[[], str]) -> None:
         with failing(user_logged_in, None):
-            answer = client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD})
+            answer = client.post("/console/you/login/", {"login": "ada@example.com", "password": PASSWORD})
         assert answer.status_code == 500
         assert contains_no_secret(report() + answer.content.decode())
 
@@ -155,10 +154,10 @@ class TestErrorsRevealNoSecret:
             client.post(
                 "/api/v1/token/", {"email": "ada@example.com", "password": PASSWORD}, content_type="application/json"
             ),
-            client.post("/admin/login/", {"username": "ada@example.com", "password": PASSWORD}),
+            client.post("/console/you/login/", {"login": "ada@example.com", "password": PASSWORD}),
         ]
         assert [answer.status_code for answer in answers] == [500, 500]
-        assert not AuthToken.objects.exists()
+        assert not ApiToken.objects.exists()
         assert "sessionid" not in client.cookies
         mails = [mail.outbox.pop(), mail.outbox.pop()]
         for answer, message in zip(answers, mails, strict=True):
@@ -168,7 +167,7 @@ class TestErrorsRevealNoSecret:
 
     def test_with_a_token_in_the_request(self, client: Client, ada: User, report: Callable[[], str]) -> None:
         client.logout()
-        _, token = AuthToken.objects.create(ada)
+        _, token = ApiToken.objects.create(ada)
         with failing(post_save, AuditEntry):
             answer = client.post(
                 "/api/v1/accounts/",
@@ -214,10 +213,10 @@ def test_tokens_and_passwords_are_not_in_the_database(client: Client, ada: User)
         "/api/v1/token/", {"email": "ada@example.com", "password": PASSWORD}, content_type="application/json"
     )
     token = answer.json()["token"]
-    kept = f"{list(AuthToken.objects.values())} {list(User.objects.values())}"
+    kept = f"{list(ApiToken.objects.values())} {list(User.objects.values())}"
     assert PASSWORD not in kept
     assert token not in kept
-    (row,) = AuthToken.objects.all()
+    (row,) = ApiToken.objects.all()
     assert row.expiry is not None
 
 
@@ -228,7 +227,7 @@ async def test_the_most_verbose_log_of_a_running_server_contains_no_secret(
     sensitive = ["owner-password", secrets["demo"]]
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, timeout=30) as client:
         credentials = {"email": "owner@example.com", "password": "owner-password"}
-        assert (await client.post("/admin/login/", data=credentials)).status_code == 403
+        assert (await client.post("/console/you/login/", data=credentials)).status_code == 403
         for body in ({"json": credentials}, {"data": credentials}):
             answer = await client.post("/api/v1/token/", **body)  # type: ignore[arg-type]
             assert answer.status_code == 200

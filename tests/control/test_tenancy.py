@@ -13,12 +13,11 @@ from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
-from knox.models import AuthToken
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts import services
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Role
+from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.users import User
 
 pytestmark = pytest.mark.django_db
@@ -66,8 +65,8 @@ TABLE = [
     Endpoint(
         "post", "password", "password/", {"current_password": "x", "new_password": "y"}, (401, 400, 400, 400, 400, 400)
     ),
-    Endpoint("get", "authtoken-list", "tokens/", None, LOGGED_IN),
-    Endpoint("delete", "authtoken-detail", "tokens/{token}/", None, (401, 404, 404, 404, 204, 404)),
+    Endpoint("get", "apitoken-list", "tokens/", None, LOGGED_IN),
+    Endpoint("delete", "apitoken-detail", "tokens/{token}/", None, (401, 404, 404, 404, 204, 404)),
     Endpoint("get", "usersession-list", "sessions/", None, LOGGED_IN),
     Endpoint("delete", "usersession-detail", "sessions/{session}/", None, (401, 404, 404, 404, 204, 404)),
     Endpoint("get", "account-list", "accounts/", None, LOGGED_IN),
@@ -92,7 +91,9 @@ TABLE = [
     Endpoint("get", "invitation-list", "accounts/{account}/invitations/", None, OWNER_READS),
     Endpoint("post", "invitation-list", "accounts/{account}/invitations/", {"email": "x@example.com"}, OWNER_CREATES),
     Endpoint("delete", "invitation-detail", "accounts/{account}/invitations/{invitation}/", None, OWNER_DELETES),
-    Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, OWNER_READS),
+    Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, READS),
+    Endpoint("get", "refusal-list", "accounts/{account}/refusals/", None, READS),
+    Endpoint("get", "refusal-reasons", "accounts/{account}/refusals/reasons/", None, READS),
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint(
@@ -100,7 +101,7 @@ TABLE = [
     ),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
     Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, DEVELOPER_CHANGES),
-    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, DEVELOPER_DELETES),
+    Endpoint("delete", "cluster-detail", "clusters/{cluster}/", None, OWNER_DELETES),
     Endpoint("get", "apikey-list", "keys/", None, LOGGED_IN),
     Endpoint("get", "apikey-list", "keys/?cluster={cluster_id}", None, LOGGED_IN),
     Endpoint("post", "apikey-list", "keys/", {"cluster": "{cluster_id}", "label": "new"}, DEVELOPER_CREATES_WITHIN),
@@ -152,7 +153,7 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     key = services.issue_key(cluster, name).key
     services.rotate_secret(key, timedelta(days=1))
     invitation = services.invite(account, f"{name}-invited@example.com")
-    token, _ = AuthToken.objects.create(owner)
+    token, _ = ApiToken.objects.create(owner)
     Client().force_login(owner)
     session = UserSession.objects.get(user=owner)
     return Tenant(
@@ -187,7 +188,7 @@ def fill_in(value: Any, tenant: Tenant) -> Any:
 def call(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
     client = APIClient()
     if user is not None:
-        client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
+        client.credentials(HTTP_AUTHORIZATION=f"Token {ApiToken.objects.create(user)[1]}")
     path = f"/api/v1/{fill_in(endpoint.path, tenant)}"
     return getattr(client, endpoint.method)(path, fill_in(endpoint.body, tenant))  # type: ignore[no-any-return]
 

@@ -4,15 +4,14 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
-from knox.models import AuthToken
 
-from accounts.models import AuditEntry
+from accounts.models import ApiToken, AuditEntry
 from accounts.tokens import create_token
 from accounts.users import User
 
 pytestmark = pytest.mark.django_db
 
-LIST = "/admin/knox/authtoken/"
+LIST = "/admin/accounts/apitoken/"
 
 
 def test_it_shows_whose_tokens_exist_but_no_secret(admin_client: Client, owner: User) -> None:
@@ -29,7 +28,7 @@ def test_nobody_can_create_or_change_a_token(admin_client: Client, owner: User) 
     form = {"user": owner.pk, "expiry_0": "2100-01-01", "expiry_1": "00:00"}
     assert admin_client.post(f"{LIST}add/", form).status_code == 403
     assert admin_client.post(f"{LIST}{token.pk}/change/", form).status_code == 403
-    assert list(AuthToken.objects.values_list("pk", "expiry")) == [(token.pk, token.expiry)]
+    assert list(ApiToken.objects.values_list("pk", "expiry")) == [(token.pk, token.expiry)]
 
 
 @pytest.mark.parametrize("by", ["page", "action"])
@@ -52,14 +51,14 @@ def test_operators_revoke_tokens_and_the_audit_log_has_them(admin_client: Client
     assert token.token_key not in LogEntry.objects.get().object_repr
 
 
-@pytest.mark.parametrize(("codename", "status"), [("view_authtoken", 403), ("delete_authtoken", 302)])
+@pytest.mark.parametrize(("codename", "status"), [("view_apitoken", 403), ("delete_apitoken", 302)])
 def test_staff_need_the_permission(client: Client, owner: User, codename: str, status: int) -> None:
     token, _ = create_token(owner)
     staff = User.objects.create_user("staff@example.com", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename=codename))
     client.force_login(staff)
     assert client.post(f"{LIST}{token.pk}/delete/", {"post": "yes"}).status_code == status
-    assert AuthToken.objects.exists() == (status == 403)
+    assert ApiToken.objects.exists() == (status == 403)
 
 
 @pytest.mark.parametrize(

@@ -79,21 +79,21 @@ class TestLogin:
     def ada(self) -> User:
         return User.objects.create_superuser(STORED, PASSWORD)
 
-    def test_in_the_admin(self, client: Client) -> None:
-        page = client.get("/admin/login/").content.decode()
-        assert "E-mail address:" in page
-        answer = client.post("/admin/login/", {"username": TYPED, "password": PASSWORD})
+    def test_in_the_console(self, client: Client) -> None:
+        page = client.get("/console/you/login/").content.decode()
+        assert "E-mail address" in page
+        answer = client.post("/console/you/login/", {"login": TYPED, "password": PASSWORD})
         assert answer.status_code == 302
 
     def test_in_the_rest_api(self, client: Client) -> None:
         form = {"email": TYPED, "password": PASSWORD}
         assert client.post("/api/v1/token/", form, content_type="application/json").status_code == 200
 
-    @pytest.mark.parametrize("change", [{"is_staff": False}, {"is_active": False}, {"password": "!"}])
-    def test_all_failed_logins_in_the_admin_get_the_same_answer(self, client: Client, change: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!"}])
+    def test_all_failed_logins_get_the_same_answer(self, client: Client, change: dict[str, Any]) -> None:
         User.objects.update(**change)
-        page = client.post("/admin/login/", {"username": STORED, "password": PASSWORD}).content.decode()
-        assert "No active staff member has this e-mail address and password." in page
+        page = client.post("/console/you/login/", {"login": STORED, "password": PASSWORD}).content.decode()
+        assert "The e-mail address or the password is wrong." in page
 
 
 class TestCreatesuperuser:

@@ -126,13 +126,13 @@ class Owners:
         self.tenants: list[Tenant] = []
         server.manage("shell", "-v", "0", "-c", ADA)
         with httpx.Client(base_url=self._server.url("", scheme="http"), trust_env=False) as http:
-            http.get("/admin/login/")
+            http.get("/console/you/login/")
             form = {
-                "username": "ada@example.com",
+                "login": "ada@example.com",
                 "password": "ada-password",
                 "csrfmiddlewaretoken": http.cookies["csrftoken"],
             }
-            assert http.post("/admin/login/", data=form).status_code == 302
+            assert http.post("/console/you/login/", data=form).status_code == 302
             self._cookies = dict(http.cookies)
 
     @contextlib.contextmanager

@@ -209,7 +209,7 @@ class Fuzzer:
 
     async def _probe(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
-            for path in ("/", "/admin/login/", "/api/connections", "/static/realtime/tester.js"):
+            for path in ("/", "/console/you/login/", "/api/connections", "/static/realtime/tester.js"):
                 await client.get(self._server.url(path, scheme="http"), headers={"key": self._key, "secret": "x"})
 
     async def _connections(self) -> int:

@@ -62,7 +62,7 @@ TARGETS = [
     ),
     *(
         "/admin/",
-        "/admin/login/",
+        "/console/you/login/",
         "/static/realtime/tester.js",
         "/static/../../piesite/settings.py",
         "/healthz",
@@ -71,7 +71,7 @@ TARGETS = [
     *(
         "/api/v1/schema/",
         "/%2e%2e/%2e%2e/etc/passwd",
-        "/admin/login/?next=//evil.example",
+        "/console/you/login/?next=//evil.example",
         "/api/v1/accounts/%00/",
         "/%ed%a0%80",
     ),

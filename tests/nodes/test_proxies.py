@@ -90,13 +90,13 @@ async def test_pages_know_that_they_are_served_over_https(http: Http, server: Ba
 async def test_users_can_log_in_to_the_admin(http: Http, server: Balanced) -> None:
     server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
     client = await http()
-    form = await client.get("/admin/login/")
+    form = await client.get("/console/you/login/")
     cookie = form.cookies["csrftoken"]
     origin = f"https://ws.test:{server.port}"
     answer = await client.post(
-        "/admin/login/?next=/admin/",
-        data={"username": "operator@example.com", "password": "operator-password", "csrfmiddlewaretoken": cookie},
-        headers={"origin": origin, "referer": f"{origin}/admin/login/", "cookie": f"csrftoken={cookie}"},
+        "/console/you/login/?next=/admin/",
+        data={"login": "operator@example.com", "password": "operator-password", "csrfmiddlewaretoken": cookie},
+        headers={"origin": origin, "referer": f"{origin}/console/you/login/", "cookie": f"csrftoken={cookie}"},
     )
     assert (answer.status_code, answer.headers["location"]) == (302, "/admin/")
     assert "Secure" in answer.headers["set-cookie"]

@@ -319,13 +319,13 @@ OTHER_ACCOUNT = "from accounts.models import Account; print(Account.objects.get(
 
 
 async def sign_in(admin: httpx.AsyncClient) -> None:
-    await admin.get("/admin/login/")
+    await admin.get("/console/you/login/")
     form = {
-        "username": "admin@example.com",
+        "login": "admin@example.com",
         "password": "admin-password",
         "csrfmiddlewaretoken": admin.cookies["csrftoken"],
     }
-    assert (await admin.post("/admin/login/?next=/admin/", data=form)).status_code == 302
+    assert (await admin.post("/console/you/login/?next=/admin/", data=form)).status_code == 302
 
 
 async def apply_action(admin: httpx.AsyncClient, verb: str, account: str) -> None:

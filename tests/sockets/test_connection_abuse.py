@@ -206,7 +206,7 @@ async def test_a_flood_of_page_requests_does_not_starve_websockets(server: LiveS
             base_url=server.url("", scheme="http"), transport=transport, trust_env=False, timeout=30
         ) as http:
             while not until.is_set():
-                served += (await http.get("/admin/login/")).status_code == 200
+                served += (await http.get("/console/you/login/")).status_code == 200
         return served
 
     done = asyncio.Event()

@@ -142,7 +142,7 @@ def check_answer(answer: httpx.Response, secret: str = "?") -> None:
             "/api/v1/accounts/",
             "/api/v1/keys/",
             "/api/v1/clusters/",
-            "/admin/login/",
+            "/console/you/login/",
             "/admin/",
             "/",
             "/nowhere",

@@ -29,10 +29,10 @@ async def test_bad_hosts_write_at_most_one_short_line_a_second(start: Callable[.
 
 async def test_a_form_in_another_charset_with_a_csrf_token_gets_400(serve: LiveServer) -> None:
     async with serve.http_client() as client:
-        token = (await client.get("/admin/login/")).cookies["csrftoken"]
+        token = (await client.get("/console/you/login/")).cookies["csrftoken"]
         headers = {"X-CSRFToken": token, "Content-Type": "application/x-www-form-urlencoded; charset=utf-16"}
         assert (
-            await client.post("/admin/login/", content=b"username=a&password=b", headers=headers)
+            await client.post("/console/you/login/", content=b"login=a&password=b", headers=headers)
         ).status_code == 400
 
 

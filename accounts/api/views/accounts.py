@@ -16,6 +16,7 @@ from rest_framework.serializers import BaseSerializer
 
 from accounts import services
 from accounts.models import Account
+from accounts.quotas import default_quotas
 from accounts.usage import messages_today
 from accounts.users import User
 
@@ -57,13 +58,16 @@ class AccountViewSet(mixins.CreateModelMixin, ResourceViewSet):
 
     @transaction.atomic
     def perform_change(self, instance: Account, values: dict[str, Any]) -> None:
-        quotas = {name: value for name, value in values.items() if name != "name" and value != getattr(instance, name)}
+        quotas = {name: values[name] for name in set(values) & set(default_quotas())}
+        quotas = {name: value for name, value in quotas.items() if value != getattr(instance, name)}
         if quotas:
             sentence = ONLY_OPERATORS.format("set the quotas of an account")
             require_operator(self.request.user, "change", Account, sentence)
             services.set_quotas(instance, **quotas)
         if "name" in values:
             services.rename_account(instance, values["name"])
+        if "sends_quota_notices" in values:
+            services.set_quota_notices(instance, values["sends_quota_notices"])
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:

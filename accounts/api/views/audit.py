@@ -8,22 +8,19 @@ from rest_framework import mixins, viewsets
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
-from accounts.models import AuditEntry, Role
+from accounts.models import AuditEntry
 
-from ..permissions import require_operator, require_role
+from ..permissions import require_operator
 from ..serializers import AuditEntrySerializer, OperatorAuditEntrySerializer
 from .base import ONLY_OPERATORS, AccountScopedViewSet
 
 
 @extend_schema(parameters=[OpenApiParameter("account_pk", int, OpenApiParameter.PATH)])
 class AuditViewSet(mixins.ListModelMixin, AccountScopedViewSet):
-    """The audit log of an account, newest entry first. Only owners can read it."""
+    """The audit log of an account, newest entry first."""
 
     queryset = AuditEntry.objects.none()
     serializer_class = AuditEntrySerializer
-
-    def check_role(self, request: Request) -> None:
-        require_role(request.user, self.account, Role.OWNER)
 
     def get_queryset(self) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.filter(account_pk=self.account.pk)

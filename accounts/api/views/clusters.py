@@ -52,6 +52,6 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a cluster with its keys, and close their connections."""
+        """Delete a cluster with its keys, and close their connections. Only owners can do this."""
         services.delete_cluster(self.get_object(), suspended_too=operates(request, Cluster))
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -8,9 +8,8 @@ from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from drf_spectacular.utils import extend_schema
-from knox.models import AuthToken
 from rest_framework import mixins, status, viewsets
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +17,8 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from accounts import logins
+from accounts.models import ApiToken
+from accounts.second_factors import ONLY_IN_CONSOLE, has_second_factor, must_have_second_factor
 from accounts.sessions import sessions_of
 from accounts.tokens import LoginOutdated, create_token, valid_tokens
 
@@ -49,10 +50,12 @@ class TokenView(APIView):
     @sensitive_variables()
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
-        """Obtain a token with an e-mail address and a password."""
+        """Obtain a token with an e-mail address and a password. With a second factor, create it in the console."""
         login = LoginSerializer(data=request.data, context={"request": request})
         login.is_valid(raise_exception=True)
         user = login.validated_data["user"]
+        if has_second_factor(user) or must_have_second_factor(user):
+            raise PermissionDenied(ONLY_IN_CONSOLE)
         try:
             stored, token = create_token(user)
         except LoginOutdated:
@@ -63,7 +66,7 @@ class TokenView(APIView):
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
         """Revoke the token with which this request is authenticated."""
-        if not isinstance(request.auth, AuthToken):
+        if not isinstance(request.auth, ApiToken):
             raise NotFound("Send the token to revoke in the Authorization header.")
         request.auth.delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -93,13 +96,13 @@ class PasswordView(APIView):
 class StoredTokenViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Any]):
     """Your tokens for this API, newest first."""
 
-    queryset = AuthToken.objects.none()
+    queryset = ApiToken.objects.none()
     serializer_class = StoredTokenSerializer
     lookup_field = "token_key"
     lookup_url_kwarg = "id"
     lookup_value_regex = "[0-9a-f]{15}"
 
-    def get_queryset(self) -> QuerySet[AuthToken]:
+    def get_queryset(self) -> QuerySet[ApiToken]:
         return valid_tokens().filter(user=self.request.user.pk).order_by("-created")
 
 

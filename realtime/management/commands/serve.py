@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from accounts.demo_links import new_demo_token
 from accounts.management.command_line import manage_command
 from accounts.management.migrations import is_migrated
 from realtime.base.open_files import raise_open_file_limit
@@ -53,9 +54,11 @@ class Command(BaseCommand):
                 "Several workers need Redis to exchange messages. "
                 "Set REDIS_URL, for example to redis://localhost:6379/0, or use one worker."
             )
+        demo_token: str | None = None
         if options["demo"]:
             call_command("migrate", interactive=False, verbosity=0)
             ensure_demo(force=False)
+            demo_token = new_demo_token()
         elif not is_migrated():
             raise CommandError(f"The database is not up to date. Run {manage_command('migrate')}")
         self.check(tags=[Tags.database], databases=[DEFAULT_DB_ALIAS])
@@ -69,7 +72,7 @@ class Command(BaseCommand):
             ) from error
         address, bound_port, *_ = listeners[0].getsockname()
         with announced(settings.DATA_DIR, bound_port):
-            self._print_addresses(host, address, bound_port, options["demo"])
+            self._print_addresses(host, address, bound_port, options["demo"], demo_token)
             if workers == 1:
                 _serve_in_this_process(listeners[0])
             else:
@@ -86,10 +89,12 @@ class Command(BaseCommand):
             except CannotStart as error:
                 raise CommandError(str(error)) from None
 
-    def _print_addresses(self, host: str, address: str, port: int, demo: bool) -> None:
+    def _print_addresses(self, host: str, address: str, port: int, demo: bool, demo_token: str | None) -> None:
         name = reachable_as(host)
         lines = {
             "WebSocket tester": f"http://{name}:{port}/",
+            "Console": f"http://{name}:{port}/console/"
+            + (f"demo/{demo_token}/  (logs you in, once, within an hour)" if demo_token else ""),
             "Admin": f"http://{name}:{port}/admin/  (create a user: {manage_command('createsuperuser')})",
             "REST API": f"http://{name}:{port}/api/v1/docs/",
             "Connect to": demo_url(host, port)

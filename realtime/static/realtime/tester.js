@@ -420,9 +420,11 @@ with connect(
 
 function start() {
   const form = document.getElementById('settings');
-  const parameters = new URLSearchParams(location.search);
-  for (const name of ['cluster', 'channel', 'api_key']) {
-    if (parameters.has(name)) form[name].value = parameters.get(name);
+  // Links of the console use the fragment, which stays in the browser.
+  for (const parameters of [location.search, location.hash.slice(1)].map((text) => new URLSearchParams(text))) {
+    for (const name of ['cluster', 'channel', 'api_key']) {
+      if (parameters.has(name)) form[name].value = parameters.get(name);
+    }
   }
   const settings = () => ({
     cluster: form.cluster.value.trim(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,7 +14,7 @@ from realtime.cluster import redis_client, redis_queries
 from realtime.cluster import redis_connection_counts as module
 from realtime.cluster.connection_counts import ConnectionCounts, Place
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
-from realtime.cluster.redis_queries import of_all_everywhere, of_clusters_everywhere, of_users_everywhere
+from realtime.cluster.redis_queries import of_all_everywhere, of_all_known, of_clusters_everywhere, of_users_everywhere
 from tests.servers import Redis
 
 CHANNEL = (7, "room")
@@ -45,7 +46,7 @@ async def node(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     yield start
     for counts in started:
         await counts.stop()
-    redis_queries._client(server.url).close()
+    redis_queries._client(server.url, redis_queries.SECONDS).close()
     redis_queries._client.cache_clear()
 
 
@@ -364,3 +365,24 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
     assert one.is_reachable
     told = [record.message for record in caplog.records if record.name == redis_client.__name__]
     assert 0 < len([message for message in told if "unreachable" in message]) <= 2 * 3
+
+
+async def test_users_and_clusters_are_counted_in_one_answer(
+    server: Redis, node: Callable[[str], RedisConnectionCounts]
+) -> None:
+    here, there = node("here"), node("there")
+    for counts in (here, there, there):
+        await settle(counts, "account:1", "key:a")
+    await settle(here, "account:2", channel=(8, "room"))
+    answer = await asyncio.to_thread(of_all_known, server.url, PREFIX, ["key:a", "account:2", "key:b"], [7, 8, 9], 5.0)
+    assert answer == [3, 1, 0, 3, 1, 0]
+    assert await asyncio.to_thread(of_all_known, server.url, PREFIX, [], [8], 5.0) == [1]
+
+
+def test_a_redis_that_is_silent_or_gone_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        begun = time.monotonic()
+        assert of_all_known(f"redis://127.0.0.1:{port}/0", PREFIX, ["key:a"], [7], 0.3) is None
+        assert time.monotonic() - begun < 2  # the machine may be busy; without the limit, it would be four seconds
+    assert of_all_known(f"redis://127.0.0.1:{port}/0", PREFIX, ["key:a"], [7], 0.3) is None

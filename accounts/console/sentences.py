@@ -1,0 +1,104 @@
+"""Sentences for the entries of the audit log."""
+
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+
+from accounts.models import AuditEntry, AuditVerb, ResourceKind
+
+from . import numbers
+
+_NAMES = {
+    ResourceKind.ACCOUNT: "the account",
+    ResourceKind.MEMBER: "the member",
+    ResourceKind.INVITATION: "the invitation of",
+    ResourceKind.CLUSTER: "the cluster",
+    ResourceKind.KEY: "the API key",
+    ResourceKind.TOKEN: "the API token",
+}
+_FIELDS = {
+    "max_connections": "quota of connections",
+    "max_message_bytes": "largest message in bytes",
+    "max_messages_per_second": "messages a second",
+    "max_messages_per_day": "messages a day",
+    "max_clusters": "quota of clusters",
+    "max_keys": "quota of API keys",
+    "max_members": "quota of people",
+    "protects_channels": "every channel needs a JWT",
+    "allows_client_messages": "clients may send messages",
+    "closes_expired_connections": "close connections when their JWT expires",
+    "sends_quota_notices": "e-mails about quotas",
+}
+
+
+def sentence_of(entry: AuditEntry) -> str:
+    """Return what was done, such as "Changed the API key Web shop: label from “web” to “Web shop”."."""
+    special = _special(entry)
+    if special:
+        return f"{special}."
+    begin = f"{entry.get_verb_display().capitalize()} {thing_of(entry)}"
+    if entry.verb == AuditVerb.CREATED:
+        return f"{begin}."
+    changes = "; ".join(_change(name, old, new) for name, (old, new) in entry.changes.items() if old != new)
+    return f"{begin}: {changes}." if changes else f"{begin}."
+
+
+def thing_of(entry: AuditEntry) -> str:
+    """Return what an entry is about, such as "the API key Web shop (q7RkV2nZ…)"."""
+    kind = ResourceKind(entry.kind)
+    name = entry.name if kind in (ResourceKind.MEMBER, ResourceKind.INVITATION) else entry.label
+    of_kind = _NAMES.get(kind, f"the {kind.label}")
+    return of_kind if kind == ResourceKind.ACCOUNT else f"{of_kind} {name}"
+
+
+def _special(entry: AuditEntry) -> str | None:
+    """Return a sentence for what people do most often; None for all else."""
+    name, is_own = entry.name, entry.name == entry.email
+    old, new = next(iter(entry.changes.values()), (None, None))
+    sentences: dict[tuple[str, str], Callable[[], str]] = {
+        (ResourceKind.ACCOUNT, AuditVerb.CREATED): lambda: f"Created the account {entry.label}",
+        (ResourceKind.MEMBER, AuditVerb.CREATED): lambda: f"Joined as {new}" if is_own else f"Added {name} as {new}",
+        (ResourceKind.MEMBER, AuditVerb.CHANGED): lambda: f"Changed the role of {name} from {old} to {new}",
+        (ResourceKind.MEMBER, AuditVerb.DELETED): lambda: "Left the account" if is_own else f"Removed {name}",
+        (ResourceKind.INVITATION, AuditVerb.CREATED): lambda: f"Invited {name} as {new}",
+        (ResourceKind.CLUSTER, AuditVerb.CHANGED): lambda: f"Switched the cluster {name} {'on' if new else 'off'}",
+        (ResourceKind.CLUSTER, AuditVerb.PUBLISHED): lambda: f"Sent a message to the channel {new} of {name}",
+        (ResourceKind.KEY, AuditVerb.CREATED): lambda: f"Issued {thing_of(entry)}",
+        (ResourceKind.KEY, AuditVerb.ROTATED): lambda: f"Rotated the secret of {thing_of(entry)}{_end(new)}",
+        (ResourceKind.KEY, AuditVerb.ENDED): lambda: f"Ended the old secret of {thing_of(entry)}",
+    }
+    if (entry.kind, entry.verb) == (ResourceKind.ACCOUNT, AuditVerb.CHANGED) and list(entry.changes) == ["name"]:
+        return f"Renamed the account from {_text(old)} to {_text(new)}"
+    sentence = sentences.get((entry.kind, entry.verb))
+    return sentence() if sentence else None
+
+
+def _end(old_secret_ends_at: Any) -> str:
+    moment = parse_datetime(old_secret_ends_at) if isinstance(old_secret_ends_at, str) else None
+    return f"; the old secret ends on {numbers.moment(moment.astimezone(UTC))}" if moment else ""
+
+
+def _change(field: str, old: Any, new: Any) -> str:
+    name = _FIELDS.get(field, field.replace("_", " "))
+    if isinstance(old, list) and isinstance(new, list):
+        parts = [("added", new), ("removed", old)]
+        return f"{name}: {', '.join(f'{verb} {_text(items)}' for verb, items in parts if items)}"
+    if isinstance(new, bool):
+        return f"{name}: {_text(new)}"
+    return f"{name} from {_text(old)} to {_text(new)}"
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | "":
+            return "the default"
+        case bool():
+            return "on" if value else "off"
+        case list():
+            return ", ".join(map(str, value))
+        case int():
+            return f"{value:,}"
+        case _:
+            return f"“{value}”"

@@ -1,0 +1,117 @@
+"""Fixtures for the console: the tenants of `tenants.py`, with Django's client and in a real browser."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import Account, ApiKey, Cluster
+from accounts.users import User
+from tests.browser import open_page
+from tests.console.browsing import Console, Service
+from tests.console.planes import Plane
+from tests.console.tenants import Tenant, Tenants, make_tenants
+from tests.servers import LiveServer, need
+
+FOLDER = Path(__file__).parent
+
+As = Callable[[str | None], Client]
+
+
+@pytest.fixture(autouse=True)
+def _isolate(settings: Settings) -> None:
+    """Clear the counters of earlier tests, and hash passwords without cost."""
+    cache.clear()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def shops(db: None) -> Tenants:
+    """The shop, the other tenant and their people, in the database of the test."""
+    return make_tenants()
+
+
+@pytest.fixture
+def account(shops: Tenants) -> Account:
+    """The shop's account."""
+    return Account.objects.get(pk=shops.shop.account)
+
+
+@pytest.fixture
+def cluster(shops: Tenants) -> Cluster:
+    """The shop's cluster."""
+    return Cluster.objects.get(cluster_id=shops.shop.cluster)
+
+
+@pytest.fixture
+def key(shops: Tenants) -> ApiKey:
+    """The shop's API key."""
+    return ApiKey.objects.get(pk=shops.shop.key)
+
+
+@pytest.fixture
+def as_(shops: Tenants) -> As:
+    """Return a client of the pages in which the person of a role is logged in, or nobody for None."""
+
+    def client(role: str | None) -> Client:
+        client = Client()
+        if role is not None:
+            client.force_login(User.objects.get(pk=shops.people[role]))
+        return client
+
+    return client
+
+
+@pytest.fixture
+def owner(as_: As) -> Client:
+    """A client in which the shop's owner is logged in."""
+    return as_("owner")
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    """The data plane, in the test's hands."""
+    with Plane() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def service(start: Callable[..., LiveServer]) -> Service:
+    """A running server with the same tenants and people."""
+    return add_tenants(start("serve"))
+
+
+def add_tenants(server: LiveServer) -> Service:
+    """Create the tenants of these tests on a running server, and log their people in."""
+    script = (
+        "import json; from tests.console.tenants import make_sessions, make_tenants; "
+        "tenants = make_tenants(); print(json.dumps([*tenants, make_sessions(tenants.people)]))"
+    )
+    shop, other, people, sessions = json.loads(server.manage("shell", "-v", "0", "-c", script))
+    return Service(server, Tenants(Tenant(*shop), Tenant(*other), people), sessions)
+
+
+@pytest.fixture
+async def console(service: Service, axe: str, tmp_path: Path) -> AsyncIterator[Console]:
+    """The console of that server in a browser, in which nobody is logged in yet."""
+    async with open_page(tmp_path / "profile") as page:
+        await page.send("Network.enable")
+        console = Console(page, service, axe)
+        await console.resize(1280)
+        yield console
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core."""
+    need("npm")
+    folder = tmp_path_factory.mktemp("axe")
+    shutil.copy(FOLDER / "package.json", folder)
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
