@@ -52,7 +52,7 @@ class Usage(UsageRow):
 
 
 class RefusedUsage(UsageRow):
-    """How many connections of an API key, or of clients without one, were rejected for a reason."""
+    """How many clients of an API key, or without one, were refused for a reason."""
 
     reason = models.CharField(max_length=40)
     refusals = models.PositiveBigIntegerField(default=0)

@@ -8,7 +8,6 @@ the same number, so what is uncertain after a failure is neither lost nor added 
 import asyncio
 import contextlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from accounts.key_access import KeyAccess
-from accounts.models import CLUSTER_ID_PATTERN
+from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -150,22 +149,16 @@ class Usage:
             traffic = self._keys[name] = KeyTraffic(access.account_id, access.public_key, account)
         return traffic
 
-    def refuse(self, reason: str, access: KeyAccess | None, cluster_id: str | None = None) -> None:
-        """Count a rejected connection.
-
-        Args:
-            reason: the reason of its close.
-            access: its key; None if it is not known.
-            cluster_id: the cluster that the client asked for, if its key is not known.
-        """
-        if access is not None:
-            who = UsedBy(access.account_id, access.public_key)
-        elif cluster_id is not None and re.fullmatch(CLUSTER_ID_PATTERN, cluster_id):
-            who = UsedBy(cluster_id=cluster_id)
+    def refuse(self, cause: Cause) -> None:
+        """Count a refusal: for its key, or for the cluster that the client asked for."""
+        if cause.account_pk is not None and cause.detail != OTHER_CLUSTER:
+            who = UsedBy(cause.account_pk, cause.public_key)
+        elif cause.cluster_id is not None:
+            who = UsedBy(cluster_id=cause.cluster_id)
         else:
             return
-        if who in self._refusals or len(self._refusals) < MAX_CLUSTERS or access is not None:
-            self._refusals.setdefault(who, Counter())[reason] += 1
+        if not who.cluster_id or who in self._refusals or len(self._refusals) < MAX_CLUSTERS:
+            self._refusals.setdefault(who, Counter())[cause.reason] += 1
 
     @property
     def deliveries(self) -> int:
