@@ -108,7 +108,11 @@ def data_plane(count: Callable[..., list[int]], state: NodesState | None = None)
     """
     before = usage._data_plane
     usage.use_data_plane(
-        SimpleNamespace(count_connections=count, nodes_state=lambda: state or NodesState(1, 0, None, 0.0))
+        SimpleNamespace(
+            count_connections=count,
+            known_connections=lambda seconds, **names: count(**names),
+            nodes_state=lambda: state or NodesState(1, 0, None, 0.0),
+        )
     )
     try:
         yield
