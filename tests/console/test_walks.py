@@ -54,7 +54,7 @@ async def test_a_key_is_issued_tried_and_revoked_which_closes_its_connections(co
     async with open_client(console.service.server, channel_path("1", key)) as client:
         await console.open(page)
         await console.click("Revoke key…")
-        await console.wait_for_text("open connection")
+        await console.wait_for_text("Revoke and close")
         await console.check()
         await console.page.evaluate("document.querySelector('.danger').click()")
         await console.wait_for_text("Key revoked.")
