@@ -119,7 +119,7 @@ async def test_every_page_fits_the_screen_and_has_no_serious_fault(console: Cons
     for dark in (False, True):
         await console.resize(width, dark=dark)
         for path in (
-            *("start/", "clusters/", "clusters/new/", "clusters/shop/", "clusters/shop/?show=revoked"),
+            *("start/", "clusters/", "new-cluster/", "clusters/shop/", "clusters/shop/?show=revoked"),
             *("clusters/tills/", "clusters/tills/?q=kiosk", "clusters/empty/", "clusters/shop/off/"),
             *("clusters/shop/delete/", "keys/new/", f"keys/{key}/", f"keys/{key}/rotate/", f"keys/{key}/revoke/"),
             *(f"keys/{key}/end-old-secret/", f"keys/{key}/secret/"),
