@@ -120,7 +120,7 @@ FORM = "application/x-www-form-urlencoded"
 def test_fields_that_a_form_omits_get_their_defaults(as_: As, owner: User, account: Account) -> None:
     client = as_(owner)
     client.post("/api/v1/clusters/", f"account={account.pk}&cluster_id=fresh", content_type=FORM)
-    client.post("/api/v1/keys/", "cluster=new&label=web", content_type=FORM)
+    client.post("/api/v1/keys/", "cluster=fresh&label=web", content_type=FORM)
     assert Cluster.objects.get().enabled
     key = ApiKey.objects.get()
     assert (key.protects_channels, key.allows_client_messages, key.allowed_origins) == (False, True, [])
