@@ -90,7 +90,7 @@ class QuotaKind(models.TextChoices):
 
 
 class QuotaNotice(models.Model):
-    """A warning that the owners of an account got on a day. Whoever creates the row sends it, so it is sent once."""
+    """A warning that the owners of an account got on a day. The process that creates the row sends it."""
 
     account = models.ForeignKey("accounts.Account", models.CASCADE, related_name="quota_notices")
     day = models.DateField()

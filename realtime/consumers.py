@@ -164,14 +164,15 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             self._drop(FORGED, data)
         else:
             message = Message(data)
+            size = len(message.wire)
             # Daphne rejects larger messages by their frame header; other servers have limits of their own.
-            if len(message.wire) > connection.max_frame_bytes:
+            if size > connection.max_frame_bytes:
                 self._note_too_big(len(data.encode()) if isinstance(data, str) else len(data))
                 self._node.end(connection, TOO_BIG)
             elif connection.use.take():
                 traffic = connection.traffic
                 traffic.messages += 1
-                traffic.bytes += len(message.wire)
+                traffic.bytes += size
                 self._node.publish(room, message, connection)
             else:
                 self._drop(USED_UP, data)

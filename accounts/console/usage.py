@@ -292,7 +292,7 @@ def _limit(account: Account, choice: Choice) -> Limit | None:
 def _tick(number: int, start: datetime, bars: int, bars_of: str) -> str:
     """Return the label below a bar: for days one each week, for hours one each day, for weeks one each month."""
     if number == bars - 1:
-        return {"hour": "Now", "day": "Today", "week": "This week"}[bars_of]
+        return "Today" if bars_of == "day" else "Now"
     if bars_of == "hour":
         return f"{start.day} {start:%b}" if start.hour == 0 else ""
     if bars_of == "day":

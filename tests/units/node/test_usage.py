@@ -177,7 +177,8 @@ async def test_refusals_count_for_the_key_or_else_for_the_cluster(
     usage.refuse("bad_origin", ACCESS, "acme")
     usage.refuse("bad_origin", ACCESS)
     usage.refuse("bad_key", None, "acme")
-    usage.refuse("bad_key", None, "x" * 64)
+    for name in ("x" * 64, "", "a\0", "Ä", "-"):
+        usage.refuse("bad_key", None, name)
     usage.refuse("bad_key", None, "one-too-many")
     usage.refuse("bad_key", None)
     assert await usage.flush()
@@ -193,7 +194,22 @@ async def test_what_nobody_uses_any_more_is_forgotten(usage: Usage, database: Da
     usage.key(ACCESS).api_calls += 1
     assert await usage.flush()
     assert database.total == {(NOON, KEY): Counts(messages=1, api_calls=1)}
+    assert await usage.flush()
     assert (usage._keys, usage._accounts) == ({}, {})
+
+
+async def test_what_a_connection_sends_after_the_server_has_closed_it_is_counted(
+    usage: Usage, database: Database
+) -> None:
+    traffic = usage.open(ACCESS)
+    traffic.messages += 1
+    usage.close(ACCESS)
+    assert await usage.flush()
+    traffic.messages += 1
+    again = usage.open(ACCESS)
+    again.account.deliveries.count += 1
+    assert await usage.flush()
+    assert database.total == {(NOON, KEY): Counts(messages=2), (NOON, ACCOUNT): Counts(deliveries=1)}
 
 
 async def test_while_the_database_is_away_only_so_much_is_kept(
