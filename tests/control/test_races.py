@@ -67,7 +67,7 @@ def this_transaction_blocks_another() -> bool:
 
 
 def test_a_cluster_id_is_taken_once(account: Account) -> None:
-    rejected = race(lambda: services.create_cluster(account, "new"), lambda: services.create_cluster(account, "new"))
+    rejected = race(lambda: services.create_cluster(account, "next"), lambda: services.create_cluster(account, "next"))
     assert isinstance(rejected, ValidationError)
     assert list(rejected.message_dict) == ["cluster_id"]
     assert Cluster.objects.count() == 1
@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[ApiKey], object]] = {
     "invite": lambda key: services.invite(key.cluster.account, "a@example.com"),
     "set_role": lambda key: services.set_role(Membership.objects.get(role=Role.VIEWER), Role.OWNER),
     "remove_member": lambda key: services.remove_member(Membership.objects.get(role=Role.VIEWER)),
-    "create_cluster": lambda key: services.create_cluster(key.cluster.account, "new"),
+    "create_cluster": lambda key: services.create_cluster(key.cluster.account, "next"),
     "update_cluster": lambda key: services.update_cluster(key.cluster, enabled=False),
     "delete_cluster": lambda key: services.delete_cluster(key.cluster),
     "issue_key": lambda key: services.issue_key(key.cluster, "new"),
