@@ -100,10 +100,11 @@ def usage_csv(request: AccountRequest, account: Account) -> HttpResponse:
     )
     reasons = sorted({reason for counts in found.values() for reason in counts.refusals})
     columns = ["messages", "message_bytes", "deliveries", "delivered_bytes", "api_calls", "peak_connections"]
+    known = [name for name in columns if choice.key is None or not name.startswith("deliver")]
     writer = csv.writer(response)
     writer.writerow([choice.period.unit, *columns, "refusals", *(f"refusals: {reason}" for reason in reasons)])
     for start, counts in found.items():
-        numbers = [getattr(counts, column) for column in columns]
+        numbers = [getattr(counts, column) if column in known else "" for column in columns]
         of_reasons = [counts.refusals[reason] for reason in reasons]
         writer.writerow([f"{start:%Y-%m-%dT%H:%M:%SZ}", *numbers, counts.refused, *of_reasons])
     return response

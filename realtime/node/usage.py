@@ -8,7 +8,6 @@ the same number, so what is uncertain after a failure is neither lost nor added 
 import asyncio
 import contextlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from accounts.key_access import KeyAccess
-from accounts.models import CLUSTER_ID_PATTERN
+from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -61,7 +60,7 @@ class AccountTraffic:
 
 
 class KeyTraffic:
-    """What one API key sends on this node. Who publishes a message for it adds to `messages` and `bytes`."""
+    """What one API key sends on this node. Code that publishes a message of the key adds to `messages` and `bytes`."""
 
     __slots__ = ("account", "account_id", "api_calls", "bytes", "connections", "messages", "public_key")
 
@@ -150,22 +149,16 @@ class Usage:
             traffic = self._keys[name] = KeyTraffic(access.account_id, access.public_key, account)
         return traffic
 
-    def refuse(self, reason: str, access: KeyAccess | None, cluster_id: str | None = None) -> None:
-        """Count a rejected connection.
-
-        Args:
-            reason: the reason of its close.
-            access: its key; None if it is not known.
-            cluster_id: the cluster that the client asked for, if its key is not known.
-        """
-        if access is not None:
-            who = UsedBy(access.account_id, access.public_key)
-        elif cluster_id is not None and re.fullmatch(CLUSTER_ID_PATTERN, cluster_id):
-            who = UsedBy(cluster_id=cluster_id)
+    def refuse(self, cause: Cause) -> None:
+        """Count a refusal: for its key, or for the cluster that the client asked for."""
+        if cause.account_pk is not None and cause.detail != OTHER_CLUSTER:
+            who = UsedBy(cause.account_pk, cause.public_key)
+        elif cause.cluster_id is not None:
+            who = UsedBy(cluster_id=cause.cluster_id)
         else:
             return
-        if who in self._refusals or len(self._refusals) < MAX_CLUSTERS or access is not None:
-            self._refusals.setdefault(who, Counter())[reason] += 1
+        if not who.cluster_id or who in self._refusals or len(self._refusals) < MAX_CLUSTERS:
+            self._refusals.setdefault(who, Counter())[cause.reason] += 1
 
     @property
     def deliveries(self) -> int:
@@ -255,13 +248,16 @@ class Usage:
 
     async def _run(self) -> None:
         wait = self._seconds
+        before: Mapping[int, int] = {}
         while True:
             await asyncio.sleep(wait)
             wait = self._seconds if await self.flush() else min(self._seconds, RETRY_SECONDS)
             active, self._active = self._active, {}
-            if active:
+            # Once more after the last use: what counts against the quota of messages is written by another task.
+            warned, before = {**dict.fromkeys(before, 0), **active}, active
+            if warned:
                 with contextlib.suppress(DatabaseError):  # they are warned when they use more
-                    await self._store.warn(active)
+                    await self._store.warn(warned)
 
     async def _begin_hours(self) -> None:
         """At each full hour, close the last one. Connections that stay open count for the peaks of the new one.

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from accounts import services
-from accounts.models import Account, ApiKey, Cluster, Refusal, RefusalCount
+from accounts.models import Account, ApiKey, ApiToken, Cluster, Refusal, RefusalCount
 from accounts.refusals import KEPT_PER_KEY, prune_refusals, reasons_of, recent_problems, record_refusals, refusals_of
 from accounts.refused_clients import Cause, RefusedClient
 from accounts.users import User
@@ -293,7 +292,7 @@ def test_the_rest_api_has_the_same(
 ) -> None:
     record(refused(cause_of(key, 4009, "bad_jwt", "expired"), user="ann"))
     client = APIClient()
-    token = AuthToken.objects.create(User.objects.get(pk=shops.people[role]))[1]
+    token = ApiToken.objects.create(User.objects.get(pk=shops.people[role]))[1]
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
     answer = client.get(f"/api/v1/accounts/{account.pk}/{path}")
     assert answer.status_code == status

@@ -97,7 +97,7 @@ TABLE = [
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint(
-        "post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "new"}, DEVELOPER_CREATES_WITHIN
+        "post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "fresh"}, DEVELOPER_CREATES_WITHIN
     ),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
     Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, DEVELOPER_CHANGES),
