@@ -8,7 +8,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.db import transaction
 from django.db.models.signals import post_delete, pre_save
 
-from .signals import announce
+from .signals import announce, password_changed
 
 
 class AccountsConfig(AppConfig):
@@ -17,26 +17,9 @@ class AccountsConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        from allauth.account.signals import email_confirmed, password_changed, password_set, user_signed_up
-        from allauth.account.signals import user_logged_in as allauth_logged_in
-        from allauth.mfa.signals import authenticator_added, authenticator_removed
-        from allauth.usersessions.signals import on_password_changed, on_user_logged_in
-
         from . import checks  # noqa: F401  (registers itself)
-        from .sessions import record_session
-        from .sign_ups import address_verified, second_factor_added, second_factor_removed, signed_up
 
-        user_signed_up.connect(signed_up)
-        email_confirmed.connect(address_verified)
-        authenticator_added.connect(second_factor_added)
-        authenticator_removed.connect(second_factor_removed)
-        # allauth would also record sessions, but only those of its own pages, and fails for odd browsers.
-        allauth_logged_in.disconnect(on_user_logged_in)
-        for signal in (password_changed, password_set):
-            signal.disconnect(on_password_changed)
-        # Django sends this signal for every way to log in that begins a session.
-        user_logged_in.connect(record_session)
-
+        _follow_logins()
         # These are signals because cascades and bulk deletes remove rows without calling a service. API keys have
         # none, because a single query deletes thousands of them. Each model has its own receiver: with a receiver for
         # all models, bulk deletes of every other table would load their rows first.
@@ -44,6 +27,28 @@ class AccountsConfig(AppConfig):
         post_delete.connect(_membership_deleted, sender=self.get_model("Membership"))
         post_delete.connect(_cluster_deleted, sender=self.get_model("Cluster"))
         pre_save.connect(_user_saved, sender=self.get_model("User"))
+
+
+def _follow_logins() -> None:
+    """Connect what happens when people sign up, log in, and change how they log in."""
+    from allauth.account import signals as account
+    from allauth.mfa import signals as mfa
+    from allauth.usersessions.signals import on_password_changed, on_user_logged_in
+
+    from . import login_events
+    from .sessions import record_session
+
+    account.user_signed_up.connect(login_events.signed_up)
+    account.email_confirmed.connect(login_events.address_verified)
+    mfa.authenticator_added.connect(login_events.second_factor_added)
+    mfa.authenticator_removed.connect(login_events.second_factor_removed)
+    password_changed.connect(login_events.password_changed)
+    # Django sends this signal for every way to log in that begins a session.
+    user_logged_in.connect(record_session)
+    # allauth would also record sessions, but only those of its own pages, and fails for odd browsers.
+    account.user_logged_in.disconnect(on_user_logged_in)
+    account.password_changed.disconnect(on_password_changed)
+    account.password_set.disconnect(on_password_changed)
 
 
 def _account_deleted(instance: Any, **_: Any) -> None:

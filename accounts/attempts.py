@@ -1,4 +1,4 @@
-"""The rate limits of forms that can be sent without being logged in, and of the codes of second factors.
+"""The rate limits of forms that can be sent without being logged in, of the codes of second factors, and of exports.
 
 The attempts are counted in the cache, which all nodes share. Passwords have limits of their own: see `logins`.
 """
@@ -33,6 +33,8 @@ MAILS = Limit("mail", 5, 3600)
 """Mails to one address that anybody can cause."""
 CODES = Limit("code", 10, 900)
 """Codes of one user's second factors. Guessing a code of six digits takes years."""
+EXPORTS = Limit("export", 10, 600)
+"""Exports of one account. Each reads everything that is stored about it."""
 
 
 def attempt(limit: Limit, key: str) -> int:

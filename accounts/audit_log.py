@@ -25,7 +25,7 @@ class AuditVerb(models.TextChoices):
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ROTATED = "rotated"
-    PUBLISHED = "published", "message sent"
+    PUBLISHED = "published", "Message sent"
     ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"

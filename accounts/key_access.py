@@ -1,10 +1,21 @@
 """Plain values that describe what an API key may do. They need no Django, so the data plane can use them anywhere."""
 
 import re
+import secrets
+import string
 import time
 from dataclasses import dataclass, field
 
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
+_LETTERS_AND_DIGITS = string.ascii_letters + string.digits
+
+
+def new_key() -> str:
+    """Return 60 random letters and digits (357 bits).
+
+    Hyphens would be allowed, but a command would take a key that begins with a hyphen for an option.
+    """
+    return "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(60))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 
-from .models import ApiKey, Cluster, Membership, Role
+from .models import ApiKey, Membership, Role
 
 WATCHERS = (Role.OWNER, Role.DEVELOPER)
 
@@ -41,15 +41,17 @@ def check_watcher(session_key: str, account_pk: int, cluster_id: str) -> Watched
     user = get_user(request)
     if not user.is_authenticated:
         raise MayNotWatch("You are logged out.")
-    membership = Membership.objects.filter(user=user.pk, account=account_pk).select_related("account").first()
-    cluster = Cluster.objects.filter(account=account_pk, cluster_id=cluster_id).first()
-    if membership is None or cluster is None:
+    # One query: every page that watches asks again and again.
+    rows = Membership.objects.filter(user=user.pk, account=account_pk, account__clusters__cluster_id=cluster_id)
+    row = rows.values_list("role", "account__suspended_at", "account__clusters__pk").first()
+    if row is None:
         raise MayNotWatch("This cluster was deleted, or it belongs to an account that you are not a member of.")
-    if membership.role not in WATCHERS:
-        raise MayNotWatch(f"You cannot watch this account live. Your role is {membership.role}.")
-    if membership.account.suspended:
+    role, suspended_at, cluster_pk = row
+    if role not in WATCHERS:
+        raise MayNotWatch(f"You cannot watch this account live. Your role is {role}.")
+    if suspended_at is not None:
         raise MayNotWatch("Live needs an active account.")
-    return Watched(account_pk, cluster.pk, cluster.cluster_id)
+    return Watched(account_pk, cluster_pk, cluster_id)
 
 
 def key_labels(cluster_pk: int) -> dict[str, tuple[int, str]]:

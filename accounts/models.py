@@ -1,25 +1,22 @@
 """Accounts with their people, clusters and API keys. All changes go through `services`."""
 
 import hashlib
-import re
-import secrets
-import string
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
-from knox.models import AbstractAuthToken
 
+from .api_tokens import ApiToken
 from .audit_log import AuditEntry, AuditSource, AuditVerb, ResourceKind
 from .daily_usage import DailyUsage, FormerAccount
-from .key_access import PUBLIC_KEY_PATTERN
-from .refused_clients import MAX_CHANNEL_LENGTH, MAX_CLIENT_LENGTH, MAX_ORIGIN_LENGTH, MAX_SHOWN_LENGTH
+from .key_access import PUBLIC_KEY_PATTERN, new_key
+from .origins import validate_allowed_origins
+from .refusal_rows import Refusal, RefusalCount
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
 from .webhook_rows import DeliveryState, Webhook, WebhookChannel, WebhookDelivery, WebhookKind
@@ -27,6 +24,7 @@ from .webhook_rows import DeliveryState, Webhook, WebhookChannel, WebhookDeliver
 __all__ = [
     "Account",
     "ApiKey",
+    "ApiToken",
     "AuditEntry",
     "AuditSource",
     "AuditVerb",
@@ -38,6 +36,8 @@ __all__ = [
     "Membership",
     "QuotaKind",
     "QuotaNotice",
+    "Refusal",
+    "RefusalCount",
     "RefusedUsage",
     "ResourceKind",
     "Role",
@@ -52,37 +52,9 @@ __all__ = [
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
-MAX_ALLOWED_ORIGINS = 100
 INVITATION_LIFETIME = timedelta(days=14)
-_LETTERS_AND_DIGITS = string.ascii_letters + string.digits
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_ORIGIN = re.compile(rf"(?P<host>(\*\.)?{_LABEL}(\.{_LABEL})*)(:(?P<port>[1-9][0-9]{{0,4}}))?")
 
 UserOrAnonymous = User | AnonymousUser
-
-
-def new_key() -> str:
-    """Return 60 random letters and digits (357 bits).
-
-    Hyphens would be allowed, but a command would take a key that begins with a hyphen for an option.
-    """
-    return "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(60))
-
-
-def validate_allowed_origins(value: Any) -> None:
-    """Check that the value is a list of hosts such as `example.com`, `*.example.com` or `localhost:3000`.
-
-    Raises:
-        ValidationError: it is not.
-    """
-    if not isinstance(value, list) or len(value) > MAX_ALLOWED_ORIGINS:
-        raise ValidationError(f"Enter a list of at most {MAX_ALLOWED_ORIGINS} hosts.")
-    for origin in value:
-        match = _ORIGIN.fullmatch(origin) if isinstance(origin, str) else None
-        if not match or len(match["host"]) > 253 or int(match["port"] or 1) > 65535:
-            raise ValidationError(
-                "Enter each origin in lower case, such as example.com, *.example.com or localhost:3000."
-            )
 
 
 class Role(models.TextChoices):
@@ -423,64 +395,6 @@ class ApiKey(QuotaOverrides):
         return not self.revoked and self.old_secret_ends_at is not None and self.old_secret_ends_at > timezone.now()
 
 
-class Refusal(models.Model):
-    """A client that could not connect, or was disconnected because of what it sent. Kept for a day.
-
-    There are no foreign keys: nodes write many refusals at a time, and must not wait for the locks of what they name.
-    """
-
-    at = models.DateTimeField("time", db_index=True)
-    account_pk = models.BigIntegerField()
-    cluster_pk = models.BigIntegerField()
-    public_key = models.CharField(
-        max_length=60, blank=True, help_text="Empty if the client has sent no valid key of the cluster."
-    )
-    code = models.PositiveSmallIntegerField("close code", help_text="For a request, the HTTP status.")
-    reason = models.CharField(max_length=30)
-    detail = models.CharField(max_length=30, blank=True)
-    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH, blank=True)
-    origin = models.CharField(max_length=MAX_ORIGIN_LENGTH, blank=True)
-    user = models.CharField(max_length=MAX_SHOWN_LENGTH, blank=True)
-    address = models.CharField(max_length=64, blank=True)
-    client = models.CharField(max_length=MAX_CLIENT_LENGTH, blank=True)
-    facts = models.JSONField(blank=True, default=dict)
-
-    class Meta:
-        ordering = ["-at", "-pk"]
-        indexes = [
-            models.Index(fields=["account_pk", "-at", "-id"], name="refusals_of_an_account"),
-            models.Index(fields=["cluster_pk", "public_key", "-at", "-id"], name="refusals_of_a_key"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.reason} at {self.at:%H:%M:%S}"
-
-
-class RefusalCount(models.Model):
-    """How many refusals one key had for one reason within one hour, including those that are not kept."""
-
-    hour = models.DateTimeField(db_index=True)
-    account_pk = models.BigIntegerField()
-    cluster_pk = models.BigIntegerField()
-    public_key = models.CharField(max_length=60, blank=True)
-    code = models.PositiveSmallIntegerField()
-    reason = models.CharField(max_length=30)
-    detail = models.CharField(max_length=30, blank=True)
-    refusals = models.PositiveBigIntegerField(default=0)
-
-    class Meta:
-        ordering = ["-hour"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["account_pk", "hour", "cluster_pk", "public_key", "code", "reason", "detail"],
-                name="one_row_per_cause_and_hour",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.reason}: {self.refusals}"
-
-
 Resource = Account | Membership | Invitation | Cluster | ApiKey | Webhook
 """An account, or anything that belongs to one."""
 
@@ -494,19 +408,3 @@ def account_of(resource: Resource) -> Account:
             return resource.cluster.account
         case _:
             return resource.account
-
-
-class ApiToken(AbstractAuthToken):  # type: ignore[misc]
-    """A token of the REST API, which can do what its user can do. Only its hash is stored."""
-
-    name = models.CharField(
-        max_length=100, blank=True, help_text="A name that tells its user what uses this token; empty after a log-in."
-    )
-    last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
-
-    class Meta:
-        verbose_name = "API token"
-
-    def __str__(self) -> str:
-        # The library's own text contains the hash, and the admin shows and stores this text.
-        return f"API token of {self.user}"

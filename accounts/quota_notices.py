@@ -90,7 +90,7 @@ def messages_of(account: Account) -> int:
 def send_quota_notices(peaks: Mapping[int, int]) -> None:
     """Mail the owners of accounts that have nearly or wholly used a quota, once a day for each.
 
-    Several nodes may call this at the same time; the one that creates the row of a notice sends it.
+    Several nodes may call this at the same time; the node that creates the row of a notice sends it.
 
     Args:
         peaks: the most connections of accounts that were used in the last minute, by primary key.
@@ -112,7 +112,7 @@ def _send_once(account: Account, warning: QuotaWarning) -> None:
     notice, is_new = QuotaNotice.objects.get_or_create(**day, percent=warning.level)
     if not is_new:
         return
-    if warning.level == REACHED:  # nobody needs the other one any more
+    if warning.level == REACHED:  # the notice of 80 % would come too late
         QuotaNotice.objects.bulk_create([QuotaNotice(**day, percent=NEAR)], ignore_conflicts=True)
     try:
         _mail(account, warning)

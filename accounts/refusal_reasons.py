@@ -1,4 +1,4 @@
-"""The reasons for which the data plane rejects connections, in words for people."""
+"""The reasons for which the data plane refuses clients, in words for people."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,13 @@ class Reason(NamedTuple):
 
     name: str
     code: int
-    """The close code that the client gets."""
+    """The close code that the client gets; for a request, the HTTP status."""
 
 
 REASONS = {
     "bad_request": Reason("Channel ID or option not valid", 4000),
     "bad_key": Reason("API key not valid", 4001),
+    "bad_secret": Reason("Secret not valid", 401),
     "bad_origin": Reason("Origin not allowed", 4003),
     "cluster_off": Reason("Cluster is off", 4003),
     "account_suspended": Reason("Account suspended", 4003),
@@ -24,6 +25,9 @@ REASONS = {
     "over_capacity": Reason("Server at capacity", 1013),
     "no_database": Reason("Server not ready", 1013),
     "too_many_of_address": Reason("Too many connections from one address", 1013),
+    "too_big": Reason("Message too large", 1009),
+    "too_fast": Reason("Too many messages", 4301),
+    "day_used_up": Reason("Message quota used up", 429),
 }
 """By the label in the metrics. Reasons of a newer version may be missing."""
 

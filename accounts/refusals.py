@@ -146,7 +146,7 @@ def reasons_of(account: Account, limit: int | None = None, *, newest_first: bool
 
 
 def number_lately(accounts: Iterable[Account]) -> dict[int, int]:
-    """Return how many refusals some accounts had in the last 24 hours, by primary key. Accounts without any are left out."""
+    """Return how many refusals each of these accounts had in the last 24 hours, by primary key, if it had any."""
     oldest = _hour(timezone.now() - KEPT_FOR)
     rows = RefusalCount.objects.filter(account_pk__in=[account.pk for account in accounts], hour__gte=oldest)
     return dict(rows.order_by().values_list("account_pk").annotate(models.Sum("refusals")))

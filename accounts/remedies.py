@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from . import refusal_reasons
 from .models import ApiKey, Cluster, Refusal
 from .refused_clients import (
     CHANNEL,
@@ -21,25 +22,7 @@ from .refused_clients import (
 )
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+(?::[0-9]{1,5})?)", re.IGNORECASE)
-_LABELS = {
-    "bad_request": "Request not valid",
-    "bad_key": "API key not valid",
-    "bad_secret": "Secret not valid",
-    "bad_origin": "Origin not allowed",
-    "cluster_off": "Cluster is off",
-    "account_suspended": "Account suspended",
-    "quota_used_up": "Connection quota used up",
-    "too_many_members": "Channel has too many members",
-    "bad_jwt": "JWT not valid",
-    "over_capacity": "Server at capacity",
-    "restarting": "Server restarts",
-    "no_database": "Server not ready",
-    "too_many_of_address": "Too many connections from one address",
-    "too_big": "Message too large",
-    "too_fast": "Too many messages",
-    "day_used_up": "Message quota used up",
-}
-REASONS = tuple(_LABELS.items())
+REASONS = tuple((reason, shown.name) for reason, shown in refusal_reasons.REASONS.items())
 """Each reason with its name for people."""
 _DETAILS = {
     MISSING: "missing",
@@ -89,7 +72,7 @@ def label_of(reason: str, detail: str) -> str:
     """Return the reason of a refusal for people, such as "JWT not valid: expired"."""
     if reason == "bad_request" and detail in (CHANNEL, OPTION):
         return "Channel ID not valid" if detail == CHANNEL else "Option not valid"
-    label, more = _LABELS.get(reason, reason), _DETAILS.get(detail)
+    label, more = refusal_reasons.name_of_reason(reason), _DETAILS.get(detail)
     return label if more is None else f"{label}: {more}"
 
 

@@ -1,4 +1,4 @@
-"""The signal through which `accounts` announces changes to the rest of the project."""
+"""The signals of `accounts`: what it announces to the rest of the project, and what users announce to the audit."""
 
 from functools import partial
 from typing import Any
@@ -15,6 +15,9 @@ Exactly one of these arguments is not None, and says which keys are concerned:
     cluster_pk: the primary key of a cluster, for all of its keys
     public_key: the public part of a single API key
 """
+
+password_changed = Signal()
+"""Sent in the transaction that changes or removes the password of an existing user, with the argument `user`."""
 
 
 def announce(*, account_id: int | None = None, cluster_pk: int | None = None, public_key: str | None = None) -> None:

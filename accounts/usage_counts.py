@@ -35,11 +35,11 @@ class Counts:
     peak_connections: int = 0
     """The most connections at the same time, on all nodes."""
     refusals: Counter[str] = field(default_factory=Counter)
-    """Rejected connections, by the reason of the close."""
+    """Refusals, by reason: see `refusal_reasons`."""
 
     @property
     def refused(self) -> int:
-        """Rejected connections, for all reasons."""
+        """Refusals for all reasons."""
         return self.refusals.total()
 
     def add(self, other: "Counts") -> None:

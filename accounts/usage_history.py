@@ -4,19 +4,21 @@ An hour is kept for 7 days and a day for 13 months. Each batch is added to both 
 number, so that a batch whose commit was uncertain can be sent again.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from .models import Account, ApiKey, Cluster, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
+from .models import Account, ApiKey, Cluster, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .usage_counts import Counts, UsageByHour, UsedBy
 
 KEPT = {UsageUnit.HOUR: timedelta(days=7), UsageUnit.DAY: timedelta(days=396)}
-# Nodes count on while the database is unreachable, and repeat a batch at most until they stop.
-WRITERS_KEPT = timedelta(days=2)
+# The number of a writer's last batch is needed while it may send that batch again, and a notice on its day.
+OTHERS_KEPT = timedelta(days=2)
 SUMS = ("messages", "message_bytes", "deliveries", "delivered_bytes", "api_calls")
 # How many rows one statement writes: SQLite limits the number of its parameters.
 _CHUNK = 80
@@ -24,6 +26,8 @@ _CHUNK = 80
 _PRUNED_AT_ONCE = 500
 
 T = TypeVar("T")
+_Place = tuple[int, str, datetime, int]
+"""What identifies a row: the account, the unit, the start, and the key."""
 
 
 @transaction.atomic
@@ -40,31 +44,25 @@ def record_usage(writer: str, batch: int, used: UsageByHour) -> None:
     is_new = UsageWriter.objects.filter(writer=writer, batch__lt=batch).update(batch=batch, written_at=timezone.now())
     if not is_new:
         return
-    rows: dict[tuple[Any, ...], Usage] = {}
-    refused: dict[tuple[Any, ...], RefusedUsage] = {}
+    rows: defaultdict[_Place, Counts] = defaultdict(Counts)
     places = _places({who for _, who in used})
     for (hour, who), counts in used.items():
         if who in places:
+            account_pk, key_pk = places[who]
             for unit, start in ((UsageUnit.HOUR, hour), (UsageUnit.DAY, hour.replace(hour=0))):
-                _add(rows, refused, (*places[who], unit.value, start), counts)
+                rows[account_pk, unit.value, start, key_pk].add(counts)
     # Every process writes in the same order, so that two cannot deadlock.
-    _upsert(Usage, [rows[place] for place in sorted(rows)], SUMS, "peak_connections")
-    _upsert(RefusedUsage, [refused[place] for place in sorted(refused)], ("refusals",))
-
-
-def _add(
-    rows: dict[tuple[Any, ...], Usage], refused: dict[tuple[Any, ...], RefusedUsage], place: Any, counts: Counts
-) -> None:
-    """Add counts to the rows of a place: the primary keys of account and key, the unit, and the start."""
-    names = dict(zip(("account_pk", "key_pk", "unit", "start"), place, strict=True))
-    if counts.peak_connections or any(getattr(counts, name) for name in SUMS):
-        row = rows.setdefault(place, Usage(**names))
-        for name in SUMS:
-            setattr(row, name, getattr(row, name) + getattr(counts, name))
-        row.peak_connections = max(row.peak_connections, counts.peak_connections)
-    for reason, refusals in counts.refusals.items():
-        row_of_reason = refused.setdefault((*place, reason), RefusedUsage(**names, reason=reason))
-        row_of_reason.refusals += refusals
+    ordered = sorted(rows.items())
+    numbers = [
+        (*place, *(getattr(counts, name) for name in SUMS), counts.peak_connections)
+        for place, counts in ordered
+        if counts.peak_connections or any(getattr(counts, name) for name in SUMS)
+    ]
+    _upsert(Usage, SUMS, numbers, "peak_connections")
+    refused = [
+        (*place, reason, number) for place, counts in ordered for reason, number in sorted(counts.refusals.items())
+    ]
+    _upsert(RefusedUsage, ("refusals",), refused)
 
 
 def _places(users: Iterable[UsedBy]) -> dict[UsedBy, tuple[int, int]]:
@@ -95,31 +93,44 @@ def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _upsert(model: type[UsageRow], rows: list[Any], sums: Iterable[str], highest: str | None = None) -> None:
-    """Insert rows, or add to those that exist, in a few statements. Django's own upsert can only replace values."""
-    fields: list[Any] = [field for field in model._meta.local_concrete_fields if not field.primary_key]
+def _upsert(
+    model: type[UsageRow], sums: Sequence[str], rows: Sequence[tuple[Any, ...]], highest: str | None = None
+) -> None:
+    """Insert rows, or add to those that exist, in a few statements. Django's own upsert can only replace values.
+
+    Args:
+        model: the table. What identifies its rows is its first constraint.
+        sums: the columns of numbers that are added.
+        rows: the values that identify each row, then its numbers.
+        highest: a last column, of which the larger number stays.
+    """
+    quote = connection.ops.quote_name
     constraint: Any = model._meta.constraints[0]
-    table, quote = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name
+    table = quote(model._meta.db_table)
     updates = [f"{quote(name)} = {table}.{quote(name)} + EXCLUDED.{quote(name)}" for name in sums]
     if highest is not None:
         old, new = f"{table}.{quote(highest)}", f"EXCLUDED.{quote(highest)}"
         updates.append(f"{quote(highest)} = CASE WHEN {new} > {old} THEN {new} ELSE {old} END")
-    columns = ", ".join(quote(field.column) for field in fields)
-    unique = ", ".join(map(quote, constraint.fields))
-    values = f"({', '.join(['%s'] * len(fields))})"
+    columns = [*constraint.fields, *sums, *([highest] if highest else [])]
+    adapt = cache(connection.ops.adapt_datetimefield_value)
+    values = f"({', '.join(['%s'] * len(columns))})"
     with connection.cursor() as cursor:
         for chunk in _chunks(rows, _CHUNK):
             cursor.execute(
-                f"INSERT INTO {table} ({columns}) VALUES {', '.join([values] * len(chunk))} "  # noqa: S608
-                f"ON CONFLICT ({unique}) DO UPDATE SET {', '.join(updates)}",
-                [field.get_db_prep_save(getattr(row, field.attname), connection) for row in chunk for field in fields],
+                f"INSERT INTO {table} ({', '.join(map(quote, columns))}) "  # noqa: S608
+                f"VALUES {', '.join([values] * len(chunk))} "
+                f"ON CONFLICT ({', '.join(map(quote, constraint.fields))}) DO UPDATE SET {', '.join(updates)}",
+                [adapt(value) if isinstance(value, datetime) else value for row in chunk for value in row],
             )
 
 
 def prune_usage() -> bool:
     """Delete some of what is older than it is kept; return whether there may be more."""
     now = timezone.now()
-    stale: list[models.QuerySet[Any]] = [UsageWriter.objects.filter(written_at__lt=now - WRITERS_KEPT)]
+    stale: list[models.QuerySet[Any]] = [
+        UsageWriter.objects.filter(written_at__lt=now - OTHERS_KEPT),
+        QuotaNotice.objects.filter(day__lt=now.date() - OTHERS_KEPT),
+    ]
     for model in (Usage, RefusedUsage):
         stale += [model.objects.filter(unit=unit, start__lt=now - kept) for unit, kept in KEPT.items()]
     return max(_delete_some(rows) for rows in stale) == _PRUNED_AT_ONCE

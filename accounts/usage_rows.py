@@ -52,7 +52,7 @@ class Usage(UsageRow):
 
 
 class RefusedUsage(UsageRow):
-    """How many connections of an API key, or of clients without one, were rejected for a reason."""
+    """How many clients of an API key, or without one, were refused for a reason."""
 
     reason = models.CharField(max_length=40)
     refusals = models.PositiveBigIntegerField(default=0)
@@ -90,7 +90,7 @@ class QuotaKind(models.TextChoices):
 
 
 class QuotaNotice(models.Model):
-    """A warning that the owners of an account got on a day. Whoever creates the row sends it, so it is sent once."""
+    """A warning that the owners of an account got on a day. The process that creates the row sends it."""
 
     account = models.ForeignKey("accounts.Account", models.CASCADE, related_name="quota_notices")
     day = models.DateField()

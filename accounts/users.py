@@ -11,6 +11,8 @@ from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from .signals import password_changed
+
 MAX_EMAIL_LENGTH = 254  # RFC 5321
 
 
@@ -129,7 +131,7 @@ class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-m
                 self._keep_address()
             if is_changed:
                 self.end_logins()
-                self._record_new_password()
+                password_changed.send(User, user=self)
         self._password_removed = False
 
     def has_verified_address(self) -> bool:
@@ -157,12 +159,6 @@ class User(AbstractBaseUser, PermissionsMixin):  # type: ignore[django-manager-m
         sessions.delete()
         user.auth_token_set.all().delete()
         user.known_networks.all().delete()
-
-    def _record_new_password(self) -> None:
-        from .audit import record_login_change
-        from .audit_log import AuditVerb, ResourceKind
-
-        record_login_change(AuditVerb.CHANGED, ResourceKind.USER, self, f"Password of {self.email}")
 
     def get_full_name(self) -> str:
         """Return the name, which the admin shows in an object's history."""

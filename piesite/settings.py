@@ -299,7 +299,7 @@ SPECTACULAR_SETTINGS = {
         "Manages the accounts, clusters and API keys of this WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
-        "`DELETE /api/v1/token/` revokes the token."
+        "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."
     ),
     "VERSION": VERSION,
     "CONTACT": {"url": SUPPORT_URL} if SUPPORT_URL else {},

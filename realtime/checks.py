@@ -46,6 +46,7 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         "REQUEST_SECONDS": 1,
         "DRAIN_SECONDS": 0,
         "KEY_CACHE_SECONDS": 0,
+        "USAGE_SECONDS": 0.1,
     }
     for name, minimum in minimums.items():
         value = given.get(name)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
 
-from accounts.key_access import KeyAccess
 from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
@@ -25,7 +24,7 @@ from realtime.protocols.admission import Admission, admit
 from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
 from realtime.protocols.events import is_forged
 from realtime.protocols.frames import Message, system_message
-from realtime.protocols.handshake import claimed_identity, first_subprotocol
+from realtime.protocols.handshake import first_subprotocol
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
@@ -65,8 +64,7 @@ async def refuse(
     node: Node, scope: Mapping[str, Any], outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal
 ) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
-    cluster_id, access = _who_asks(node, scope)
-    node.count_refusal(refusal.close, access, cluster_id)
+    node.counters.refusals[refusal.close.reason] += 1
     node.reports.refuse_handshake(refusal.close, scope)
     await accept()
     outlet.open()
@@ -164,14 +162,15 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             self._drop(FORGED, data)
         else:
             message = Message(data)
+            size = len(message.wire)
             # Daphne rejects larger messages by their frame header; other servers have limits of their own.
-            if len(message.wire) > connection.max_frame_bytes:
+            if size > connection.max_frame_bytes:
                 self._note_too_big(len(data.encode()) if isinstance(data, str) else len(data))
                 self._node.end(connection, TOO_BIG)
             elif connection.use.take():
                 traffic = connection.traffic
                 traffic.messages += 1
-                traffic.bytes += len(message.wire)
+                traffic.bytes += size
                 self._node.publish(room, message, connection)
             else:
                 self._drop(USED_UP, data)
@@ -199,21 +198,6 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         if self._node.watched:
             self._node.reports.message(self._connection, data, dropped=notice.reason)
         self._connection.send(notice.message)
-
-
-def _who_asks(node: Node, scope: Mapping[str, Any]) -> tuple[str | None, KeyAccess | None]:
-    """Return the cluster that a handshake is for, and what its key gives access to, as far as they are known.
-
-    A key of another cluster than that in the host name does not count: its people have nothing to do with this client.
-    """
-    cluster_id, api_key = claimed_identity(scope, conf().cluster_domains)
-    try:
-        access = node.keys.find_cached(api_key)
-    except KeyError:
-        access = None
-    if access is not None and cluster_id not in (None, access.cluster_id):
-        access = None
-    return cluster_id, access
 
 
 async def _admit(node: Node, scope: Mapping[str, Any]) -> Admission:

@@ -45,7 +45,7 @@ FRAME_SECONDS = 0.25
 COUNT_SECONDS = 2.0
 # Counting the connections of a large cluster takes time, and is repeated after this many times as much.
 COUNT_PAUSE = 50
-CHECK_SECONDS = 3.0
+CHECK_SECONDS = 5.0
 # How many keys the label of which contains the filter are looked for.
 MAX_FILTERED_KEYS = 200
 # The largest message of the page, in bytes: what it wants to see.

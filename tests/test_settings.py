@@ -23,6 +23,9 @@ WRONG = {
     "ALLOWED_HOSTS": ("https://a.org", "'https://a.org' in ALLOWED_HOSTS is not a host name."),
     "CSRF_TRUSTED_ORIGINS": ("https://a.org/", "'https://a.org/' in CSRF_TRUSTED_ORIGINS is not an origin."),
     "NUM_PROXIES": ("-1", "NUM_PROXIES is -1, but must be 0 or more."),
+    "SITE_NAME": (" ", "SITE_NAME is empty."),
+    "SUPPORT_URL": ("help.example.com", "SUPPORT_URL is 'help.example.com', which is not a URL."),
+    "TERMS_URL": ("javascript:alert(1)", "TERMS_URL is 'javascript:alert(1)', which is not a URL."),
     "METRICS_ALLOWED": ("monitor", "'monitor' in METRICS_ALLOWED is neither an IP address nor a network."),
     "WEBHOOK_ALLOWED_NETWORKS": (
         "intranet",

@@ -56,9 +56,8 @@ class UsagePages(ModelAdmin):
             for pk, counts in found.items()
             if pk in accounts
         ]
-        title = f"Busiest accounts, {period.name[0].lower()}{period.name[1:]}"
         context = {"rows": rows, "measures": MEASURES, "measure": measure, "periods": PERIODS, "period": period}
-        return self._usage_page(request, "accounts/busiest.html", title, **context)
+        return self._usage_page(request, "accounts/busiest.html", "Busiest accounts", **context)
 
     def _usage_page(self, request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
         site = self.admin_site.each_context(request)

@@ -12,6 +12,7 @@ from accounts import usage
 from accounts.audit import public_author
 from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
+from accounts.refusals import ShownRefusal
 from accounts.services import MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
@@ -330,3 +331,33 @@ class OperatorAuditEntrySerializer(AuditEntrySerializer):
     class Meta(AuditEntrySerializer.Meta):
         fields = ["account", "account_name", *AuditEntrySerializer.Meta.fields]
         read_only_fields = fields
+
+
+class ReasonSerializer(serializers.Serializer[ShownRefusal]):
+    """Refusals of one API key for one reason."""
+
+    cluster = serializers.CharField(allow_null=True, help_text="The Cluster ID; null if the cluster was deleted.")
+    key = serializers.CharField(
+        source="key.public_key", default=None, allow_null=True, help_text="Null if the client sent no valid key."
+    )
+    code = serializers.IntegerField(source="latest.code", help_text="The close code; for a request, the HTTP status.")
+    reason = serializers.CharField(source="latest.reason")
+    detail = serializers.CharField(source="latest.detail", help_text="What was wrong, such as `expired`; may be empty.")
+    sentence = serializers.CharField(source="label", help_text="The reason for people.")
+    remedy = serializers.CharField(help_text="What to change so that clients can connect.")
+    refusals = serializers.IntegerField(help_text="How many there were, also those that are not kept.")
+    last_at = serializers.DateTimeField(source="latest.at", help_text="When the last of them was.")
+
+
+class RefusalSerializer(ReasonSerializer):
+    """A client that could not connect, or was disconnected because of what it sent."""
+
+    refusals = None  # type: ignore[assignment]
+    last_at = None  # type: ignore[assignment]
+    id = serializers.IntegerField(source="latest.pk")
+    at = serializers.DateTimeField(source="latest.at")
+    channel = serializers.CharField(source="latest.channel")
+    origin = serializers.CharField(source="latest.origin")
+    user = serializers.CharField(source="latest.user", help_text="Whom the client claims to be; nobody has checked it.")
+    address = serializers.CharField(source="latest.address")
+    client = serializers.CharField(source="latest.client", help_text="The `User-Agent` of the client.")

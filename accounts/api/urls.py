@@ -12,6 +12,7 @@ from .views.clusters import ClusterViewSet
 from .views.keys import KeyViewSet
 from .views.logins import PasswordView, StoredTokenViewSet, TokenView, UserSessionViewSet
 from .views.people import InvitationViewSet, MemberViewSet, OwnInvitationViewSet
+from .views.refusals import RefusalViewSet
 
 router = SimpleRouter()
 router.register("accounts", AccountViewSet)
@@ -25,6 +26,7 @@ account_router = SimpleRouter()
 account_router.register("members", MemberViewSet)
 account_router.register("invitations", InvitationViewSet)
 account_router.register("audit", AuditViewSet)
+account_router.register("refusals", RefusalViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),

@@ -84,7 +84,11 @@ class UsageNumbersSerializer(serializers.Serializer[Any]):
     )
     api_calls = serializers.IntegerField(help_text="Successful requests to the Cluster API.")
     peak_connections = serializers.IntegerField(help_text="The most connections at the same time.")
-    refusals = serializers.DictField(child=serializers.IntegerField(), help_text="Rejected connections by reason.")
+    refusals = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="Refused clients by reason: rejected connections, rejected requests to publish, and connections that "
+        "were closed because of what they sent.",
+    )
 
 
 class UsagePartSerializer(UsageNumbersSerializer):

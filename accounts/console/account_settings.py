@@ -10,9 +10,9 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
-from accounts import services
+from accounts import attempts, services
 from accounts.exports import export
-from accounts.locks import Refused
+from accounts.locks import Refused, sentence
 from accounts.models import Account, ApiKey
 
 from .access import OWNERS, AccountRequest, account_page
@@ -63,6 +63,11 @@ def _change(account: Account, form: AccountSettingsForm) -> bool:
 @_owners_page()
 def export_account(request: AccountRequest, account: Account) -> Any:
     """Download everything about an account as JSON."""
+    try:
+        attempts.check(attempts.EXPORTS, str(account.pk))
+    except ValidationError as error:
+        messages.error(request, sentence(error))
+        return redirect("console:settings", account=account.pk)
     name = f"account-{account.pk}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(export(account), content_type="application/json", headers=headers)

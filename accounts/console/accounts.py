@@ -14,13 +14,13 @@ from django.views.decorators.http import require_safe
 from accounts import services
 from accounts.locks import Refused
 from accounts.models import Membership
+from accounts.quotas import limit_of
 from accounts.refusals import number_lately
 from accounts.usage import messages_today
 
 from .access import last_used_account, memberships_of
 from .figures import Connections, Figure
 from .frame import render_page
-from .limits import limit_of
 from .member_forms import AccountNameForm
 from .numbers import whole
 

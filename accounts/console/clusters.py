@@ -1,5 +1,6 @@
 """Pages of clusters: the list, one cluster with its keys, and what can be done to it."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -20,6 +21,7 @@ from .forms import ClusterForm, DeletionForm
 from .frame import render_page
 from .key_lists import list_of_keys
 from .limits import exhausted
+from .today import messages_of_clusters
 
 WHAT = "change clusters"
 
@@ -31,6 +33,7 @@ class Row(NamedTuple):
     endpoint: str
     keys: int
     connections: int | None
+    messages: int
 
 
 def clusters_of(account: Account) -> Any:
@@ -38,11 +41,26 @@ def clusters_of(account: Account) -> Any:
     return account.clusters.annotate(active_keys=Count("keys", filter=Q(keys__revoked_at=None)))
 
 
-def rows_of(request: HttpRequest, clusters: list[Any], connections: Connections) -> list[Row]:
-    """Return clusters with what a list shows of them."""
+def rows_of(
+    request: HttpRequest, clusters: list[Any], connections: Connections, messages_today: Mapping[int, int]
+) -> list[Row]:
+    """Return clusters with what a list shows of them.
+
+    Args:
+        request: the request.
+        clusters: clusters, as `clusters_of` returns them.
+        connections: the connections of all of them.
+        messages_today: their messages by primary key.
+    """
     site = site_of(request)
     return [
-        Row(cluster, site.channels(cluster.cluster_id), cluster.active_keys, connections.of(cluster))
+        Row(
+            cluster,
+            site.channels(cluster.cluster_id),
+            cluster.active_keys,
+            connections.of(cluster),
+            messages_today.get(cluster.pk, 0),
+        )
         for cluster in clusters
     ]
 
@@ -58,7 +76,10 @@ def index(request: AccountRequest, account: Account) -> HttpResponse:
     """List the clusters of an account."""
     clusters = list(clusters_of(account))
     connections = Connections([account, *clusters])
-    context = {"rows": rows_of(request, clusters, connections), "missing": connections.missing(account)}
+    context = {
+        "rows": rows_of(request, clusters, connections, messages_of_clusters(account)),
+        "missing": connections.missing(account),
+    }
     return render_page(request, "console/clusters.html", context, page="clusters")
 
 

@@ -9,7 +9,8 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from accounts.locks import Refused
-from accounts.models import ApiKey, validate_allowed_origins
+from accounts.models import ApiKey
+from accounts.origins import validate_allowed_origins
 from accounts.quotas import QUOTA_FIELDS
 from accounts.services import KEY_SETTINGS, MAX_OVERLAP, version_of_settings
 

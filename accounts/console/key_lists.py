@@ -13,12 +13,13 @@ from accounts.models import ApiKey, AuditEntry, AuditVerb, Cluster, ResourceKind
 
 from .figures import Connections
 from .numbers import short_day, whole
+from .today import messages_of_keys
 
 PAGE_SIZE = 50
 # From how many keys on there is a search.
 SEARCHED_FROM = 20
-# Up to how many keys can be sorted by their connections, since the nodes must count those of all.
-MAX_SORTED_BY_CONNECTIONS = 1_000
+# Up to how many keys can be sorted by their connections and messages, since those of all must be counted.
+MAX_SORTED_BY_NUMBERS = 1_000
 UNUSED_FOR = timedelta(days=90)
 
 _ORDERS: dict[str, Any] = {
@@ -28,6 +29,15 @@ _ORDERS: dict[str, Any] = {
     "-last_used": F("last_used_at").desc(nulls_last=True),
 }
 _BY_CONNECTIONS = ("connections", "-connections")
+_BY_MESSAGES = ("messages", "-messages")
+
+
+_COLUMNS = (
+    ("label", "Label"),
+    ("connections", "Connections"),
+    ("messages", "Messages today"),
+    ("last_used", "Last used"),
+)
 
 
 class Row(NamedTuple):
@@ -37,6 +47,8 @@ class Row(NamedTuple):
     notes: str
     """What differs from the defaults."""
     connections: int | None
+    messages: int
+    """Messages that it has sent today."""
     revoked_by: str
 
 
@@ -76,11 +88,12 @@ def list_of_keys(request: HttpRequest, cluster: Cluster) -> KeyList:
     if search:
         keys = keys.filter(Q(label__icontains=search) | Q(public_key__startswith=search))
     sort = _sort(request.GET.get("sort", ""), revoked, total)
-    found: Any
-    if sort in _BY_CONNECTIONS:
+    messages = messages_of_keys(cluster.account)
+    if sort in (*_BY_CONNECTIONS, *_BY_MESSAGES):
         found = list(keys.order_by("label", "pk"))
         connections = Connections([cluster, *found])
-        found.sort(key=lambda key: connections.of(key) or 0, reverse=sort.startswith("-"))
+        number = connections.of if sort in _BY_CONNECTIONS else lambda key: messages[key.pk]
+        found.sort(key=lambda key: number(key) or 0, reverse=sort.startswith("-"))
         page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
     else:
         page = Paginator(_in_order(keys, sort, revoked), PAGE_SIZE).get_page(request.GET.get("page"))
@@ -92,11 +105,10 @@ def list_of_keys(request: HttpRequest, cluster: Cluster) -> KeyList:
         search=search,
         is_searchable=total >= SEARCHED_FROM or bool(search),
         page=page,
-        rows=[Row(key, notes(key), connections.of(key), authors.get(key.public_key, "")) for key in page],
-        columns={
-            name: _column(label, name, sort, kept)
-            for name, label in (("label", "Label"), ("connections", "Connections"), ("last_used", "Last used"))
-        },
+        rows=[
+            Row(key, notes(key), connections.of(key), messages[key.pk], authors.get(key.public_key, "")) for key in page
+        ],
+        columns={name: _column(label, name, sort, kept) for name, label in _COLUMNS},
         missing="" if revoked else connections.missing(cluster),
         previous=_query(kept, page=page.previous_page_number()) if page.has_previous() else "",
         next=_query(kept, page=page.next_page_number()) if page.has_next() else "",
@@ -129,8 +141,9 @@ def notes(key: ApiKey) -> str:
 def _sort(asked: str, revoked: bool, total: int) -> str:
     if revoked:
         return "label"
-    sortable = total <= MAX_SORTED_BY_CONNECTIONS
-    return asked if asked in _ORDERS or (sortable and asked in _BY_CONNECTIONS) else "label"
+    sortable = total <= MAX_SORTED_BY_NUMBERS
+    counted = (*_BY_CONNECTIONS, *_BY_MESSAGES)
+    return asked if asked in _ORDERS or (sortable and asked in counted) else "label"
 
 
 def _in_order(keys: QuerySet[ApiKey], sort: str, revoked: bool) -> QuerySet[ApiKey]:

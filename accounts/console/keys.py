@@ -24,6 +24,8 @@ from .forms import ConsoleForm, KeyForm, NewKeyForm, RotationForm, host_of
 from .frame import render_page
 from .key_lists import notes
 from .limits import exhausted, limits_of_keys
+from .numbers import share
+from .today import used_today
 
 WHAT = "change keys"
 
@@ -113,8 +115,12 @@ def _show(request: AccountRequest, key: ApiKey, form: KeyForm) -> HttpResponse:
     quota = min(filter(None, (own, limits["max_connections"])), default=None)
     created = entries_of(key).filter(verb=AuditVerb.CREATED).first()
     revoked = entries_of(key).filter(verb=AuditVerb.REVOKED).first() if key.revoked else None
+    today, of_account = used_today(account, key), used_today(account)
     context = {
         "key": key,
+        "sent": today.messages,
+        "share": share(today.messages, of_account.messages) if of_account.messages else "",
+        "refused": today.refused,
         "cluster": key.cluster,
         "form": form if request.frame.develops and not key.revoked else None,
         "notes": notes(key),

@@ -2,15 +2,9 @@
 
 from accounts.locks import Refused
 from accounts.models import Account, ApiKey
-from accounts.quotas import default_quotas
+from accounts.quotas import default_quotas, limit_of
 
 from .numbers import whole
-
-
-def limit_of(account: Account, quota: str) -> int:
-    """Return a quota in force."""
-    own = getattr(account, quota)
-    return int(default_quotas()[quota] if own is None else own)
 
 
 def limits_of_keys(account: Account) -> dict[str, int | None]:

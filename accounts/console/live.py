@@ -1,6 +1,5 @@
 """Live: what happens in a cluster now, its channels, and their connections. The stream itself is the data plane's."""
 
-import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,14 +35,14 @@ KINDS = (
 UNKNOWN = "The connections cannot be counted now. Reload the page to try again."
 # The cluster that a session has watched last, by the primary key of the account.
 _WATCHED = "watched_clusters"
-_CHANNEL = re.compile(r"(?:[A-Za-z0-9_-]{1,128}/)?[A-Za-z0-9_-]{1,128}")
+_CHANNEL = r"(?:[A-Za-z0-9_-]{1,128}/)?[A-Za-z0-9_-]{1,128}"
 
 
 class SendForm(forms.Form):
     """A message to a channel."""
 
     channel = forms.RegexField(
-        _CHANNEL.pattern + r"\Z",
+        rf"^{_CHANNEL}\Z",
         error_messages={"invalid": "Channel IDs are 1 to 128 letters, digits, hyphens and underscores."},
     )
     message = forms.CharField(strip=False)

@@ -67,11 +67,10 @@ def _invite(account: Account, form: InvitationForm) -> Invitation | None:
 
 @sensitive_variables()
 def _after_inviting(request: AccountRequest, account: Account, invitation: Invitation) -> HttpResponse:
-    link: str | None = getattr(invitation, "link", None)
-    if link is None:
+    if invitation.link is None:
         messages.success(request, "If the address is right, an invitation is on its way.")
         return redirect("console:people", account=account.pk)
-    shown_once.keep(request.session, _name_of(invitation), link)
+    shown_once.keep(request.session, _name_of(invitation), invitation.link)
     return redirect("console:invitation_link", account=account.pk, pk=invitation.pk)
 
 

@@ -5,14 +5,14 @@ from django.utils.html import format_html
 
 from accounts.models import Account
 from accounts.quota_notices import REACHED, messages_of, warnings_of
-from accounts.usage import connections_of
 
+from .figures import Connections
 from .frame import Banner, banner_sources
 
 
 def quota_banners(account: Account) -> list[Banner]:
     """Return the banners of an account's quotas, as they are used now."""
-    messages, connections = messages_of(account), connections_of([account])[account]
+    messages, connections = messages_of(account), Connections([account]).of(account) or 0
     return [
         Banner(
             "bad" if warning.level == REACHED else "wait",

@@ -1,18 +1,23 @@
 """The first steps of an account: a cluster with a key, a connection, and a message that arrives."""
 
+import contextlib
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import services
+from accounts.channels import Unknown, connections_to
 from accounts.locks import Refused
 from accounts.models import Account, ApiKey, Cluster, DailyUsage, Role
+from accounts.refusals import reasons_of
 from accounts.usage import NotPublished
 
 from . import keys
@@ -25,6 +30,7 @@ from .frame import render_page
 from .snippets import CHANNEL, connecting, publishing
 
 FIRST_KEY = "First key"
+_REFUSALS_SHOWN_FOR = timedelta(minutes=10)
 WHAT = "take the first steps"
 # What a session remembers of the steps of an account, by its primary key: the number of connections that the last
 # message went to, until a page has shown it; whether a message has arrived; and whether the user has hidden the steps.
@@ -98,7 +104,11 @@ def _create_first(request: AccountRequest, account: Account, form: ClusterForm) 
 def connection(request: AccountRequest, account: Account) -> HttpResponse:
     """Return the part of the page that says whether a client is connected; a script asks for it again and again."""
     key = _first_key(account.clusters.order_by("pk").first())
-    return render(request, "console/start_connection.html", {"connections": key and Connections([key]).of(key)})
+    if key is None:
+        raise Http404
+    return render(
+        request, "console/start_connection.html", {"account": account, "frame": request.frame, **_waiting_for(key)}
+    )
 
 
 @require_POST
@@ -144,12 +154,25 @@ def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageF
         "snippets": snippets,
         "snippet": next((snippet for snippet in snippets if snippet.name == asked), snippets[0]),
         "publishing": publishing(site),
-        "connections": Connections([key]).of(key),
+        **_waiting_for(key),
         "form": form,
         "receivers": receivers,
         "has_arrived": bool(_noted(request, _ARRIVED, account)),
     }
     return render_page(request, "console/start.html", context, page="overview")
+
+
+def _waiting_for(key: ApiKey) -> dict[str, Any]:
+    """Return whether the clients of a key are connected, from where, and why the last one could not connect."""
+    connections = Connections([key]).of(key)
+    address, refusal = "", None
+    if connections:
+        with contextlib.suppress(Unknown):
+            address = next((client.address for client in reversed(connections_to(key.cluster, CHANNEL))), "")
+    elif latest := reasons_of(key.cluster.account, 1, newest_first=True):
+        is_recent = timezone.now() - latest[0].latest.at < _REFUSALS_SHOWN_FOR
+        refusal = latest[0] if is_recent else None
+    return {"connections": connections, "address": address, "refusal": refusal}
 
 
 def _welcome(request: AccountRequest, form: ClusterForm, cluster_id: str) -> HttpResponse:

@@ -42,7 +42,8 @@ urlpatterns = [
     path("<int:account>/start/send/", start.send, name="start_send"),
     path("<int:account>/start/hide/", start.hide, name="start_hide"),
     path("<int:account>/clusters/", clusters.index, name="clusters"),
-    path("<int:account>/clusters/new/", clusters.new, name="new_cluster"),
+    # Not below clusters/, where a cluster may have the ID "new".
+    path("<int:account>/new-cluster/", clusters.new, name="new_cluster"),
     path("<int:account>/clusters/<slug:cluster_id>/", clusters.detail, name="cluster"),
     path("<int:account>/clusters/<slug:cluster_id>/keys/new/", keys.new, name="cluster_new_key"),
     path("<int:account>/clusters/<slug:cluster_id>/off/", clusters.off, name="cluster_off"),

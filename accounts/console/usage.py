@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
 
 from accounts.models import Account, ApiKey
 from accounts.quotas import limit_of
@@ -79,6 +80,7 @@ def _key(pk: str, account: Account) -> ApiKey | None:
     return key
 
 
+@require_safe
 @account_page()
 def usage(request: AccountRequest, account: Account) -> HttpResponse:
     """Show the usage of an account."""
@@ -86,6 +88,7 @@ def usage(request: AccountRequest, account: Account) -> HttpResponse:
     return render_page(request, "console/usage.html", usage_context(account, choice), page="usage")
 
 
+@require_safe
 @account_page()
 def usage_csv(request: AccountRequest, account: Account) -> HttpResponse:
     """Return the usage of an account as CSV, oldest first."""
@@ -97,10 +100,11 @@ def usage_csv(request: AccountRequest, account: Account) -> HttpResponse:
     )
     reasons = sorted({reason for counts in found.values() for reason in counts.refusals})
     columns = ["messages", "message_bytes", "deliveries", "delivered_bytes", "api_calls", "peak_connections"]
+    known = [name for name in columns if choice.key is None or not name.startswith("deliver")]
     writer = csv.writer(response)
     writer.writerow([choice.period.unit, *columns, "refusals", *(f"refusals: {reason}" for reason in reasons)])
     for start, counts in found.items():
-        numbers = [getattr(counts, column) for column in columns]
+        numbers = [getattr(counts, column) if column in known else "" for column in columns]
         of_reasons = [counts.refusals[reason] for reason in reasons]
         writer.writerow([f"{start:%Y-%m-%dT%H:%M:%SZ}", *numbers, counts.refused, *of_reasons])
     return response
@@ -289,7 +293,7 @@ def _limit(account: Account, choice: Choice) -> Limit | None:
 def _tick(number: int, start: datetime, bars: int, bars_of: str) -> str:
     """Return the label below a bar: for days one each week, for hours one each day, for weeks one each month."""
     if number == bars - 1:
-        return {"hour": "Now", "day": "Today", "week": "This week"}[bars_of]
+        return "Today" if bars_of == "day" else "Now"
     if bars_of == "hour":
         return f"{start.day} {start:%b}" if start.hour == 0 else ""
     if bars_of == "day":

@@ -11,9 +11,6 @@ from ..models import Account, Cluster
 from ..signals import announce
 from .changes import check_room, create_recorded, update_recorded
 
-# The console has another page where that of such a cluster would be.
-_NEVER = ("new",)
-
 
 @transaction.atomic
 def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -> Cluster:
@@ -25,7 +22,7 @@ def create_cluster(account: Account, cluster_id: str, *, enabled: bool = True) -
         Gone, AccountSuspended: see `lock_account`.
     """
     account = lock_account(account)
-    if any(fnmatchcase(cluster_id, pattern) for pattern in (*_NEVER, *settings.RESERVED_CLUSTER_IDS)):
+    if any(fnmatchcase(cluster_id, pattern) for pattern in settings.RESERVED_CLUSTER_IDS):
         raise ValidationError({"cluster_id": ["This cluster ID is reserved. Choose another one."]})
     check_room(account, "max_clusters", account.clusters.count())
     cluster = Cluster(account=account, cluster_id=cluster_id, enabled=enabled)

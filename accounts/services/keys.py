@@ -13,8 +13,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from .. import crypto
 from ..audit import record_change
+from ..key_access import new_key
 from ..locks import Refused, lock_account
-from ..models import Account, ApiKey, AuditVerb, Cluster, new_key
+from ..models import Account, ApiKey, AuditVerb, Cluster
 from ..quotas import QUOTA_FIELDS, default_quotas
 from ..signals import announce
 from .changes import check_room, create_recorded, update_recorded

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from django import template
 from django.utils.html import format_html
 
+from accounts.refusal_reasons import name_of_reason
+
 register = template.Library()
 
 # The first that a `User-Agent` contains is what it names: most browsers name others too.
@@ -19,6 +21,12 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 _MAX_LENGTH = 60
+
+
+@register.filter
+def reason(label: str) -> str:
+    """Write the reason of rejected connections, such as "Origin not allowed"."""
+    return name_of_reason(label)
 
 
 @register.filter

@@ -117,7 +117,7 @@ class Node:
             webhooks.wrap(webhook_states.occupied_channels),
         )
         self.watches = Watches(self.id, self.bus)
-        self.reports = Reports(self.watches, self.refusal_log, self.keys, self.counts.count)
+        self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
         """Empty while nobody watches live; then this is all that Live costs a message."""
         self.connections: set[Connection] = set()
@@ -225,7 +225,7 @@ class Node:
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
             connection.room = self.hub.join(admission.group, connection, connection.traffic.account.deliveries)
             if not await self.counts.join(connection.place) and connection.ended is None:
-                self.count_refusal(QUOTA_USED_UP, admission.access)
+                self.counters.refusals[QUOTA_USED_UP.reason] += 1
                 connection.ended = QUOTA_USED_UP
                 self.reports.refuse(connection, QUOTA_USED_UP)
         if connection.ended is not None:
@@ -246,7 +246,7 @@ class Node:
             try:
                 self.presence.join(admission.group, connection, admission.identity)
             except Refusal as refusal:
-                self.count_refusal(refusal.close, admission.access)
+                self.counters.refusals[refusal.close.reason] += 1
                 self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
             else:
@@ -284,17 +284,6 @@ class Node:
             self.leave(connection)
             if connection.is_accepted:
                 connection.outlet.close(close)
-
-    def count_refusal(self, close: Close, access: KeyAccess | None, cluster_id: str | None = None) -> None:
-        """Count a rejected connection.
-
-        Args:
-            close: the close that it gets.
-            access: what its key gives access to; None if it is not known.
-            cluster_id: the cluster that the client asked for, if its key is not known.
-        """
-        self.counters.refusals[close.reason] += 1
-        self.usage.refuse(close.reason, access, cluster_id)
 
     def publish(self, room: Room, message: Message, sender: Connection) -> None:
         """Send a client's message to its channel on all nodes."""

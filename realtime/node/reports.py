@@ -31,6 +31,7 @@ from realtime.live.watches import Watches
 from realtime.node.connections import Connection, message_limit
 from realtime.node.key_cache import KeyCache
 from realtime.node.refusal_log import RefusalLog
+from realtime.node.usage import Usage
 from realtime.protocols.admission import why_off
 from realtime.protocols.channels import Channel
 from realtime.protocols.closes import QUOTA_USED_UP, TOO_BIG, Close
@@ -55,11 +56,12 @@ Count = Callable[[Channel, Callable[[int], None]], None]
 class Reports:
     """The reports of one node. Loop thread only."""
 
-    def __init__(self, watches: Watches, refusal_log: RefusalLog, keys: KeyCache, count: Count) -> None:
+    def __init__(self, watches: Watches, refusal_log: RefusalLog, usage: Usage, keys: KeyCache, count: Count) -> None:
         """
         Args:
             watches: the clusters that somebody watches.
             refusal_log: keeps refusals.
+            usage: counts refusals.
             keys: the cached API keys.
             count: counts the connections to a channel on all nodes, and calls its second argument with the number.
         """
@@ -67,6 +69,7 @@ class Reports:
         self._count = count
         self._watches = watches
         self._refusal_log = refusal_log
+        self._usage = usage
         self._keys = keys
         # Lookups of the keys of refused handshakes, which nobody waits for.
         self._lookups: set[asyncio.Task[None]] = set()
@@ -207,6 +210,7 @@ class Reports:
 
     def _refuse(self, client: RefusedClient) -> None:
         self._refusal_log.note(client)
+        self._usage.refuse(client.cause)
         if not self._watched:
             return
         cause = client.cause

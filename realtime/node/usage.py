@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from accounts.key_access import KeyAccess
+from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -34,7 +35,6 @@ PRUNE_PAUSE_SECONDS = 0.2
 MAX_KEPT = 200_000
 # Clients can ask for any number of clusters that do not exist.
 MAX_CLUSTERS = 10_000
-MAX_CLUSTER_LENGTH = 63
 
 
 class Store(NamedTuple):
@@ -51,15 +51,16 @@ class Store(NamedTuple):
 class AccountTraffic:
     """What one account receives on this node."""
 
-    __slots__ = ("connections", "deliveries")
+    __slots__ = ("deliveries", "keys")
 
     def __init__(self) -> None:
-        self.connections = 0
+        self.keys = 0
+        """Keys of the account that are counted."""
         self.deliveries = Deliveries()
 
 
 class KeyTraffic:
-    """What one API key sends on this node. Who publishes a message for it adds to `messages` and `bytes`."""
+    """What one API key sends on this node. Code that publishes a message of the key adds to `messages` and `bytes`."""
 
     __slots__ = ("account", "account_id", "api_calls", "bytes", "connections", "messages", "public_key")
 
@@ -67,6 +68,7 @@ class KeyTraffic:
         self.account_id = account_id
         self.public_key = public_key
         self.account = account
+        account.keys += 1
         self.messages = self.api_calls = 0
         self.bytes = 0
         """The size of the frames of these messages."""
@@ -130,14 +132,11 @@ class Usage:
         """Return the counter of a key for a connection, which may use it until `close`."""
         traffic = self.key(access)
         traffic.connections += 1
-        traffic.account.connections += 1
         return traffic
 
     def close(self, access: KeyAccess) -> None:
         """Release the counter of a key: the connection counts nothing more."""
-        traffic = self._keys[access.public_key]
-        traffic.connections -= 1
-        traffic.account.connections -= 1
+        self._keys[access.public_key].connections -= 1
 
     def key(self, access: KeyAccess) -> KeyTraffic:
         """Return the counter of a key, to be used before the next turn of the loop."""
@@ -150,22 +149,16 @@ class Usage:
             traffic = self._keys[name] = KeyTraffic(access.account_id, access.public_key, account)
         return traffic
 
-    def refuse(self, reason: str, access: KeyAccess | None, cluster_id: str | None = None) -> None:
-        """Count a rejected connection.
-
-        Args:
-            reason: the reason of its close.
-            access: its key; None if it is not known.
-            cluster_id: the cluster that the client asked for, if its key is not known.
-        """
-        if access is not None:
-            who = UsedBy(access.account_id, access.public_key)
-        elif cluster_id is not None and len(cluster_id) <= MAX_CLUSTER_LENGTH:
-            who = UsedBy(cluster_id=cluster_id)
+    def refuse(self, cause: Cause) -> None:
+        """Count a refusal: for its key, or for the cluster that the client asked for."""
+        if cause.account_pk is not None and cause.detail != OTHER_CLUSTER:
+            who = UsedBy(cause.account_pk, cause.public_key)
+        elif cause.cluster_id is not None:
+            who = UsedBy(cluster_id=cause.cluster_id)
         else:
             return
-        if who in self._refusals or len(self._refusals) < MAX_CLUSTERS or access is not None:
-            self._refusals.setdefault(who, Counter())[reason] += 1
+        if not who.cluster_id or who in self._refusals or len(self._refusals) < MAX_CLUSTERS:
+            self._refusals.setdefault(who, Counter())[cause.reason] += 1
 
     @property
     def deliveries(self) -> int:
@@ -178,31 +171,39 @@ class Usage:
         return self._delivered.bytes + sum(account.deliveries.bytes for account in self._accounts.values())
 
     def collect(self) -> None:
-        """Move what was counted since the last call to what waits to be recorded, for the hour in which it happened."""
+        """Move what was counted since the last call to what waits to be recorded, for the hour in which it happened.
+
+        A counter is dropped when nothing was counted between two calls: a connection that the server has closed may
+        still publish what it receives until its client has seen the close.
+        """
         peaks = self._connections.take_peaks()
         for name, key in list(self._keys.items()):
             peak = peaks.get(key_user(key.public_key), 0)
             if key.messages or key.api_calls or peak:
-                used = Counts(
-                    messages=key.messages, message_bytes=key.bytes, api_calls=key.api_calls, peak_connections=peak
-                )
-                self._waiting_counts(UsedBy(key.account_id, key.public_key)).add(used)
+                counts = self._waiting_counts(UsedBy(key.account_id, key.public_key))
+                counts.messages += key.messages
+                counts.message_bytes += key.bytes
+                counts.api_calls += key.api_calls
+                counts.peak_connections = max(counts.peak_connections, peak)
                 key.messages = key.bytes = key.api_calls = 0
-            if not key.connections:
+            elif not key.connections:
                 del self._keys[name]
+                key.account.keys -= 1
         for account_id, account in list(self._accounts.items()):
             peak, deliveries = peaks.get(account_user(account_id), 0), account.deliveries
             if deliveries.count or peak:
-                used = Counts(deliveries=deliveries.count, delivered_bytes=deliveries.bytes, peak_connections=peak)
-                self._waiting_counts(UsedBy(account_id)).add(used)
+                counts = self._waiting_counts(UsedBy(account_id))
+                counts.deliveries += deliveries.count
+                counts.delivered_bytes += deliveries.bytes
+                counts.peak_connections = max(counts.peak_connections, peak)
                 self._delivered.count += deliveries.count
                 self._delivered.bytes += deliveries.bytes
                 deliveries.count = deliveries.bytes = 0
-            if not account.connections:
+            if not account.keys:
                 del self._accounts[account_id]
         refusals, self._refusals = self._refusals, {}
         for who, reasons in refusals.items():
-            self._waiting_counts(who).add(Counts(refusals=reasons))
+            self._waiting_counts(who).refusals.update(reasons)
         self._hour = _hour_of(self._now())
 
     def _waiting_counts(self, who: UsedBy) -> Counts:
@@ -247,13 +248,16 @@ class Usage:
 
     async def _run(self) -> None:
         wait = self._seconds
+        before: Mapping[int, int] = {}
         while True:
             await asyncio.sleep(wait)
             wait = self._seconds if await self.flush() else min(self._seconds, RETRY_SECONDS)
             active, self._active = self._active, {}
-            if active:
+            # Once more after the last use: what counts against the quota of messages is written by another task.
+            warned, before = {**dict.fromkeys(before, 0), **active}, active
+            if warned:
                 with contextlib.suppress(DatabaseError):  # they are warned when they use more
-                    await self._store.warn(active)
+                    await self._store.warn(warned)
 
     async def _begin_hours(self) -> None:
         """At each full hour, close the last one. Connections that stay open count for the peaks of the new one.

@@ -66,19 +66,6 @@ def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> R
     )
 
 
-def claimed_identity(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> tuple[str | None, str]:
-    """Return the cluster in the Host header, and the API key, of a handshake that may be malformed otherwise.
-
-    The cluster is None, and the key empty, if there is none.
-    """
-    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    try:
-        options = parse_options(scope["query_string"])
-    except Refusal:
-        options = {}
-    return cluster_of(host, cluster_domains), options.get("api_key") or options.get("apiKey") or ""
-
-
 def first_subprotocol(scope: Mapping[str, Any]) -> str | None:
     """Return the first subprotocol that a client offers; browsers fail unless one of theirs is selected."""
     return next(filter(None, scope.get("subprotocols", ())), None)

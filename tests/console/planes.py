@@ -14,7 +14,7 @@ class Plane:
     """
 
     def __init__(self) -> None:
-        self.connections: int | None = 0
+        self.open: int | None = 0
         """The number of connections of everything; None if the nodes do not answer."""
         self.refuses = ""
         """Why it sends no message."""
@@ -22,19 +22,24 @@ class Plane:
         """The Cluster ID, the channel and the message of each message that was sent."""
 
     def count_connections(self, **names: Any) -> list[int]:
-        return [self.connections or 0 for resources in names.values() for _ in resources]
+        return [self.open or 0 for resources in names.values() for _ in resources]
 
     def known_connections(self, *, seconds: float, **names: Any) -> list[int] | None:
-        return None if self.connections is None else self.count_connections(**names)
+        return None if self.open is None else self.count_connections(**names)
 
     def publish(self, cluster: Cluster, channel: str, message: str) -> int:
         if self.refuses:
             raise NotPublished(self.refuses)
         self.sent.append((cluster.cluster_id, channel, message))
-        return self.connections or 0
+        return self.open or 0
+
+    def connections(self, cluster_id: str, channel: str) -> list[dict[str, Any]]:
+        """Return one of the connections, from an address for documentation."""
+        client = {"id": "1", "user": "", "public_key": "", "address": "203.0.113.24", "since": 0.0}
+        return [client] if self.open else []
 
     def nodes_state(self) -> NodesState:
-        return NodesState(1, self.connections or 0, None, 0.0)
+        return NodesState(1, self.open or 0, None, 0.0)
 
     def __enter__(self) -> Self:
         self._before = usage._data_plane

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from django.test import AsyncClient
+from django.utils import timezone
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry
+from accounts.usage_rows import RefusedUsage, Usage
 from accounts.users import User
 from tests.console.conftest import As
 from tests.console.tenants import Tenants
@@ -60,6 +62,11 @@ def test_a_suspended_account_can_be_read_and_exported_but_not_changed(as_: As, a
 
 @pytest.mark.django_db(transaction=True)
 async def test_the_export_has_everything_but_secrets(shops: Tenants) -> None:
+    now = timezone.now()
+    for account_pk, messages in ((shops.shop.account, 7), (shops.other.account, 8)):
+        row = {"account_pk": account_pk, "unit": "hour", "start": now}
+        await Usage.objects.acreate(**row, messages=messages)
+        await RefusedUsage.objects.acreate(**row, reason="bad_jwt" if messages == 7 else "bad_key")
     client = AsyncClient()
     owner = await User.objects.aget(pk=shops.people["owner"])
     await client.aforce_login(owner)
@@ -73,6 +80,8 @@ async def test_the_export_has_everything_but_secrets(shops: Tenants) -> None:
     assert [key["public_key"] for key in exported["api_keys"]] == [shops.shop.public_key]
     assert {"audit", "usage", "invitations", "exported_at"} < set(exported)
     assert {entry["verb"] for entry in exported["audit"]} == {"created"}
+    assert [row["messages"] for row in exported["usage"]] == [7]
+    assert [row["reason"] for row in exported["refusals"]] == ["bad_jwt"]
     key = await ApiKey.objects.aget(pk=shops.shop.key)
     assert shops.shop.secret not in text
     assert key.secret_ciphertext not in text
@@ -94,6 +103,12 @@ async def test_a_long_export_is_whole_and_hides_operators(shops: Tenants) -> Non
     names = [entry["changes"]["name"][1] for entry in exported["audit"] if entry["verb"] == "changed"]
     assert names == [f"Shop {number}" for number in range(1_100)]
     assert {entry["email"] for entry in exported["audit"]} == {None}
+
+
+def test_exports_are_limited(as_: As, account: Account) -> None:
+    client, path = as_("owner"), f"/console/{account.pk}/settings/export/"
+    assert [client.get(path).status_code for _ in range(11)] == [*[200] * 10, 302]
+    assert "Too many attempts. Try again in 10 minutes." in client.get(path, follow=True).content.decode()
 
 
 def test_deleting_asks_for_the_name_and_says_what_goes(as_: As, account: Account, shops: Tenants) -> None:

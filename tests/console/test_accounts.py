@@ -1,13 +1,15 @@
 """The way into the console: the last used account, all accounts, the switch between them, and a new one."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import services
-from accounts.models import Account, Membership, Role
+from accounts.models import Account, Membership, RefusalCount, Role
 from accounts.users import User
 from tests.console.conftest import As
 from tests.console.tenants import Tenants
@@ -90,13 +92,17 @@ def test_people_with_one_account_see_its_name_as_text(as_: As, account: Account)
 def test_all_accounts_have_role_connections_messages_and_problems(as_: As, account: Account, second: Account) -> None:
     services.suspend_account(second)
     services.set_quotas(account, max_connections=500)
+    cause = {"account_pk": account.pk, "cluster_pk": 1, "code": 4003, "reason": "bad_origin"}
+    RefusalCount.objects.create(**cause, hour=timezone.now(), refusals=1_024)
+    RefusalCount.objects.create(**cause, hour=timezone.now() - timedelta(days=2), refusals=5)
     client = as_("developer")
     with data_plane(
         lambda account_ids, public_keys, cluster_pks: [412 if pk == account.pk else 0 for pk in account_ids]
     ):
         page = client.get(LIST).content.decode()
     rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in page.partition("<tbody")[2].split("</tr>")[:2]]
-    assert "Example Shop Developer 412 0 82 % of connections" in rows[0]
+    assert rows[0].endswith("Example Shop Developer 412 0 82 % of connections 1,024 refusals")
+    assert f"/console/{account.pk}/refusals/" in page
     assert rows[1] == "Labs Viewer 0 0 Suspended"
     assert "Other Company" not in page
 

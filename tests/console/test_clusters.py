@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 def test_the_list_shows_the_endpoint_the_keys_the_connections_and_the_state(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:
-    plane.connections = 1_234
+    plane.open = 1_234
     listed = page(owner, account, "clusters/")
     assert "ws://shop.localhost/v3/" in listed
     assert "1,234" in listed
@@ -29,11 +29,11 @@ def test_an_account_without_clusters_is_told_what_a_cluster_is(
 ) -> None:
     services.delete_cluster(cluster)
     assert "No clusters yet" in page(owner, account, "clusters/")
-    assert owner.get(f"/console/{account.pk}/keys/new/").headers["location"] == f"/console/{account.pk}/clusters/new/"
+    assert owner.get(f"/console/{account.pk}/keys/new/").headers["location"] == f"/console/{account.pk}/new-cluster/"
 
 
 def test_a_new_cluster_leads_to_its_page(owner: Client, account: Account) -> None:
-    shown = send(owner, account, "clusters/new/", cluster_id="Warehouse")
+    shown = send(owner, account, "new-cluster/", cluster_id="Warehouse")
     assert "Cluster created." in shown
     assert "No API keys yet" in shown
     assert account.clusters.filter(cluster_id="warehouse", enabled=True).exists()
@@ -45,37 +45,41 @@ def test_a_new_cluster_leads_to_its_page(owner: Client, account: Account) -> Non
         ("", "Enter a cluster ID."),
         ("-a", "Enter up to 63 lower-case letters, digits and hyphens"),
         ("www", "This cluster ID is reserved. Choose another one."),
-        ("new", "This cluster ID is reserved. Choose another one."),
     ],
 )
 def test_a_cluster_id_that_is_not_possible_is_explained_at_its_field(
     owner: Client, account: Account, cluster_id: str, sentence: str
 ) -> None:
-    shown = send(owner, account, "clusters/new/", cluster_id=cluster_id)
+    shown = send(owner, account, "new-cluster/", cluster_id=cluster_id)
     assert f'<a href="#id_cluster_id">{sentence}' in shown
     assert 'aria-invalid="true"' in shown
     assert account.clusters.count() == 1
 
 
+def test_a_cluster_may_have_the_name_of_a_page(owner: Client, account: Account) -> None:
+    assert "No API keys yet" in send(owner, account, "new-cluster/", cluster_id="new")
+    assert "<h1>new</h1>" in page(owner, account, "clusters/new/")
+
+
 def test_for_a_taken_cluster_id_a_free_one_is_filled_in(owner: Client, account: Account) -> None:
     services.create_cluster(account, "stall-2")
-    shown = send(owner, account, "clusters/new/", cluster_id="stall")
+    shown = send(owner, account, "new-cluster/", cluster_id="stall")
     assert "“stall” is taken. “stall-3” is free." in shown
     assert 'value="stall-3"' in shown
-    send(owner, account, "clusters/new/", cluster_id="stall-3")
+    send(owner, account, "new-cluster/", cluster_id="stall-3")
     assert account.clusters.filter(cluster_id="stall-3").exists()
 
 
 def test_an_account_with_as_many_clusters_as_it_may_have_is_told_what_to_do(owner: Client, account: Account) -> None:
     services.set_quotas(account, max_clusters=1)
-    shown = send(owner, account, "clusters/new/", cluster_id="warehouse")
+    shown = send(owner, account, "new-cluster/", cluster_id="warehouse")
     assert "You have 1 of 1 clusters. Delete one, or ask for more." in shown
 
 
 def test_switching_off_says_how_many_connections_it_closes(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:
-    plane.connections = 404
+    plane.open = 404
     asked = page(owner, account, "clusters/shop/off/")
     assert "This closes <strong>404 connections</strong>. Clients cannot connect until" in asked
     assert "Cluster switched off." in send(owner, account, "clusters/shop/off/")
@@ -125,10 +129,10 @@ def test_a_suspended_account_can_be_read_but_offers_no_action(as_: As, account: 
 def test_when_the_nodes_do_not_answer_the_pages_say_so_and_give_the_last_count(
     owner: Client, account: Account, key: ApiKey, plane: Plane
 ) -> None:
-    plane.connections = 412
+    plane.open = 412
     for path in ("clusters/", "clusters/shop/", f"keys/{key.pk}/"):
         page(owner, account, path)
-    plane.connections = None
+    plane.open = None
     for path in ("clusters/", "clusters/shop/", f"keys/{key.pk}/"):
         shown = page(owner, account, path)
         assert "The connections cannot be counted now. Last count: 412, at" in shown, path

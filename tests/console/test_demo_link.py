@@ -59,11 +59,12 @@ def test_beside_other_accounts_there_is_none_and_a_former_one_does_not_work(demo
     assert Client().get(demo).status_code == 403
 
 
-@pytest.mark.parametrize("token", ["x", "a:b:c", "\0", signing.dumps([1, None], salt="other")])
-def test_a_forged_one_does_not_work(demo: str, token: str) -> None:
+def test_a_forged_one_does_not_work(demo: str) -> None:
     client = Client()
-    assert client.get(f"/console/demo/{token}/").status_code == 403
-    assert user_of(client) is None
+    owner = User.objects.get(email=DEMO_OWNER)
+    for token in ("x", "a:b:c", "\0", signing.dumps([owner.pk, None], salt="other")):
+        assert client.get(f"/console/demo/{token}/").status_code == 403
+        assert user_of(client) is None
 
 
 def test_nobody_else_logs_in_as_the_owner(demo: str) -> None:

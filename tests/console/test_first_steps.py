@@ -1,13 +1,20 @@
 """The way from a new account to its first message, and the overview that follows."""
 
+import time
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, AuditVerb, Cluster
+from accounts.refusals import record_refusals
+from accounts.refused_clients import Cause, RefusedClient
 from accounts.usage import record_messages, today
+from accounts.usage_counts import Counts, UsedBy
+from accounts.usage_history import record_usage
 from accounts.users import User
 from tests.console.conftest import As
 from tests.console.pages import page, send
@@ -89,9 +96,9 @@ def test_the_code_contains_the_key_of_the_reader(
 
 def test_the_page_waits_for_the_first_connection(owner: Client, account: Account, plane: Plane) -> None:
     assert "Waiting for your first connection" in page(owner, account, "start/connection/")
-    plane.connections = 1
-    assert "Connected</span> · 1 connection open" in page(owner, account, "start/connection/")
-    plane.connections = None
+    plane.open = 1
+    assert "Connected from 203.0.113.24</span> · 1 connection open" in page(owner, account, "start/connection/")
+    plane.open = None
     assert "The connections cannot be counted now." in page(owner, account, "start/connection/")
 
 
@@ -101,7 +108,7 @@ def test_a_message_is_sent_from_the_page_and_recorded(
     assert "Sent, but no connection is open in the channel hello. Do step 2 first." in send(
         owner, account, "start/send/", message=" Hello! "
     )
-    plane.connections = 1
+    plane.open = 1
     shown = send(owner, account, "start/send/", message="Again")
     assert "Sent to 1 connection." in shown
     assert "Your first message has arrived" in shown
@@ -142,7 +149,7 @@ def test_the_overview_shows_connections_and_messages_beside_their_quotas(
 ) -> None:
     services.set_quotas(account, max_connections=2_000, max_messages_per_day=250_000)
     record_messages({account.pk: 205_118}, today())
-    plane.connections = 412
+    plane.open = 412
     shown = page(as_("owner"), account, "")
     assert '<span class="big">412</span> <span class="of">of 2,000</span>' in shown
     assert 'class="meter" role="img" aria-label="21 % of the quota"' in shown
@@ -159,3 +166,58 @@ def test_the_overview_lists_the_10_busiest_clusters(as_: As, account: Account) -
     shown = page(as_("owner"), account, "")
     assert shown.count('role="rowheader"') == 10
     assert "All 12 clusters" in shown
+
+
+def test_the_last_refusal_and_its_remedy_stand_under_the_step_until_a_client_is_connected(
+    owner: Client, account: Account, key: ApiKey, plane: Plane
+) -> None:
+    refuse(key, "bad_origin", 4003, origin="https://staging.example.com")
+    waiting = page(owner, account, "start/connection/")
+    assert "Refused: Origin not allowed" in waiting
+    assert f"/keys/{key.pk}/?origin=" in waiting
+    plane.open = 1
+    assert "Refused" not in page(owner, account, "start/connection/")
+
+
+def test_the_overview_lists_recent_problems_with_their_remedies(as_: As, account: Account, key: ApiKey) -> None:
+    record_messages({account.pk: 1}, today())
+    assert "No problems in the last 24 hours." in page(as_("viewer"), account, "")
+    refuse(key, "bad_origin", 4003, origin="https://staging.example.com", times=24)
+    shown = page(as_("owner"), account, "")
+    assert "<strong>Origin not allowed</strong>" in shown
+    assert "<code>https://staging.example.com</code>, 24 times" in shown
+    assert f"/keys/{key.pk}/?origin=" in shown
+
+
+def test_numbers_of_today_are_shown_for_the_account_each_cluster_and_each_key(
+    owner: Client, account: Account, cluster: Cluster, key: ApiKey
+) -> None:
+    second = services.issue_key(cluster, "Courier app").key
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    record_messages({account.pk: 40}, today())
+    used = {
+        (hour, UsedBy(account.pk, key.public_key)): Counts(messages=31, refusals=Counter(bad_origin=25, bad_jwt=12)),
+        (hour, UsedBy(account.pk, second.public_key)): Counts(messages=9),
+        (hour, UsedBy(account.pk)): Counts(peak_connections=688),
+    }
+    record_usage("writer", 1, used)
+    overview = page(owner, account, "")
+    assert "Highest today: 688" in overview
+    assert '<span class="big">37</span> <span class="of">connections</span>' in overview
+    assert "Origin not allowed: 25</a>" in overview
+    assert 'data-label="Messages today">40</td>' in overview
+    assert "Messages, last 30 days" in overview
+    assert "so-far" in overview
+    listed = page(owner, account, "clusters/shop/?sort=-messages")
+    assert listed.index('data-label="Messages today">31</td>') < listed.index('data-label="Messages today">9</td>')
+    shown = page(owner, account, f"keys/{key.pk}/")
+    assert '<span class="big">31</span>' in shown
+    assert "78 % of the account’s messages today" in shown
+    assert f'href="/console/{account.pk}/refusals/?key={key.public_key}">See why</a>' in shown
+
+
+def refuse(key: ApiKey, reason: str, code: int, *, origin: str = "", times: int = 1) -> None:
+    """Record that clients of a key were refused now."""
+    cause = Cause(key.cluster.account_id, key.cluster_id, None, key.public_key, code, reason, "")
+    client = RefusedClient(cause, time.time(), "hello", origin, "", "203.0.113.24", "", {})
+    record_refusals({cause: times}, [client])

@@ -200,7 +200,7 @@ def test_a_rotation_needs_one_of_the_offered_times(owner: Client, account: Accou
 def test_a_revocation_says_how_many_connections_it_closes(
     owner: Client, account: Account, key: ApiKey, plane: Plane
 ) -> None:
-    plane.connections = 318
+    plane.open = 318
     asked = page(owner, account, f"keys/{key.pk}/revoke/")
     assert "This closes <strong>318 open connections</strong> now." in asked
     assert "Revoke and close 318 connections</button>" in asked

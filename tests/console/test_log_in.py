@@ -15,6 +15,7 @@ from accounts.console.browsers import browser_name
 from accounts.models import AuditEntry
 from accounts.users import User
 from tests.console.conftest import As
+from tests.console.hashers import CountingHasher
 from tests.console.second_factors import totp
 from tests.console.test_sign_up import PASSWORD, link_in, user_of
 from tests.servers import free_port
@@ -107,6 +108,16 @@ class TestLogin:
         answer = client.post(LOGIN, form)
         assert answer.status_code == 200
         assert "The e-mail address or the password is wrong." in answer.content.decode()
+
+    def test_known_and_unknown_addresses_take_the_same_time(self, settings: Settings) -> None:
+        settings.PASSWORD_HASHERS = ["tests.console.hashers.CountingHasher"]
+        User.objects.create_user("known@example.com", PASSWORD)
+        counts = []
+        for email in ("known@example.com", "nobody@example.com"):
+            before = CountingHasher.hashed
+            Client().post(LOGIN, {"login": email, "password": "wrong"})
+            counts.append(CountingHasher.hashed - before)
+        assert counts == [1, 1]
 
     def test_the_eleventh_attempt_waits(self, client: Client) -> None:
         for _ in range(10):

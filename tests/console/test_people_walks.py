@@ -203,3 +203,56 @@ async def test_people_end_their_other_sessions(console: Console, mailbox: Mailbo
     )
     await console.open("/console/you/security/")
     assert await console.page.evaluate("location.pathname") == "/console/you/login/"
+
+
+async def invite(console: Console, mailbox: Mailbox, email: str) -> str:
+    """Let the shop's owner invite somebody, and return the link in the mail."""
+    await console.log_in("owner")
+    await console.open("")
+    account = console.service.tenants.shop.account
+    status = await console.page.evaluate(
+        f"fetch('/api/v1/accounts/{account}/invitations/', {{method: 'POST', "
+        "headers: {'Content-Type': 'application/json', 'X-CSRFToken': document.cookie.match(/csrftoken=(\\w+)/)[1]}, "
+        f"body: JSON.stringify({{email: '{email}', role: 'developer'}})}}).then(({{status}}) => status)"
+    )
+    assert status == 201
+    await console.page.send("Network.clearBrowserCookies")
+    return await mailbox.next_link(email)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_an_invited_person_signs_up_and_is_a_member(console: Console, mailbox: Mailbox, width: int) -> None:
+    await console.resize(width)
+    email = f"invited-{width}@example.com"
+    await console.page.open(await invite(console, mailbox, email))
+    await console.check()
+    await console.click("Sign up")
+    await console.wait_for_text("You join “Example Shop” as developer.")
+    await console.check()
+    await console.fill("password1", PASSWORD)
+    await console.click("Sign up")
+    await in_an_account(console)
+    assert "Example Shop" in await console.text()
+    assert mailbox.to(email) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_an_invited_user_logs_in_and_joins(console: Console, mailbox: Mailbox, width: int) -> None:
+    await console.resize(width)
+    email = f"member-{width}@example.com"
+    await sign_up(console, mailbox, email)
+    await console.page.send("Network.clearBrowserCookies")
+    link = await invite(console, mailbox, email)
+    await console.page.open(link)
+    await console.click("Log in")
+    await console.wait_for_text("Forgot your password?")
+    await console.fill("login", email)
+    await console.fill("password", PASSWORD)
+    await console.click("Log in")
+    await console.wait_for_text("Join Example Shop?")
+    await console.check()
+    await console.click("Join")
+    await in_an_account(console)
+    assert "You have joined Example Shop." in await console.text()
+    await console.page.open(link)
+    await console.wait_for_text("This invitation is not valid any more")

@@ -12,6 +12,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from accounts import services
 from accounts.models import Account, AuditEntry, Invitation, Role
 from accounts.users import User
+from tests.console.hashers import CountingHasher
 
 pytestmark = pytest.mark.django_db
 
@@ -208,6 +209,16 @@ class TestWithMail:
         assert [message.to for message in mail.outbox] == [["new@example.com"], ["owner@shop.example"]]
         assert "already signed up" in mail.outbox[1].subject
         assert User.objects.get(email="owner@shop.example").check_password("owner-password")
+
+    def test_known_and_unknown_addresses_take_the_same_time(self, settings: Settings) -> None:
+        settings.PASSWORD_HASHERS = ["tests.console.hashers.CountingHasher"]
+        User.objects.create_user("known@example.com", PASSWORD)
+        counts = []
+        for email in ("new@example.com", "known@example.com"):
+            before = CountingHasher.hashed
+            sign_up(Client(), email)
+            counts.append(CountingHasher.hashed - before)
+        assert counts == [1, 1]
 
     def test_an_address_gets_five_mails_an_hour(self) -> None:
         for _ in range(8):

@@ -170,6 +170,15 @@ def test_csv_has_the_same_numbers_oldest_first(client: Client, page: str, accoun
     }
 
 
+@pytest.mark.usefixtures("used")
+def test_csv_of_a_key_leaves_out_what_is_counted_for_the_account(
+    client: Client, page: str, account: Account, key: ApiKey
+) -> None:
+    response = client.get(f"/console/{account.pk}/usage.csv?key={key.pk}")
+    last = list(csv.DictReader(response.content.decode().splitlines()))[-1]
+    assert (last["messages"], last["deliveries"], last["delivered_bytes"]) == ("5420000", "", "")
+
+
 @pytest.mark.parametrize("path", ["usage/", "usage.csv"])
 @pytest.mark.parametrize(
     ("role", "status"), [(None, 404), (Role.VIEWER, 200), (Role.DEVELOPER, 200), (Role.OWNER, 200), ("nobody", 302)]

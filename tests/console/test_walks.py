@@ -54,7 +54,7 @@ async def test_a_key_is_issued_tried_and_revoked_which_closes_its_connections(co
     async with open_client(console.service.server, channel_path("1", key)) as client:
         await console.open(page)
         await console.click("Revoke key…")
-        await console.wait_for_text("open connection")
+        await console.wait_for_text("Revoke and close")
         await console.check()
         await console.page.evaluate("document.querySelector('.danger').click()")
         await console.wait_for_text("Key revoked.")
@@ -119,7 +119,7 @@ async def test_every_page_fits_the_screen_and_has_no_serious_fault(console: Cons
     for dark in (False, True):
         await console.resize(width, dark=dark)
         for path in (
-            *("start/", "clusters/", "clusters/new/", "clusters/shop/", "clusters/shop/?show=revoked"),
+            *("start/", "clusters/", "new-cluster/", "clusters/shop/", "clusters/shop/?show=revoked"),
             *("clusters/tills/", "clusters/tills/?q=kiosk", "clusters/empty/", "clusters/shop/off/"),
             *("clusters/shop/delete/", "keys/new/", f"keys/{key}/", f"keys/{key}/rotate/", f"keys/{key}/revoke/"),
             *(f"keys/{key}/end-old-secret/", f"keys/{key}/secret/"),

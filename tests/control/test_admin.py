@@ -219,24 +219,24 @@ def test_an_account_is_created_with_members_and_clusters(admin: Client, owner: U
     form = {
         "name": "New",
         **inline("memberships", {"user": owner.pk, "role": "owner"}),
-        **inline("clusters", {"cluster_id": "new", "enabled": "on"}),
+        **inline("clusters", {"cluster_id": "fresh", "enabled": "on"}),
     }
     assert admin.post("/admin/accounts/account/add/", form).status_code == 302
     account = Account.objects.get()
     assert [(m.user, m.role) for m in account.memberships.all()] == [(owner, Role.OWNER)]
-    assert [c.cluster_id for c in account.clusters.all()] == ["new"]
+    assert [c.cluster_id for c in account.clusters.all()] == ["fresh"]
 
 
 def test_a_cluster_is_created_with_a_key_whose_secret_is_shown(admin: Client, account: Account) -> None:
     form = {
         "account": account.pk,
-        "cluster_id": "new",
+        "cluster_id": "fresh",
         "enabled": "on",
         **inline("keys", {"label": "web", "allows_client_messages": "on"}),
     }
     page = shown_secrets(admin, admin.post("/admin/accounts/cluster/add/", form))
     key = ApiKey.objects.get()
-    assert key.cluster.cluster_id == "new"
+    assert key.cluster.cluster_id == "fresh"
     assert str(secret_of(key)) in page
 
 

@@ -150,15 +150,15 @@ class TestAccounts:
 
 class TestClusters:
     def test_owners_can_create_a_cluster(self, as_: As, owner: User, account: Account) -> None:
-        answer = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"})
+        answer = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "fresh"})
         assert answer.status_code == 201
-        assert Cluster.objects.get().cluster_id == "new"
+        assert Cluster.objects.get().cluster_id == "fresh"
         assert answer.json()["enabled"] is True
 
     def test_members_get_403_and_strangers_cannot_reference_the_account(
         self, as_: As, teammate: User, stranger: User, account: Account
     ) -> None:
-        data = {"account": account.pk, "cluster_id": "new"}
+        data = {"account": account.pk, "cluster_id": "fresh"}
         assert as_(teammate).post("/api/v1/clusters/", data).status_code == 403
         answer = as_(stranger).post("/api/v1/clusters/", data)
         assert answer.status_code == 400

@@ -57,7 +57,7 @@ def test_json_that_is_nested_too_deeply_gets_400(as_: As, owner: User, account: 
 
 @pytest.mark.parametrize("account", ["1e400", "-1e400", "1" * 30, "1.5", "true", "[]", "{}", '"1\\u0000"', '"\\ud800"'])
 def test_an_invalid_or_unknown_account_is_reported(as_: As, owner: User, account: str) -> None:
-    body = f'{{"account": {account}, "cluster_id": "new"}}'
+    body = f'{{"account": {account}, "cluster_id": "fresh"}}'
     answer = as_(owner).post("/api/v1/clusters/", body, content_type="application/json")
     assert answer.status_code == 400
     assert list(answer.json()) == ["account"]
@@ -119,8 +119,8 @@ FORM = "application/x-www-form-urlencoded"
 
 def test_fields_that_a_form_omits_get_their_defaults(as_: As, owner: User, account: Account) -> None:
     client = as_(owner)
-    client.post("/api/v1/clusters/", f"account={account.pk}&cluster_id=new", content_type=FORM)
-    client.post("/api/v1/keys/", "cluster=new&label=web", content_type=FORM)
+    client.post("/api/v1/clusters/", f"account={account.pk}&cluster_id=fresh", content_type=FORM)
+    client.post("/api/v1/keys/", "cluster=fresh&label=web", content_type=FORM)
     assert Cluster.objects.get().enabled
     key = ApiKey.objects.get()
     assert (key.protects_channels, key.allows_client_messages, key.allowed_origins) == (False, True, [])

@@ -180,7 +180,7 @@ def test_a_change_with_a_token_names_the_user_of_the_token(client: Client, owner
     credentials = {"email": "owner@example.com", "password": "owner-password"}
     token = client.post("/api/v1/token/", credentials, content_type=JSON).json()["token"]
     headers = {"Authorization": f"Token {token}"}
-    client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "new"}, headers=headers, content_type=JSON)
+    client.post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "fresh"}, headers=headers, content_type=JSON)
     assert actors() == [("rest", "owner@example.com", owner.pk, "created", "cluster")]
 
 

@@ -8,7 +8,9 @@ from django.core.management import call_command
 from django.db import DataError, IntegrityError, transaction
 
 from accounts import services
-from accounts.models import Account, ApiKey, Cluster, Membership, Role, new_key, validate_allowed_origins
+from accounts.key_access import new_key
+from accounts.models import Account, ApiKey, Cluster, Membership, Role
+from accounts.origins import validate_allowed_origins
 
 pytestmark = pytest.mark.django_db
 

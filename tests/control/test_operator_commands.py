@@ -81,12 +81,12 @@ def test_accounts_are_listed_and_searched(account: Account, foreign_key: ApiKey)
 
 
 def test_clusters_are_created_listed_and_switched(account: Account, foreign_key: ApiKey) -> None:
-    assert run_json("cluster", "create", account.pk, "new")["cluster"] == "new"
-    assert [row["cluster"] for row in run_json("cluster", "list")] == ["new", "other"]
-    assert [row["cluster"] for row in run_json("cluster", "list", "--account", account.pk)] == ["new"]
+    assert run_json("cluster", "create", account.pk, "fresh")["cluster"] == "fresh"
+    assert [row["cluster"] for row in run_json("cluster", "list")] == ["fresh", "other"]
+    assert [row["cluster"] for row in run_json("cluster", "list", "--account", account.pk)] == ["fresh"]
     for command, enabled in (("disable", False), ("enable", True)):
-        assert run_json("cluster", command, "new")["enabled"] is enabled
-        assert Cluster.objects.get(cluster_id="new").enabled is enabled
+        assert run_json("cluster", command, "fresh")["enabled"] is enabled
+        assert Cluster.objects.get(cluster_id="fresh").enabled is enabled
     with pytest.raises(CommandError, match="cluster_id: "):
         run("cluster", "create", account.pk, "Not A Label")
 
@@ -153,7 +153,7 @@ def test_usage_lists_the_busiest_account_first(account: Account, stranger: User)
     [
         ("account", "suspend", 999),
         ("account", "limit", 999, "--max-connections", 1),
-        ("cluster", "create", 999, "new"),
+        ("cluster", "create", 999, "fresh"),
         ("cluster", "disable", "none"),
         ("cluster", "list", "--account", 999),
         ("key", "issue", "none", "web"),

@@ -80,9 +80,9 @@ async def test_the_documentation_of_the_rest_api_lists_operations_and_runs_them(
 async def log_in(page: Page, service: LiveServer) -> None:
     await page.open(service.url("/admin/", scheme="http", host="localhost"))
     await page.evaluate(
-        "Object.assign(document.querySelector('[name=username]'), {value: 'operator@example.com'});"
+        "Object.assign(document.querySelector('[name=login]'), {value: 'operator@example.com'});"
         "Object.assign(document.querySelector('[name=password]'), {value: 'operator-password'});"
-        "document.querySelector('#login-form').submit()"
+        "document.querySelector('[name=password]').form.requestSubmit()"
     )
     await page.wait_for("location.pathname === '/admin/' && document.readyState === 'complete'")
 

@@ -10,16 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts import services
 from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import AccountSuspended, Gone
-from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role
+from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role, Usage
+from accounts.quota_notices import send_quota_notices
 from accounts.tokens import LoginOutdated, create_token
+from accounts.usage_counts import Counts, UsedBy
+from accounts.usage_history import record_usage
 from accounts.users import User
 
 pytestmark = [
@@ -62,7 +67,7 @@ def this_transaction_blocks_another() -> bool:
 
 
 def test_a_cluster_id_is_taken_once(account: Account) -> None:
-    rejected = race(lambda: services.create_cluster(account, "new"), lambda: services.create_cluster(account, "new"))
+    rejected = race(lambda: services.create_cluster(account, "next"), lambda: services.create_cluster(account, "next"))
     assert isinstance(rejected, ValidationError)
     assert list(rejected.message_dict) == ["cluster_id"]
     assert Cluster.objects.count() == 1
@@ -90,7 +95,7 @@ CHANGES: dict[str, Callable[[ApiKey], object]] = {
     "invite": lambda key: services.invite(key.cluster.account, "a@example.com"),
     "set_role": lambda key: services.set_role(Membership.objects.get(role=Role.VIEWER), Role.OWNER),
     "remove_member": lambda key: services.remove_member(Membership.objects.get(role=Role.VIEWER)),
-    "create_cluster": lambda key: services.create_cluster(key.cluster.account, "new"),
+    "create_cluster": lambda key: services.create_cluster(key.cluster.account, "next"),
     "update_cluster": lambda key: services.update_cluster(key.cluster, enabled=False),
     "delete_cluster": lambda key: services.delete_cluster(key.cluster),
     "issue_key": lambda key: services.issue_key(key.cluster, "new"),
@@ -207,3 +212,27 @@ def test_concurrent_logins_keep_the_limit_of_tokens(owner: User, settings: Setti
     settings.API_TOKENS_PER_USER = 1
     newer, _ = race(lambda: create_token(owner), lambda: create_token(owner))
     assert ApiToken.objects.get() == newer
+
+
+def test_a_batch_of_usage_that_is_sent_twice_at_the_same_time_is_added_once() -> None:
+    account = services.create_account("Acme")
+    used = {(timezone.now().replace(minute=0, second=0, microsecond=0), UsedBy(account.pk)): Counts(deliveries=1)}
+    assert race(lambda: record_usage("node", 1, used), lambda: record_usage("node", 1, used)) is None
+    assert set(Usage.objects.values_list("deliveries", flat=True)) == {1}
+
+
+def test_two_nodes_that_write_usage_of_the_same_accounts_wait_for_each_other() -> None:
+    accounts = [services.create_account(name) for name in ("Acme", "Other")]
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    used = {(hour, UsedBy(account.pk)): Counts(deliveries=1, peak_connections=2) for account in accounts}
+    backwards = dict(reversed(used.items()))
+    assert race(lambda: record_usage("one", 1, used), lambda: record_usage("two", 1, backwards)) is None
+    assert set(Usage.objects.values_list("deliveries", "peak_connections")) == {(2, 2)}
+
+
+def test_a_quota_notice_that_two_nodes_send_at_the_same_time_is_sent_once() -> None:
+    owner = User.objects.create_user("owner@example.com")
+    account = services.create_account("Acme", owner)
+    services.set_quotas(account, max_connections=10)
+    assert race(lambda: send_quota_notices({account.pk: 9}), lambda: send_quota_notices({account.pk: 9})) is None
+    assert len(mail.outbox) == 1

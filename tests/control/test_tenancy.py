@@ -92,10 +92,12 @@ TABLE = [
     Endpoint("post", "invitation-list", "accounts/{account}/invitations/", {"email": "x@example.com"}, OWNER_CREATES),
     Endpoint("delete", "invitation-detail", "accounts/{account}/invitations/{invitation}/", None, OWNER_DELETES),
     Endpoint("get", "auditentry-list", "accounts/{account}/audit/", None, READS),
+    Endpoint("get", "refusal-list", "accounts/{account}/refusals/", None, READS),
+    Endpoint("get", "refusal-reasons", "accounts/{account}/refusals/reasons/", None, READS),
     Endpoint("get", "cluster-list", "clusters/", None, LOGGED_IN),
     Endpoint("get", "cluster-list", "clusters/?account={account}", None, LOGGED_IN),
     Endpoint(
-        "post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "new"}, DEVELOPER_CREATES_WITHIN
+        "post", "cluster-list", "clusters/", {"account": "{account}", "cluster_id": "fresh"}, DEVELOPER_CREATES_WITHIN
     ),
     Endpoint("get", "cluster-detail", "clusters/{cluster}/", None, READS),
     Endpoint("patch", "cluster-detail", "clusters/{cluster}/", {"enabled": False}, DEVELOPER_CHANGES),

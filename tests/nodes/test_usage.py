@@ -141,7 +141,10 @@ async def test_usage_equals_what_was_sent_delivered_and_refused_though_a_node_is
             assert (await refused.ending())[1] == 4003
         refused = await connect(node, key="unknown")
         assert (await refused.ending())[1] == 4001
-    refusals |= {"bad_origin": 5, "bad_key": 2}
+    async with service.nodes[0].http_client() as http:
+        body = {"key": credentials[0], "secret": "wrong", "channelId": "room", "message": MESSAGE}
+        assert (await http.post("/api/publish", json=body)).status_code == 401
+    refusals |= {"bad_origin": 5, "bad_key": 2, "bad_secret": 1}
     await traffic.until_recorded()
 
     service.nodes[1].stop(signal.SIGKILL)

@@ -30,7 +30,7 @@ def sentence(most: int) -> str:
         ("/api/v1/accounts/", "detail", MOST),
         ("/api/v1/none", "detail", MOST),
         ("/api/%76%31/token/", "error", MOST),
-        ("/console/you/login/", "detail", 4 * MOST),
+        ("/admin/login/", "detail", 4 * MOST),
         ("/", "detail", MOST),
         ("/v3/1", "detail", MOST),
     ],

@@ -21,6 +21,7 @@ from realtime.conf import MAX_BATCH_BYTES, conf
         ({"MAX_CONNECTIONS": 0}, []),
         ({"MAX_MESSAGE_BYTES": 0}, ["realtime.E002"]),
         ({"MAX_BACKLOG_BYTES": -1, "KEY_CACHE_SECONDS": -1}, ["realtime.E002", "realtime.E002"]),
+        ({"USAGE_SECONDS": 0}, ["realtime.E002"]),
         ({"MAX_MESAGE_BYTES": 1}, ["realtime.E001"]),
     ],
 )

@@ -118,7 +118,7 @@ function start() {
   function sendTerms() {
     if (socket?.readyState !== WebSocket.OPEN) return;
     const kinds = [...root.querySelectorAll("[name=kind]:checked")].map((box) => box.value);
-    socket.send(JSON.stringify({ kinds, filter: find("filter").value, content: find("content").checked }));
+    socket.send(JSON.stringify({ kinds, filter: find("filter").value, content: find("show-content").checked }));
   }
 
   function receive(frame) {

@@ -110,6 +110,28 @@ async def test_the_connections_of_a_node_are_counted_on_all_nodes(node: Callable
     await until(is_known)
 
 
+async def test_a_peak_is_the_highest_sum_that_redis_saw(node: Callable[[str], RedisConnectionCounts]) -> None:
+    one, two = node("one"), node("two")
+    first = [await settle(one, "account:1", "key:a") for _ in range(3)]
+    await settle(two, "account:1", "key:b")
+    assert one.take_peaks() == {"account:1": 3, "key:a": 3}
+    assert two.take_peaks() == {"account:1": 4, "key:b": 1}
+    assert one.take_peaks() == {}
+
+    for place in first[:2]:
+        one.leave(place)
+
+    async def is_known() -> bool:
+        return await count(two) == 2
+
+    await until(is_known)
+    await one.note_all()
+    assert one.take_peaks() == {"account:1": 2, "key:a": 1}
+    assert await one.join(enter(one, "account:1", quota=3))
+    assert not await one.join(enter(one, "account:1", quota=3))
+    assert one.take_peaks() == {"account:1": 3}
+
+
 async def test_a_connection_added_during_a_write_waits_for_the_next_write(
     node: Callable[[str], RedisConnectionCounts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +351,7 @@ async def test_while_redis_is_unreachable_a_node_counts_its_own_connections_and_
             await settle(one, "account:1")
         assert await count(one) == 2
         assert (one.is_reachable, one.of_user("account:1")) == (False, 2)
+        assert one.take_peaks()["account:1"] >= 2
         await asyncio.sleep(0.5)
     finally:
         server.start() if how == "stopped" else server.process.send_signal(signal.SIGCONT)

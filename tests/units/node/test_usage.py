@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import OperationalError
 
+from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.node import usage as module
@@ -167,23 +168,38 @@ async def test_connections_that_stay_open_count_in_the_next_hour(
             await asyncio.sleep(0.02)
     await usage.stop()
     assert [counts.peak_connections for counts in database.total.values()] == [1] * 4
-    assert database.warned[0] == {ACCESS.account_id: 1}
+    assert {ACCESS.account_id: 1} in database.warned
+
+
+async def test_owners_can_be_warned_until_an_interval_after_the_last_use(
+    database: Database, connections: ConnectionCounts
+) -> None:
+    usage = Usage(database.store, connections, 0.05)
+    usage.open(ACCESS).messages += 1
+    usage.start()
+    async with asyncio.timeout(10):
+        while len(database.warned) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)
+    await usage.stop()
+    assert database.warned == [{ACCESS.account_id: 0}] * 2
 
 
 async def test_refusals_count_for_the_key_or_else_for_the_cluster(
     usage: Usage, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_CLUSTERS", 2)
-    usage.refuse("bad_origin", ACCESS, "acme")
-    usage.refuse("bad_origin", ACCESS)
-    usage.refuse("bad_key", None, "acme")
-    usage.refuse("bad_key", None, "x" * 64)
-    usage.refuse("bad_key", None, "one-too-many")
-    usage.refuse("bad_key", None)
+    of_key = Cause(ACCESS.account_id, ACCESS.cluster_pk, "acme", ACCESS.public_key, 4003, "bad_origin", "")
+    unknown = Cause(None, None, "acme", "", 4001, "bad_key", "unknown")
+    elsewhere = unknown._replace(account_pk=9, public_key="x" * 60, detail=OTHER_CLUSTER)
+    for cause in (of_key, unknown, elsewhere, of_key):
+        usage.refuse(cause)
+    usage.refuse(unknown._replace(cluster_id="one-too-many"))
+    usage.refuse(unknown._replace(cluster_id=None))
     assert await usage.flush()
     assert database.total == {
         (NOON, KEY): Counts(refusals=Counter(bad_origin=2)),
-        (NOON, UsedBy(cluster_id="acme")): Counts(refusals=Counter(bad_key=1)),
+        (NOON, UsedBy(cluster_id="acme")): Counts(refusals=Counter(bad_key=2)),
     }
 
 
@@ -193,7 +209,22 @@ async def test_what_nobody_uses_any_more_is_forgotten(usage: Usage, database: Da
     usage.key(ACCESS).api_calls += 1
     assert await usage.flush()
     assert database.total == {(NOON, KEY): Counts(messages=1, api_calls=1)}
+    assert await usage.flush()
     assert (usage._keys, usage._accounts) == ({}, {})
+
+
+async def test_what_a_connection_sends_after_the_server_has_closed_it_is_counted(
+    usage: Usage, database: Database
+) -> None:
+    traffic = usage.open(ACCESS)
+    traffic.messages += 1
+    usage.close(ACCESS)
+    assert await usage.flush()
+    traffic.messages += 1
+    again = usage.open(ACCESS)
+    again.account.deliveries.count += 1
+    assert await usage.flush()
+    assert database.total == {(NOON, KEY): Counts(messages=2), (NOON, ACCOUNT): Counts(deliveries=1)}
 
 
 async def test_while_the_database_is_away_only_so_much_is_kept(
@@ -204,7 +235,7 @@ async def test_while_the_database_is_away_only_so_much_is_kept(
     usage.open(ACCESS).messages += 1
     assert not await usage.flush()
     usage.key(ACCESS).messages += 10
-    usage.refuse("bad_key", None, "acme")
+    usage.refuse(Cause(None, None, "acme", "", 4001, "bad_key", ""))
     assert await usage.flush()
     assert database.total == {(NOON, KEY): Counts(messages=11)}
     assert "1 counts of usage were dropped" in caplog.text

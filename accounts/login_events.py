@@ -35,6 +35,11 @@ def address_verified(email_address: Any, **_: Any) -> None:
         _create_first_account(email_address.user)
 
 
+def password_changed(user: User, **_: Any) -> None:
+    """Record that a password was changed or removed."""
+    record_login_change(AuditVerb.CHANGED, ResourceKind.USER, user, f"Password of {user.email}")
+
+
 def second_factor_added(user: User, authenticator: Any, **_: Any) -> None:
     """Record that a user can log in with another second factor."""
     record_login_change(AuditVerb.CREATED, ResourceKind.FACTOR, user, _name(user, authenticator))
