@@ -103,6 +103,7 @@ class Node:
         self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
         self.reported = self.webhooks.endpoints
         """The webhooks of each cluster; empty while there are none."""
+        self.messages_reported = self.webhooks.clusters_with_messages
         self.webhooks.messages = Messages(
             self.reported,
             _sender_of,
@@ -291,7 +292,7 @@ class Node:
         self.bus.publish(room.name, message, sender.access.account_id)
         if self.watched:
             self.reports.message(sender, message.data)
-        if self.reported and (channel := sender.admission.channel)[0] in self.reported:
+        if self.messages_reported and (channel := sender.admission.channel)[0] in self.messages_reported:
             self.webhooks.messages.note(channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:

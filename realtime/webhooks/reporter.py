@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from django.db import Error as DatabaseError
 
+from accounts.models import WebhookKind
 from accounts.webhooks.states import Endpoint, Endpoints
 from realtime.base.tasks import KeptTask
 from realtime.webhooks.messages import Messages
@@ -35,6 +36,8 @@ class Reporter:
         self._find_endpoints = find_endpoints
         self.endpoints: dict[int, tuple[Endpoint, ...]] = {}
         """The webhooks that are on, by the primary key of their cluster."""
+        self.clusters_with_messages: set[int] = set()
+        """The clusters whose webhooks get the messages of clients."""
         self.messages: Messages
         self.occupancy: Occupancy
         self._refresh_at = 0.0
@@ -85,4 +88,10 @@ class Reporter:
         if found != self.endpoints:
             self.endpoints.clear()
             self.endpoints.update(found)
+            self.clusters_with_messages.clear()
+            self.clusters_with_messages.update(pk for pk, each in found.items() if any(map(_gets_messages, each)))
             self.occupancy.change_endpoints()
+
+
+def _gets_messages(endpoint: Endpoint) -> bool:
+    return WebhookKind.CLIENT in endpoint.kinds
