@@ -1,7 +1,8 @@
 """The channels of a cluster now, as the data plane knows them: their connections and the members of presence."""
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -54,10 +55,8 @@ def channels_of(cluster: Cluster, search: str = "") -> list[ChannelCount]:
     data_plane = usage.data_plane()
     if data_plane is None:
         return []
-    try:
+    with _unknown_after_timeout():
         counts = data_plane.channels(cluster.pk)
-    except TimeoutError:
-        raise Unknown from None
     found = (ChannelCount(path, count) for path, count in counts.items() if search.lower() in path.lower())
     return sorted(found, key=lambda channel: (-channel.connections, channel.path))
 
@@ -71,10 +70,8 @@ def connections_to(cluster: Cluster, channel: str) -> list[OpenConnection]:
     data_plane = usage.data_plane()
     if data_plane is None:
         return []
-    try:
+    with _unknown_after_timeout():
         rows = data_plane.connections(cluster.cluster_id, channel)
-    except TimeoutError:
-        raise Unknown from None
     keys = _keys(cluster, {row["public_key"] for row in rows})
     return [
         OpenConnection(
@@ -97,10 +94,8 @@ def members_of(cluster: Cluster, channel: str) -> list[Member]:
     data_plane = usage.data_plane()
     if data_plane is None:
         return []
-    try:
+    with _unknown_after_timeout():
         members = [json.loads(member) for member in data_plane.members(cluster.cluster_id, channel)]
-    except TimeoutError:
-        raise Unknown from None
     return [Member(member["uuid"], _text(member["user"])) for member in members]
 
 
@@ -111,8 +106,14 @@ def disconnect(cluster: Cluster, channel: str, connection_id: str) -> bool:
         Unknown: the nodes do not answer now.
     """
     data_plane = usage.data_plane()
-    try:
+    with _unknown_after_timeout():
         return data_plane is not None and data_plane.disconnect(cluster.cluster_id, channel, connection_id)
+
+
+@contextlib.contextmanager
+def _unknown_after_timeout() -> Iterator[None]:
+    try:
+        yield
     except TimeoutError:
         raise Unknown from None
 

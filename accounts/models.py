@@ -58,10 +58,7 @@ UserOrAnonymous = User | AnonymousUser
 
 
 class Role(models.TextChoices):
-    """What a user can do in an account.
-
-    Viewers can read it, developers can also change its clusters and API keys, and owners can do everything.
-    """
+    """What a user can do in an account: viewers read, developers change clusters and API keys, owners everything."""
 
     OWNER = "owner"
     DEVELOPER = "developer"

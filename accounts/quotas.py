@@ -54,7 +54,13 @@ def _lower_limit(*limits: int | None) -> Any:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def limits_of(account: "Account") -> dict[str, int | None]:
+    """Return the quotas of an account that are in force, by field name; None for the server's own limit."""
+    return {
+        name: default if (own := getattr(account, name)) is None else own for name, default in default_quotas().items()
+    }
+
+
 def limit_of(account: "Account", name: str) -> int:
     """Return a quota of an account that is in force, other than the size of messages, by field name."""
-    own = getattr(account, name)
-    return int(default_quotas()[name] if own is None else own)
+    return int(limits_of(account)[name])  # type: ignore[arg-type]

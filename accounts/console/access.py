@@ -7,9 +7,9 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 
-from accounts.models import Account, Membership, Role
+from accounts.models import Account, Role
 
-from .frame import Frame, render_page
+from .frame import Frame, memberships_of, render_page
 
 DEVELOPERS = (Role.OWNER, Role.DEVELOPER)
 OWNERS = (Role.OWNER,)
@@ -64,18 +64,6 @@ def account_page(
         return checked
 
     return decorate
-
-
-def memberships_of(request: HttpRequest) -> Any:
-    """Return the memberships of the user, with their accounts, by the account's name."""
-    own = Membership.objects.filter(user=request.user.pk).select_related("account")
-    return own.order_by("account__name", "account")
-
-
-def own_account(request: HttpRequest, pk: int) -> Account | None:
-    """Return an account that the user belongs to; None if there is no such account."""
-    membership = memberships_of(request).filter(account__id=pk).first()
-    return membership.account if membership else None
 
 
 def last_used_account(request: HttpRequest) -> Any:

@@ -18,9 +18,9 @@ from accounts.quotas import limit_of
 from accounts.refusals import number_lately
 from accounts.usage import messages_today
 
-from .access import last_used_account, memberships_of
+from .access import last_used_account
 from .figures import Connections, Figure
-from .frame import render_page
+from .frame import memberships_of, render_page
 from .member_forms import AccountNameForm
 from .numbers import whole
 

@@ -79,6 +79,12 @@ banner_sources: list[Callable[[Account], list[Banner]]] = []
 """Functions that return the banners of an account."""
 
 
+def memberships_of(request: HttpRequest) -> Any:
+    """Return the memberships of the user, with their accounts, by the account's name."""
+    own = Membership.objects.filter(user=request.user.pk).select_related("account")
+    return own.order_by("account__name", "account")
+
+
 def render_page(
     request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, page: str = "", status: int = 200
 ) -> HttpResponse:
@@ -114,8 +120,7 @@ def _links(pages: tuple[Page, ...], frame: Frame, current: str) -> list[Link]:
 
 def _switch(request: HttpRequest, frame: Frame, current: str) -> list[Link]:
     """Return links to the same kind of page in the user's accounts; none if this is the only one."""
-    own = Membership.objects.filter(user=request.user.pk).select_related("account")
-    memberships = list(own.order_by("account__name", "account")[: MAX_SWITCHED + 1])
+    memberships = list(memberships_of(request)[: MAX_SWITCHED + 1])
     if len(memberships) == 1:
         return []
     page = next((page for page in (*PAGES, *ACCOUNT_PAGES) if page.name == current), PAGES[0])

@@ -16,6 +16,7 @@ from accounts import new_secrets, services
 from accounts.audit import entries_of
 from accounts.locks import Refused, sentence
 from accounts.models import Account, ApiKey, AuditVerb, Cluster
+from accounts.quotas import limits_of
 
 from .access import DEVELOPERS, AccountRequest, account_page
 from .endpoints import Site, site_of
@@ -23,7 +24,7 @@ from .figures import Connections, Figure
 from .forms import ConsoleForm, KeyForm, NewKeyForm, RotationForm, host_of
 from .frame import render_page
 from .key_lists import notes
-from .limits import exhausted, limits_of_keys
+from .limits import exhausted
 from .numbers import share
 from .today import used_today
 
@@ -85,14 +86,14 @@ def detail(request: HttpRequest, account: int, pk: int) -> HttpResponse:
 @account_page()
 def _read(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     key = _find(account, pk)
-    form = KeyForm(key, limits_of_keys(account), origins=_origins(request))
+    form = KeyForm(key, limits_of(account), origins=_origins(request))
     return _show(request, key, form)
 
 
 @account_page(*DEVELOPERS, changes=True, what=WHAT)
 def _save(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
     key = _find_active(account, pk)
-    form = KeyForm(key, limits_of_keys(account), request.POST)
+    form = KeyForm(key, limits_of(account), request.POST)
     if form.is_valid():
         try:
             services.update_key(key, version=form.cleaned_data["version"], **form.settings())
@@ -110,7 +111,7 @@ def _save(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
 def _show(request: AccountRequest, key: ApiKey, form: KeyForm) -> HttpResponse:
     account = key.cluster.account
     connections = Connections([key])
-    limits = limits_of_keys(account)
+    limits = limits_of(account)
     own = key.max_connections
     quota = min(filter(None, (own, limits["max_connections"])), default=None)
     created = entries_of(key).filter(verb=AuditVerb.CREATED).first()

@@ -2,16 +2,9 @@
 
 from accounts.locks import Refused
 from accounts.models import Account, ApiKey
-from accounts.quotas import default_quotas, limit_of
+from accounts.quotas import limit_of
 
 from .numbers import whole
-
-
-def limits_of_keys(account: Account) -> dict[str, int | None]:
-    """Return the account's quotas that its keys cannot exceed, by field name; None for a quota that is not set."""
-    return {
-        name: default if (own := getattr(account, name)) is None else own for name, default in default_quotas().items()
-    }
 
 
 def exhausted(account: Account, quota: str) -> Refused:

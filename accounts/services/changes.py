@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from ..audit import record_change
 from ..locks import Refused
 from ..models import Account, AuditVerb, Resource
-from ..quotas import default_quotas
+from ..quotas import limit_of
 
 
 class NotAllowed(Refused):
@@ -67,8 +67,7 @@ def check_room(account: Account, quota: str, used: int) -> None:
     Raises:
         QuotaReached: it may not.
     """
-    own = getattr(account, quota)
-    limit = default_quotas()[quota] if own is None else own
+    limit = limit_of(account, quota)
     if used >= limit:
         name = account._meta.get_field(quota).verbose_name  # type: ignore[union-attr]
         raise QuotaReached(f"The account has reached its quota of {limit} {name}.")

@@ -16,7 +16,7 @@ from ..audit import record_change
 from ..key_access import new_key
 from ..locks import Refused, lock_account
 from ..models import Account, ApiKey, AuditVerb, Cluster
-from ..quotas import QUOTA_FIELDS, default_quotas
+from ..quotas import QUOTA_FIELDS, limits_of
 from ..signals import announce
 from .changes import check_room, create_recorded, update_recorded
 
@@ -228,11 +228,10 @@ def _check_quotas(account: Account, settings: dict[str, Any]) -> None:
     Raises:
         ValidationError: a quota does.
     """
-    defaults = default_quotas()
+    limits = limits_of(account)
     errors: dict[str, list[str]] = {}
     for name in QUOTA_FIELDS:
-        own = getattr(account, name)
-        limit, value = defaults[name] if own is None else own, settings.get(name)
+        limit, value = limits[name], settings.get(name)
         if isinstance(value, int) and limit is not None and value > limit:
             errors[name] = [f"A key cannot exceed the quota of its account, which is {limit}."]
     if errors:

@@ -1,9 +1,11 @@
 """Fixtures for the console: the tenants of `tenants.py`, with Django's client and in a real browser."""
 
+import asyncio
 import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ from accounts.models import Account, ApiKey, Cluster
 from accounts.users import User
 from tests.browser import open_page
 from tests.console.browsing import Console, Service
+from tests.console.live_nodes import Nodes, Shop, open_stream
 from tests.console.planes import Plane
 from tests.console.tenants import Tenant, Tenants, make_tenants
-from tests.servers import LiveServer, need
+from tests.servers import LiveServer, Redis, need
 
 FOLDER = Path(__file__).parent
 
@@ -115,3 +118,33 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copy(FOLDER / "package.json", folder)
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def nodes(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        limits = {"CONNECTS_PER_MINUTE_PER_ADDRESS": "100000", "REQUESTS_PER_MINUTE_PER_ADDRESS": "100000"}
+        first = start("serve", REDIS_URL=redis.url, **limits)
+        database = f"sqlite:///{first.directory}/db.sqlite3"
+        second = start("serve", REDIS_URL=redis.url, DATABASE_URL=database, **limits)
+        yield Nodes(add_tenants(first), second)
+        for node in (second, first):
+            node.stop()
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def shop(nodes: Nodes, stack: AsyncExitStack) -> Shop:
+    watcher = await open_stream(nodes, stack)
+    assert watcher.end is None
+    shop = Shop(nodes, stack, watcher)
+    async with asyncio.timeout(10):
+        while not watcher.found("connect", channel="warm-up"):  # until the other node has heard of the page
+            await (await shop.connect(1, "warm-up")).socket.close()
+            await asyncio.sleep(0.1)
+    return shop
