@@ -26,6 +26,8 @@ class AuditVerb(models.TextChoices):
     RESUMED = "resumed"
     ROTATED = "rotated"
     PUBLISHED = "published", "Message sent"
+    TESTED = "tested"
+    RESENT = "resent", "Sent again"
     ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from .. import crypto
 from ..audit import record_change
-from ..locks import Refused, lock_account
+from ..locks import Gone, Refused, lock_account
 from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
 from ..signals import announce
 from ..webhooks import queue
@@ -35,6 +35,10 @@ _RESERVED_HEADERS = re.compile(
 
 class WebhookOff(Refused):
     """The operation is impossible because the webhook is off."""
+
+
+class DeliveryWaits(Refused):
+    """A delivery cannot be sent again because it, or too many others, wait to be sent."""
 
 
 class CreatedWebhook(NamedTuple):
@@ -182,35 +186,74 @@ def send_test_event(webhook: Webhook) -> WebhookDelivery:
         WebhookOff: the webhook is off.
         Gone, AccountSuspended: see `lock_account`.
     """
-    lock_account(webhook)
+    _lock_enabled(webhook)
+    record_change(AuditVerb.TESTED, webhook)
     event = {"name": "test", "time_ms": int(timezone.now().timestamp() * 1000)}
-    keys = queue.add([queue.NewDelivery.of(webhook.pk, [event])])
-    if not keys:
-        raise WebhookOff("This webhook is off. Switch it on first.")
-    return WebhookDelivery.objects.get(pk=keys[0])
+    (pk,) = queue.add([queue.NewDelivery.of(webhook.pk, [event])])
+    return WebhookDelivery.objects.get(pk=pk)
 
 
 @transaction.atomic
-def send_again(webhook: Webhook, *, delivery: WebhookDelivery | None = None, since: datetime | None = None) -> int:
-    """Send a finished delivery again, or all that have failed, with the same IDs; return how many.
+def redeliver(delivery: WebhookDelivery) -> None:
+    """Send a finished delivery again, with the same ID and new signatures.
+
+    Raises:
+        DeliveryWaits: the delivery waits already, or too many others do.
+        WebhookOff: the webhook is off.
+        Gone, AccountSuspended: see `lock_account`.
+    """
+    _lock_enabled(delivery.webhook)
+    rows = WebhookDelivery.objects.filter(pk=delivery.pk)
+    state = rows.values_list("state", flat=True).first()
+    if state is None:
+        raise Gone("This delivery is no longer in the log.")
+    if state == DeliveryState.WAITING:
+        raise DeliveryWaits("This delivery already waits to be sent.")
+    if not queue.send_again(rows):
+        raise DeliveryWaits("Too many deliveries of this webhook wait. Try again when some of them are sent.")
+    _record_redelivery(delivery.webhook, 1)
+    delivery.refresh_from_db()
+
+
+@transaction.atomic
+def redeliver_failed(webhook: Webhook, since: datetime | None = None) -> int:
+    """Send the deliveries again that have failed or were dropped, with the same IDs, oldest first; return how many.
 
     Args:
-        webhook: the webhook.
-        delivery: the delivery; None for all that have failed or were dropped.
-        since: only those that were created since then.
+        webhook: the webhook, for which only so many deliveries can wait. The others are left as they are.
+        since: only those that were created since then; None for all.
 
     Raises:
         WebhookOff: the webhook is off.
         Gone, AccountSuspended: see `lock_account`.
     """
+    _lock_enabled(webhook)
+    number = queue.send_again(failed_deliveries(webhook, since).order_by("pk"))
+    if number:
+        _record_redelivery(webhook, number)
+    return number
+
+
+def failed_deliveries(webhook: Webhook, since: datetime | None = None) -> QuerySet[WebhookDelivery]:
+    """Return the deliveries that have failed or were dropped.
+
+    Args:
+        webhook: the webhook.
+        since: only those that were created since then; None for all.
+    """
+    failed = webhook.deliveries.filter(state__in=[DeliveryState.FAILED, DeliveryState.DROPPED])
+    return failed if since is None else failed.filter(created_at__gte=since)
+
+
+def _lock_enabled(webhook: Webhook) -> None:
     lock_account(webhook)
-    if not Webhook.objects.filter(pk=webhook.pk, enabled=True).exists():
+    # The senders lock the webhook too, when they switch it off.
+    if not Webhook.objects.select_for_update(no_key=True).filter(pk=webhook.pk, enabled=True).exists():
         raise WebhookOff("This webhook is off. Switch it on first.")
-    rows = webhook.deliveries.all()
-    if delivery is not None:
-        return queue.send_again(rows.filter(pk=delivery.pk))
-    rows = rows.filter(state__in=[DeliveryState.FAILED, DeliveryState.DROPPED])
-    return queue.send_again(rows if since is None else rows.filter(created_at__gte=since))
+
+
+def _record_redelivery(webhook: Webhook, number: int) -> None:
+    record_change(AuditVerb.RESENT, webhook, {"deliveries": (None, number)})
 
 
 @sensitive_variables()

@@ -133,11 +133,10 @@ def _wake(webhooks: Iterable[int], now: datetime) -> None:
 
 
 def _drop_oldest(webhook_pk: int, now: datetime) -> None:
-    waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
-    total = waiting.aggregate(rows=Count("pk"), size=Coalesce(Sum("size"), 0))
-    rows, size = total["rows"], total["size"]
+    rows, size = _waiting(webhook_pk)
     dropped = []
     if rows > MAX_WAITING or size > MAX_WAITING_BYTES:
+        waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
         for pk, one in waiting.order_by("pk").values_list("pk", "size").iterator():
             if rows <= MAX_WAITING and size <= MAX_WAITING_BYTES:
                 break
@@ -363,11 +362,32 @@ def prune(now: datetime | None = None) -> bool:
 
 
 def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None = None) -> int:
-    """Send finished deliveries of one webhook again, with their IDs; return how many."""
+    """Send finished deliveries of one webhook again, with their IDs; return how many.
+
+    Only as many as can wait are sent, the first ones. Call this in a transaction that has locked the webhook.
+    """
     now = now or timezone.now()
-    webhooks = list(deliveries.order_by().values_list("webhook", flat=True).distinct())
-    number = deliveries.filter(state__in=FINISHED).update(
-        state=DeliveryState.WAITING, tries=0, lease="", next_at=now, waiting_since=now
-    )
-    _wake(webhooks, now)
-    return number
+    rows = list(deliveries.filter(state__in=FINISHED).values_list("pk", "webhook", "size")[:MAX_WAITING])
+    if not rows:
+        return 0
+    webhook_pk = rows[0][1]
+    waiting, size = _waiting(webhook_pk)
+    taken = []
+    for pk, _, one in rows:
+        if waiting >= MAX_WAITING or size + one > MAX_WAITING_BYTES:
+            break
+        taken.append(pk)
+        waiting, size = waiting + 1, size + one
+    for start in range(0, len(taken), _ROWS_AT_ONCE):
+        WebhookDelivery.objects.filter(pk__in=taken[start : start + _ROWS_AT_ONCE]).update(
+            state=DeliveryState.WAITING, tries=0, lease="", next_at=now, waiting_since=now
+        )
+    _wake([webhook_pk], now)
+    return len(taken)
+
+
+def _waiting(webhook_pk: int) -> tuple[int, int]:
+    """Return how many deliveries of a webhook wait, and the size of their events."""
+    waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
+    total = waiting.aggregate(rows=Count("pk"), size=Coalesce(Sum("size"), 0))
+    return total["rows"], total["size"]

@@ -69,6 +69,10 @@ def states(webhook: Webhook) -> list[str]:
     return list(webhook.deliveries.order_by("pk").values_list("state", flat=True))
 
 
+def fail(*deliveries: int) -> None:
+    WebhookDelivery.objects.filter(pk__in=deliveries).update(state=DeliveryState.FAILED, lease="")
+
+
 def test_a_delivery_is_sent_once_and_logged(webhook: Webhook, key: ApiKey, clock: Clock) -> None:
     clock.add(webhook, MESSAGE)
     [task] = clock.take()
@@ -269,12 +273,37 @@ def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clo
     clock.add(webhook, MESSAGE, MESSAGE)
     first, second = clock.take()
     clock.finish(OK, first)
-    WebhookDelivery.objects.filter(pk=second.delivery_pk).update(state=DeliveryState.FAILED, lease="")
-    assert services.send_again(webhook, since=START + timedelta(seconds=1)) == 0
-    assert services.send_again(webhook) == 1
-    assert services.send_again(webhook, delivery=WebhookDelivery.objects.get(pk=first.delivery_pk)) == 1
+    fail(second.delivery_pk)
+    assert services.redeliver_failed(webhook, START + timedelta(seconds=1)) == 0
+    assert services.redeliver_failed(webhook) == 1
+    services.redeliver(WebhookDelivery.objects.get(pk=first.delivery_pk))
     clock.now = datetime.now(UTC) + timedelta(seconds=1)
     assert {task.message_id for task in clock.take()} == {first.message_id, second.message_id}
+
+
+def test_what_waits_is_not_sent_again(webhook: Webhook, clock: Clock) -> None:
+    (number,) = clock.add(webhook, MESSAGE)
+    with pytest.raises(services.DeliveryWaits):
+        services.redeliver(WebhookDelivery.objects.get(pk=number))
+
+
+def test_no_more_is_sent_again_than_can_wait_and_the_oldest_first(
+    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = clock.add(webhook, *[MESSAGE] * 5)
+    fail(*numbers[:4])
+    monkeypatch.setattr(queue, "MAX_WAITING", 3)
+    assert services.redeliver_failed(webhook) == 2
+    assert states(webhook) == ["waiting", "waiting", "failed", "failed", "waiting"]
+    with pytest.raises(services.DeliveryWaits, match="Too many"):
+        services.redeliver(WebhookDelivery.objects.get(pk=numbers[3]))
+
+
+def test_a_delivery_that_is_no_longer_kept_is_gone(webhook: Webhook, clock: Clock) -> None:
+    delivery = WebhookDelivery.objects.get(pk=clock.add(webhook, MESSAGE)[0])
+    WebhookDelivery.objects.all().delete()
+    with pytest.raises(services.Gone):
+        services.redeliver(delivery)
 
 
 def test_a_revoked_key_is_replaced_by_the_oldest_active_one(webhook: Webhook, key: ApiKey, clock: Clock) -> None:

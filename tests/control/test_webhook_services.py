@@ -9,7 +9,17 @@ from django.core.management import call_command
 from pytest_django import Settings
 
 from accounts import crypto, services
-from accounts.models import Account, ApiKey, AuditEntry, AuditVerb, Cluster, ResourceKind, Webhook, WebhookKind
+from accounts.models import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    AuditVerb,
+    Cluster,
+    DeliveryState,
+    ResourceKind,
+    Webhook,
+    WebhookKind,
+)
 
 pytestmark = pytest.mark.django_db
 URL = "https://example.com/hook"
@@ -35,6 +45,12 @@ def test_every_change_is_recorded(cluster: Cluster) -> None:
     services.update_webhook(webhook, url=f"{URL}2", headers={"X-Key": "1"})
     services.rotate_webhook_secret(webhook, timedelta(days=1))
     services.end_old_webhook_secret(webhook)
+    services.redeliver_failed(webhook)
+    delivery = services.send_test_event(webhook)
+    webhook.deliveries.update(state=DeliveryState.FAILED)
+    services.redeliver(delivery)
+    webhook.deliveries.update(state=DeliveryState.FAILED)
+    services.redeliver_failed(webhook)
     services.delete_webhook(webhook)
     entries = AuditEntry.objects.filter(kind=ResourceKind.WEBHOOK).order_by("pk")
     assert [(entry.verb, entry.changes) for entry in entries if entry.verb == AuditVerb.CHANGED] == [
@@ -42,7 +58,8 @@ def test_every_change_is_recorded(cluster: Cluster) -> None:
         ("changed", {"headers": [[], ["X-Key"]]}),
     ]
     verbs = [entry.verb for entry in entries]
-    assert verbs == ["created", "changed", "changed", "rotated", "ended", "deleted"]
+    assert verbs == ["created", "changed", "changed", "rotated", "ended", "tested", "resent", "resent", "deleted"]
+    assert entries.filter(verb=AuditVerb.RESENT, changes={"deliveries": [None, 1]}).count() == 2
     assert not Webhook.objects.exists()
 
 
@@ -111,7 +128,7 @@ def test_a_suspended_account_changes_no_webhook(account: Account, cluster: Clust
         lambda: services.rotate_webhook_secret(webhook),
         lambda: services.delete_webhook(webhook),
         lambda: services.send_test_event(webhook),
-        lambda: services.send_again(webhook),
+        lambda: services.redeliver_failed(webhook),
     ):
         with pytest.raises(services.Refused, match="suspended"):
             change()
@@ -142,7 +159,7 @@ def test_a_webhook_that_is_off_sends_nothing(cluster: Cluster) -> None:
     with pytest.raises(services.WebhookOff, match="Switch it on"):
         services.send_test_event(webhook)
     with pytest.raises(services.WebhookOff):
-        services.send_again(webhook)
+        services.redeliver_failed(webhook)
     assert not webhook.deliveries.exists()
 
 
