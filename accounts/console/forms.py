@@ -35,7 +35,7 @@ class ConsoleForm(forms.Form):
     def problems(self) -> list[tuple[str, str]]:
         """Return each error with the ID of its field, which is empty for errors of the whole form."""
         return [
-            ("" if name == NON_FIELD_ERRORS else self[name].id_for_label, str(sentence))
+            ("" if name == NON_FIELD_ERRORS else self[name].id_for_label or self[name].auto_id, str(sentence))
             for name, sentences in self.errors.items()
             for sentence in sentences
         ]

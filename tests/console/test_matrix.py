@@ -205,9 +205,10 @@ def test_every_role_gets_its_status(
     if suspended:
         services.suspend_account(Account.objects.get(pk=shops.shop.account))
     clients = {role: as_(role) for role in PEOPLE}
+    path = route.path(shops.shop.account, shops.shop)
     for role, client in clients.items():
         before = state()
-        status = request(client, method, route.path(shops.shop.account, shops.shop))
+        status = request(client, method, path)
         if rule is None:
             assert status == 405 or (role is None and status == 302), role
         elif role is None:
