@@ -57,12 +57,11 @@ def new(request: AccountRequest, account: Account) -> HttpResponse:
 
 
 @sensitive_variables()
-@transaction.atomic
 def _create(request: HttpRequest, account: Account, form: NewWebhookForm) -> Webhook | None:
     cluster = get_object_or_404(account.clusters, cluster_id=form.cleaned_data["cluster"])
     try:
-        with transaction.atomic():
-            created = services.create_webhook(cluster, headers=form.new_headers(), **form.settings())
+        # Not in a transaction: the service asks a name server before it locks the account.
+        created = services.create_webhook(cluster, headers=form.new_headers(), **form.settings())
     except services.QuotaReached:
         form.reject(exhausted(account, "max_webhooks"))
         return None
@@ -204,9 +203,11 @@ def find_webhook(account: Account, pk: int) -> Webhook:
 
 def described(webhook: Webhook) -> dict[str, Any]:
     """Return what all templates about one webhook show."""
+    name = name_of(webhook)
     return {
         "webhook": webhook,
-        "name": name_of(webhook),
+        "name": name,
+        "host": name.partition("/")[0],
         "state": state_of(webhook),
         "waiting": webhook.deliveries.filter(state=DeliveryState.WAITING).count(),
     }
