@@ -396,11 +396,13 @@ Resource = Account | Membership | Invitation | Cluster | ApiKey | Webhook
 """An account, or anything that belongs to one."""
 
 
-def account_of(resource: Resource) -> Account:
+def account_of(resource: Resource | WebhookDelivery) -> Account:
     """Return the account that a resource belongs to, or the account itself."""
     match resource:
         case Account():
             return resource
+        case WebhookDelivery():
+            return resource.webhook.cluster.account
         case ApiKey() | Webhook():
             return resource.cluster.account
         case _:
