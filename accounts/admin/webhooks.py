@@ -4,10 +4,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 
@@ -16,7 +16,7 @@ from ..forms import WebhookForm
 from ..models import DeliveryState, Webhook, WebhookDelivery
 from .base import CheckedRequests, ServiceAdmin
 from .frozen import why_account_frozen
-from .lists import change_link, changelist_link, copyable
+from .lists import change_link, changelist_link, copyable, timestamp_filter
 from .operations import Operation, OperationsMixin
 
 
@@ -36,7 +36,11 @@ def _redeliver_failed(webhook: Webhook) -> None:
 class WebhookAdmin(ServiceAdmin):
     form = WebhookForm
     list_display = ["short_url", "account", "cluster", "enabled", "failures", "last_drop", "created"]
-    list_filter = ["enabled", ("failing_since", admin.EmptyFieldListFilter), "created_at"]
+    list_filter = [
+        "enabled",
+        timestamp_filter("failing_since", "health", if_set="Failing", if_null="Healthy"),
+        "created_at",
+    ]
     list_select_related = ["cluster__account"]
     search_fields = ["url", "cluster__cluster_id", "cluster__account__name"]
     ordering = ["-pk"]
@@ -155,8 +159,6 @@ class WebhookDeliveryAdmin(CheckedRequests, OperationsMixin):
 
     show_full_result_count = False
     list_per_page = 50
-    # Nothing offers to select the whole log: a webhook sends all again that has failed much faster.
-    actions_selection_counter = False
     list_display = ["created", "short_url", "account", "count", "state", "last_status", "next_try"]
     list_filter = ["state", "created_at"]
     search_fields = ["message_id__exact"]
@@ -190,6 +192,13 @@ class WebhookDeliveryAdmin(CheckedRequests, OperationsMixin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        if request.POST.get("select_across", "0") != "0":
+            sentence = "Select deliveries of one page. The page of a webhook sends everything again that has failed."
+            self.message_user(request, sentence, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+        return super().response_action(request, queryset, *args)
+
     def may_operate(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("accounts.change_webhook"))
 
@@ -197,7 +206,9 @@ class WebhookDeliveryAdmin(CheckedRequests, OperationsMixin):
         deliveries: QuerySet[WebhookDelivery] = super().get_queryset(request)
         return deliveries.select_related("webhook__cluster__account").defer("events")
 
-    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
         context["buttons"] = self.buttons(request, kwargs["obj"])
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -117,6 +117,8 @@ def test_one_delivery_is_sent_again(admin: Client, webhook: Webhook, failed: Web
     assert failed.state == DeliveryState.WAITING
     assert AuditEntry.objects.get(verb="resent").source == AuditSource.ADMIN
     assert "redeliver/" not in text_of(admin, f"{LOG}{failed.pk}/change/")
+    page = run_action(admin, "webhookdelivery", "redeliver", failed, select_across="1")
+    assert "Select deliveries of one page." in text_of(admin, page.headers["Location"])
     page = run_action(admin, "webhookdelivery", "redeliver", failed)
     assert "The delivery waits already" in text_of(admin, page.headers["Location"])
 
@@ -161,7 +163,13 @@ def test_the_page_before_a_deletion_counts_webhooks(admin: Client, webhook: Webh
 
 @pytest.mark.parametrize(
     ("query", "count"),
-    [("webhook/?q=hook", 1), ("webhook/?q=acme", 1), ("webhook/?q=none", 0), ("webhook/?enabled__exact=0", 0)],
+    [
+        ("webhook/?q=hook", 1),
+        ("webhook/?q=acme", 1),
+        ("webhook/?q=none", 0),
+        ("webhook/?enabled__exact=0", 0),
+        ("webhook/?health=yes", 0),
+    ],
 )
 def test_webhooks_are_found(admin: Client, webhook: Webhook, query: str, count: int) -> None:
     assert text_of(admin, f"/admin/accounts/{query}").count('class="action-select"') == count
