@@ -38,7 +38,7 @@ class Database:
 
 
 def endpoint(pk: int = 7, prefix: str = "", *, batches: bool = True) -> Endpoint:
-    return Endpoint(pk, frozenset({"client_event"}), prefix, batches)
+    return Endpoint(pk, "demo", frozenset({"client_event"}), prefix, batches)
 
 
 def gather(database: Database, *endpoints: Endpoint) -> Messages[str]:
