@@ -123,6 +123,7 @@ class WebhookDelivery(models.Model):
     attempts = models.JSONField(
         default=list, help_text="The last attempts: time, HTTP status, milliseconds, error, and the answer's beginning."
     )
+    attempts_size = models.PositiveIntegerField(default=0, help_text="Of the attempts, in bytes.")
     created_at = models.DateTimeField("created", default=timezone.now)
     waiting_since = models.DateTimeField(default=timezone.now, help_text="When it was sent or sent again.")
     next_at = models.DateTimeField(
@@ -139,6 +140,7 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(fields=["webhook", "state", "next_at"], name="deliveries_that_wait"),
             models.Index(fields=["webhook", "-id"], name="deliveries_of_a_webhook"),
+            models.Index(fields=["webhook", "state", "size", "attempts_size"], name="sizes_of_deliveries"),
             models.Index(fields=["state", "waiting_since"], name="deliveries_by_age"),
         ]
 

@@ -66,7 +66,9 @@ async def test_batches_of_large_messages_are_smaller() -> None:
 
 async def test_each_webhook_gets_what_it_asked_for() -> None:
     database = Database()
-    gathered = gather(database, endpoint(1, batches=False), endpoint(2, "other"), Endpoint(3, frozenset(), "", True))
+    gathered = gather(
+        database, endpoint(1, batches=False), endpoint(2, "other"), Endpoint(3, "demo", frozenset(), "", True)
+    )
     gathered.note(CHANNEL, "one", "a")
     gathered.note(CHANNEL, "two", "a")
     await gathered.write()
