@@ -15,6 +15,7 @@ class AuditSource(models.TextChoices):
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
+    AUTOMATIC = "automatic"
 
 
 class AuditVerb(models.TextChoices):

@@ -19,7 +19,7 @@ from .origins import validate_allowed_origins
 from .refusal_rows import Refusal, RefusalCount
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
-from .webhook_rows import DeliveryState, Webhook, WebhookChannel, WebhookDelivery, WebhookKind
+from .webhook_rows import DeliveryState, Webhook, WebhookDelivery, WebhookKind, WebhookState
 
 __all__ = [
     "Account",
@@ -46,9 +46,9 @@ __all__ = [
     "UsageUnit",
     "UsageWriter",
     "Webhook",
-    "WebhookChannel",
     "WebhookDelivery",
     "WebhookKind",
+    "WebhookState",
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -396,11 +396,13 @@ Resource = Account | Membership | Invitation | Cluster | ApiKey | Webhook
 """An account, or anything that belongs to one."""
 
 
-def account_of(resource: Resource) -> Account:
+def account_of(resource: Resource | WebhookDelivery) -> Account:
     """Return the account that a resource belongs to, or the account itself."""
     match resource:
         case Account():
             return resource
+        case WebhookDelivery():
+            return resource.webhook.cluster.account
         case ApiKey() | Webhook():
             return resource.cluster.account
         case _:

@@ -15,6 +15,8 @@ class WebhookKind(models.TextChoices):
 
     OCCUPIED = "channel_occupied", "Channel occupied"
     VACATED = "channel_vacated", "Channel vacated"
+    ADDED = "member_added", "Member added"
+    REMOVED = "member_removed", "Member removed"
     CLIENT = "client_event", "Client message"
 
 
@@ -121,6 +123,7 @@ class WebhookDelivery(models.Model):
     attempts = models.JSONField(
         default=list, help_text="The last attempts: time, HTTP status, milliseconds, error, and the answer's beginning."
     )
+    attempts_size = models.PositiveIntegerField(default=0, help_text="Of the attempts, in bytes.")
     created_at = models.DateTimeField("created", default=timezone.now)
     waiting_since = models.DateTimeField(default=timezone.now, help_text="When it was sent or sent again.")
     next_at = models.DateTimeField(
@@ -137,6 +140,7 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(fields=["webhook", "state", "next_at"], name="deliveries_that_wait"),
             models.Index(fields=["webhook", "-id"], name="deliveries_of_a_webhook"),
+            models.Index(fields=["webhook", "state", "size", "attempts_size"], name="sizes_of_deliveries"),
             models.Index(fields=["state", "waiting_since"], name="deliveries_by_age"),
         ]
 
@@ -144,24 +148,23 @@ class WebhookDelivery(models.Model):
         return f"{self.message_id} ({self.state})"
 
 
-class WebhookChannel(models.Model):
-    """The last state of a channel that a webhook was told, or will be."""
+class WebhookState(models.Model):
+    """The last state of a channel, or of a member of one, that a webhook was told, or will be."""
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="channels")
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="states")
     channel = models.CharField(max_length=257)
-    is_occupied = models.BooleanField()
-    sequence = models.BigIntegerField(help_text="Grows with each state of the channel.")
+    user_id = models.CharField(max_length=64, blank=True, help_text="Of the member; empty for the channel itself.")
+    is_present = models.BooleanField(help_text="Whether the channel is occupied, or the member is there.")
+    sequence = models.BigIntegerField(help_text="Grows with each state.")
     changed_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["webhook", "channel"], name="one_state_per_webhook_and_channel"),
+            models.UniqueConstraint(fields=["webhook", "channel", "user_id"], name="one_state_per_webhook"),
         ]
         indexes = [
-            models.Index(
-                fields=["changed_at"], condition=models.Q(is_occupied=False), name="channels_that_are_vacated"
-            ),
+            models.Index(fields=["changed_at"], condition=models.Q(is_present=False), name="states_that_have_ended"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.channel}: {'occupied' if self.is_occupied else 'vacated'}"
+        return f"{self.channel} {self.user_id}: {'present' if self.is_present else 'gone'}"

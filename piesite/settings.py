@@ -296,7 +296,7 @@ API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)
 SPECTACULAR_SETTINGS = {
     "TITLE": f"{SITE_NAME}: management API",
     "DESCRIPTION": (
-        "Manages the accounts, clusters and API keys of this WebSocket service.\n\n"
+        "Manages the accounts, clusters, API keys and webhooks of this WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
         "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."

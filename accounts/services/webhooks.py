@@ -18,6 +18,7 @@ from ..locks import Gone, Refused, lock_account
 from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
 from ..signals import announce
 from ..webhooks import queue
+from ..webhooks.addresses import check_host
 from ..webhooks.signing import new_secret
 from .changes import check_room, create_recorded, update_recorded
 from .keys import MAX_OVERLAP
@@ -52,7 +53,6 @@ class CreatedWebhook(NamedTuple):
 
 
 @sensitive_variables()
-@transaction.atomic
 def create_webhook(
     cluster: Cluster, url: str, *, headers: Mapping[str, str] | None = None, **settings: Any
 ) -> CreatedWebhook:
@@ -69,6 +69,13 @@ def create_webhook(
         QuotaReached: the account has too many webhooks.
         Gone, AccountSuspended: see `lock_account`.
     """
+    check_host(url)  # not while the account is locked
+    return _create(cluster, url, headers or {}, settings)
+
+
+@sensitive_variables()
+@transaction.atomic
+def _create(cluster: Cluster, url: str, headers: Mapping[str, str], settings: dict[str, Any]) -> CreatedWebhook:
     account = lock_account(cluster)
     check_room(account, "max_webhooks", Webhook.objects.filter(cluster__account=account).count())
     secret = new_secret()
@@ -76,7 +83,7 @@ def create_webhook(
         cluster=cluster,
         url=url,
         secret_ciphertext=crypto.encrypt(secret),
-        headers_ciphertext=_encrypted(headers or {}),
+        headers_ciphertext=_encrypted(headers),
         **_checked(cluster, settings),
     )
     create_recorded(webhook, *WEBHOOK_SETTINGS)
@@ -85,7 +92,6 @@ def create_webhook(
 
 
 @sensitive_variables()
-@transaction.atomic
 def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None, **settings: Any) -> None:
     """Change settings of a webhook. Switching it on sends what waits.
 
@@ -98,6 +104,14 @@ def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None
         ValidationError: a setting is invalid.
         Gone, AccountSuspended: see `lock_account`.
     """
+    if "url" in settings:
+        check_host(settings["url"])  # not while the account is locked
+    _update(webhook, headers, settings)
+
+
+@sensitive_variables()
+@transaction.atomic
+def _update(webhook: Webhook, headers: Mapping[str, str] | None, settings: dict[str, Any]) -> None:
     lock_account(webhook)
     was_enabled = Webhook.objects.select_for_update().get(pk=webhook.pk).enabled
     if settings:

@@ -24,7 +24,11 @@ _RESERVED = [
     ipaddress.ip_network(network)
     for network in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")
 ]
-_resolvers = ThreadPoolExecutor(4, thread_name_prefix="webhook-names")
+# How long a person who saves a webhook waits for a name server, in seconds.
+LOOK_UP_SECONDS = 2.0
+# A name server of a tenant that does not answer holds a thread for some time, which others must not wait for.
+_resolvers = ThreadPoolExecutor(64, thread_name_prefix="webhook-names")
+_resolvers_of_people = ThreadPoolExecutor(4, thread_name_prefix="saved-webhook-names")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -71,6 +75,23 @@ def validate_url(url: str) -> None:
     address = _address(host)
     if address is not None and not is_allowed(address):
         raise ValidationError(NOT_PUBLIC)
+
+
+def check_host(url: str) -> None:
+    """Check the addresses of the host of a URL, if a name server knows it now. They are checked again when it is used.
+
+    Raises:
+        ValidationError: webhooks may not be sent to one of them.
+    """
+    if settings.WEBHOOK_PROXY:
+        return
+    try:
+        host = urlsplit(url).hostname or ""
+        found = _resolvers_of_people.submit(_look_up, host, None).result(LOOK_UP_SECONDS)
+    except (OSError, ValueError, TimeoutError):  # such as UnicodeError
+        return
+    if not _are_allowed(found):
+        raise ValidationError({"url": [NOT_PUBLIC]})
 
 
 def is_allowed(address: Address) -> bool:
@@ -131,12 +152,16 @@ async def resolve(host: str, port: int) -> list[str]:
         found = await loop.run_in_executor(_resolvers, _look_up, host, port)
     except (OSError, UnicodeError):
         raise NoSuchHost from None
-    if not all(is_allowed(ipaddress.ip_address(address.partition("%")[0])) for address in found):
+    if not _are_allowed(found):
         raise NotPublic
     return found
 
 
-def _look_up(host: str, port: int) -> list[str]:
+def _are_allowed(addresses: Iterable[str]) -> bool:
+    return all(is_allowed(ipaddress.ip_address(address.partition("%")[0])) for address in addresses)
+
+
+def _look_up(host: str, port: int | None) -> list[str]:
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 

@@ -30,21 +30,24 @@ from .signing import new_message_id
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=30)
+# A request takes at most 10 s. If a node dies, the state events that it was sending are late by the rest of the lease.
+LEASE = timedelta(seconds=20)
 MAX_IN_FLIGHT = 4
 """How many requests a webhook gets at the same time; one while it fails."""
 MAX_OF_ACCOUNT = 16
 """How many requests one process sends to the webhooks of an account at the same time."""
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""How many deliveries of a webhook wait, and how large their events are; beyond that, the oldest are dropped."""
+"""How many deliveries of a webhook wait, and how large they are; beyond that, the oldest are dropped."""
 WAITING_FOR = timedelta(hours=30)
 KEPT_FOR = timedelta(days=7)
 MAX_KEPT = 10_000
-"""How long deliveries wait, how long finished ones stay in the log, and how many of a webhook."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""How long deliveries wait, how long finished ones stay in the log, and how many of a webhook, of which size."""
 KEPT_ATTEMPTS = 20
 MAX_EVENTS = 100
 """How many events one request contains, for webhooks with batches."""
+_BYTES = F("size") + F("attempts_size")
 FINISHED = [state for state in DeliveryState if state != DeliveryState.WAITING]
 _WEBHOOKS_AT_ONCE = 32
 _ROWS_AT_ONCE = 500
@@ -137,7 +140,7 @@ def _drop_oldest(webhook_pk: int, now: datetime) -> None:
     dropped = []
     if rows > MAX_WAITING or size > MAX_WAITING_BYTES:
         waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
-        for pk, one in waiting.order_by("pk").values_list("pk", "size").iterator():
+        for pk, one in waiting.order_by("pk").values_list("pk", _BYTES).iterator():
             if rows <= MAX_WAITING and size <= MAX_WAITING_BYTES:
                 break
             dropped.append(pk)
@@ -300,6 +303,7 @@ def _note_attempt(webhook: Webhook, delivery: WebhookDelivery, result: Result) -
         "answer": answer.text,
     }
     delivery.attempts = [*delivery.attempts, attempt][-KEPT_ATTEMPTS:]
+    delivery.attempts_size = len(json.dumps(delivery.attempts))
     if answer.is_success and delivery.state == DeliveryState.WAITING:
         delivery.state, delivery.lease = DeliveryState.DELIVERED, ""
         delivery.tries += 1
@@ -311,7 +315,7 @@ def _note_attempt(webhook: Webhook, delivery: WebhookDelivery, result: Result) -
             delivery.state = DeliveryState.FAILED
         else:
             delivery.next_at = result.at + pause
-    delivery.save(update_fields=["attempts", "state", "lease", "tries", "next_at"])
+    delivery.save(update_fields=["attempts", "attempts_size", "state", "lease", "tries", "next_at"])
 
 
 def _note_health(webhook: Webhook, result: Result, now: datetime) -> None:
@@ -334,7 +338,8 @@ def _note_health(webhook: Webhook, result: Result, now: datetime) -> None:
 def _disable(webhook: Webhook, reason: str) -> None:
     if webhook.enabled:
         webhook.enabled, webhook.disabled_because = False, reason
-        record_change(AuditVerb.CHANGED, webhook, {"enabled": (True, False), "reason": ("", reason)})
+        changes = {"enabled": (True, False), "reason": ("", reason)}
+        record_change(AuditVerb.CHANGED, webhook, changes, is_automatic=True)
         notices.tell_owners(webhook, reason)
 
 
@@ -352,13 +357,30 @@ def prune(now: datetime | None = None) -> bool:
         .order_by("waiting_since")
         .values_list("pk", flat=True)[:_ROWS_AT_ONCE]
     )
-    crowded = WebhookDelivery.objects.order_by().values("webhook").annotate(rows=Count("pk")).filter(rows__gt=MAX_KEPT)
-    for webhook_pk in list(crowded.values_list("webhook", flat=True)[:_WEBHOOKS_AT_ONCE]):
-        surplus = finished.filter(webhook=webhook_pk).order_by("-pk").values_list("pk", flat=True)
-        old += surplus[MAX_KEPT : MAX_KEPT + _ROWS_AT_ONCE]
+    kept = finished.order_by().values("webhook").annotate(rows=Count("pk"), size=Sum(_BYTES))
+    crowded = kept.filter(Q(rows__gt=MAX_KEPT) | Q(size__gt=MAX_KEPT_BYTES))
+    for webhook_pk, rows, size in list(crowded.values_list("webhook", "rows", "size")[:_WEBHOOKS_AT_ONCE]):
+        old += _surplus(finished.filter(webhook=webhook_pk), rows, size)
     for start in range(0, len(old), _ROWS_AT_ONCE):
         WebhookDelivery.objects.filter(pk__in=old[start : start + _ROWS_AT_ONCE]).delete()
     return len(too_late) == _ROWS_AT_ONCE or len(old) >= _ROWS_AT_ONCE
+
+
+def _surplus(finished: models.QuerySet[WebhookDelivery], rows: int, size: int) -> list[int]:
+    """Return the oldest deliveries of a webhook, some of those that the log has no room for.
+
+    Args:
+        finished: its deliveries in the log.
+        rows: how many these are.
+        size: how large they are, in bytes.
+    """
+    surplus = []
+    for pk, one in finished.order_by("pk").values_list("pk", _BYTES)[:_ROWS_AT_ONCE]:
+        if rows <= MAX_KEPT and size <= MAX_KEPT_BYTES:
+            break
+        surplus.append(pk)
+        rows, size = rows - 1, size - one
+    return surplus
 
 
 def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None = None) -> int:
@@ -367,7 +389,7 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
     Only as many as can wait are sent, the first ones. Call this in a transaction that has locked the webhook.
     """
     now = now or timezone.now()
-    rows = list(deliveries.filter(state__in=FINISHED).values_list("pk", "webhook", "size")[:MAX_WAITING])
+    rows = list(deliveries.filter(state__in=FINISHED).values_list("pk", "webhook", _BYTES)[:MAX_WAITING])
     if not rows:
         return 0
     webhook_pk = rows[0][1]
@@ -389,5 +411,5 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
 def _waiting(webhook_pk: int) -> tuple[int, int]:
     """Return how many deliveries of a webhook wait, and the size of their events."""
     waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
-    total = waiting.aggregate(rows=Count("pk"), size=Coalesce(Sum("size"), 0))
+    total = waiting.aggregate(rows=Count("pk"), size=Coalesce(Sum(_BYTES), 0))
     return total["rows"], total["size"]

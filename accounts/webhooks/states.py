@@ -1,41 +1,57 @@
-"""The states of channels that webhooks were told.
+"""The states of channels and of their members that webhooks were told.
 
 Each webhook is told a state only if it differs from the last one. The row of the webhook is locked meanwhile, so of
 several nodes that notice the same change, one reports it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
 
-from ..webhook_rows import Webhook, WebhookChannel, WebhookKind
+from ..webhook_rows import Webhook, WebhookKind, WebhookState
 from .queue import MAX_EVENTS, NewDelivery, add
 from .queue import prune as prune_deliveries
 
 KEPT_FOR = timedelta(days=1)
-"""How long the sequence of a vacated channel is remembered."""
+"""How long the sequence of a vacated channel or a removed member is remembered."""
 _AT_ONCE = 500
+
+
+CHANNEL_KINDS = (WebhookKind.OCCUPIED, WebhookKind.VACATED)
+"""The kinds of events that report the states of channels: present, and gone."""
+MEMBER_KINDS = (WebhookKind.ADDED, WebhookKind.REMOVED)
+"""The same for the members of channels."""
+
+
+class Subject(NamedTuple):
+    """What has a state: a channel, or a member of one."""
+
+    channel: str
+    """The path of the channel."""
+    user_id: str = ""
+    """Identifies the member; empty for the channel itself."""
+
+    @property
+    def kinds(self) -> tuple[WebhookKind, WebhookKind]:
+        """The kinds of events that report its states: present, and gone."""
+        return MEMBER_KINDS if self.user_id else CHANNEL_KINDS
 
 
 class Endpoint(NamedTuple):
     """A webhook, as the nodes need to know it."""
 
     pk: int
+    cluster_id: str
     kinds: frozenset[str]
     channel_prefix: str
     batches: bool
 
-    def wants_states(self, channel: str) -> bool:
-        """Return whether it is told when this channel is occupied and vacated."""
-        kinds = (WebhookKind.OCCUPIED, WebhookKind.VACATED)
+    def wants(self, kinds: Iterable[str], channel: str) -> bool:
+        """Return whether it gets events of any of these kinds from a channel."""
         return not self.kinds.isdisjoint(kinds) and channel.startswith(self.channel_prefix)
-
-    def wants_messages(self, channel: str) -> bool:
-        """Return whether it gets the messages of clients in this channel."""
-        return WebhookKind.CLIENT in self.kinds and channel.startswith(self.channel_prefix)
 
 
 Endpoints = Mapping[int, tuple[Endpoint, ...]]
@@ -46,73 +62,92 @@ def find_endpoints() -> Endpoints:
     """Return the webhooks that are on."""
     found: dict[int, tuple[Endpoint, ...]] = {}
     rows = Webhook.objects.filter(enabled=True, cluster__account__suspended_at=None).order_by("pk")
-    for pk, cluster_pk, kinds, prefix, batches in rows.values_list(
-        "pk", "cluster_id", "kinds", "channel_prefix", "batches"
+    for cluster_pk, pk, cluster_id, kinds, prefix, batches in rows.values_list(
+        "cluster_id", "pk", "cluster__cluster_id", "kinds", "channel_prefix", "batches"
     ):
-        found[cluster_pk] = (*found.get(cluster_pk, ()), Endpoint(pk, frozenset(kinds), prefix, batches))
+        endpoint = Endpoint(pk, cluster_id, frozenset(kinds), prefix, batches)
+        found[cluster_pk] = (*found.get(cluster_pk, ()), endpoint)
     return found
 
 
-def occupied_channels(cluster_pk: int) -> list[tuple[int, str]]:
-    """Return the channels of a cluster whose last state is occupied, each with the webhook that was told."""
-    rows = WebhookChannel.objects.filter(webhook__cluster=cluster_pk, webhook__enabled=True, is_occupied=True)
-    return list(rows.values_list("webhook", "channel"))
+def present_subjects(cluster_pk: int) -> list[tuple[int, Subject]]:
+    """Return what in a cluster has the last state present, each with the webhook that was told."""
+    rows = WebhookState.objects.filter(webhook__cluster=cluster_pk, webhook__enabled=True, is_present=True)
+    return [
+        (pk, Subject(channel, user_id)) for pk, channel, user_id in rows.values_list("webhook", "channel", "user_id")
+    ]
 
 
-def record_states(cluster_pk: int, occupied: Mapping[str, bool], now: datetime | None = None) -> None:
-    """Tell the webhooks of a cluster which channels are occupied now, and which are vacated.
+def record_states(
+    cluster_pk: int, subjects: Iterable[Subject], *, is_present: bool, now: datetime | None = None
+) -> None:
+    """Tell the webhooks of a cluster what is present now, or gone.
 
     Args:
         cluster_pk: the primary key of the cluster.
-        occupied: whether channels are occupied, by path.
+        subjects: channels, and members of channels.
+        is_present: whether they are present.
         now: the current time; tests set it.
     """
     now = now or timezone.now()
-    channels = sorted(occupied)
-    for start in range(0, len(channels), _AT_ONCE):
-        some = {channel: occupied[channel] for channel in channels[start : start + _AT_ONCE]}
+    # A channel comes before its members, and goes after them.
+    ordered = sorted(subjects, reverse=not is_present)
+    for start in range(0, len(ordered), _AT_ONCE):
         with transaction.atomic():
             webhooks = Webhook.objects.select_for_update(no_key=True).filter(cluster=cluster_pk, enabled=True)
             for webhook in webhooks.order_by("pk"):
-                _record(webhook, some, now)
+                _record(webhook, ordered[start : start + _AT_ONCE], is_present, now)
 
 
-def _record(webhook: Webhook, occupied: Mapping[str, bool], now: datetime) -> None:
-    endpoint = Endpoint(webhook.pk, frozenset(webhook.kinds), webhook.channel_prefix, webhook.batches)
-    wanted = [channel for channel in occupied if endpoint.wants_states(channel)]
-    known = {row.channel: row for row in webhook.channels.filter(channel__in=wanted)}
+def _record(webhook: Webhook, subjects: Sequence[Subject], is_present: bool, now: datetime) -> None:
+    endpoint = Endpoint(webhook.pk, "", frozenset(webhook.kinds), webhook.channel_prefix, webhook.batches)
+    wanted = [subject for subject in subjects if endpoint.wants(subject.kinds, subject.channel)]
+    rows = webhook.states.filter(
+        channel__in={subject.channel for subject in wanted}, user_id__in={subject.user_id for subject in wanted}
+    )
+    known = {Subject(row.channel, row.user_id): row for row in rows}
     time_ms = int(now.timestamp() * 1000)
     changed, events = [], []
-    for channel in wanted:
-        row = known.get(channel)
-        if (row is not None and row.is_occupied) == occupied[channel]:
+    for subject in wanted:
+        row = known.get(subject)
+        if (row is not None and row.is_present) == is_present:
             continue
-        # Not a number that counts from 1: the row is deleted some time after the channel is vacated.
+        # Not a number that counts from 1: the row is deleted some time after the subject is gone.
         sequence = max(time_ms, row.sequence + 1 if row is not None else 0)
         changed.append(
-            WebhookChannel(
+            WebhookState(
                 webhook=webhook,
-                channel=channel,
-                is_occupied=occupied[channel],
+                channel=subject.channel,
+                user_id=subject.user_id,
+                is_present=is_present,
                 sequence=sequence,
                 changed_at=now,
             )
         )
-        kind = WebhookKind.OCCUPIED if occupied[channel] else WebhookKind.VACATED
+        present_kind, gone_kind = subject.kinds
+        kind = present_kind if is_present else gone_kind
         if kind in endpoint.kinds:
-            events.append(_event(kind, channel, sequence, time_ms))
-    WebhookChannel.objects.bulk_create(
+            events.append(_event(kind, subject, sequence, time_ms))
+    WebhookState.objects.bulk_create(
         changed,
         update_conflicts=True,
-        unique_fields=["webhook", "channel"],
-        update_fields=["is_occupied", "sequence", "changed_at"],
+        unique_fields=["webhook", "channel", "user_id"],
+        update_fields=["is_present", "sequence", "changed_at"],
     )
     size = MAX_EVENTS if endpoint.batches else 1
     add([NewDelivery.of(webhook.pk, part, in_order=True) for part in _parts(events, size)], now)
 
 
-def _event(kind: WebhookKind, channel: str, sequence: int, time_ms: int) -> dict[str, Any]:
-    return {"name": kind.value, "channel": channel, "protocol": "v3", "sequence": sequence, "time_ms": time_ms}
+def _event(kind: WebhookKind, subject: Subject, sequence: int, time_ms: int) -> dict[str, Any]:
+    member = {"user_id": subject.user_id} if subject.user_id else {}
+    return {
+        "name": kind.value,
+        "channel": subject.channel,
+        **member,
+        "protocol": "v3",
+        "sequence": sequence,
+        "time_ms": time_ms,
+    }
 
 
 def _parts(events: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:
@@ -120,13 +155,13 @@ def _parts(events: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, A
 
 
 def prune(now: datetime | None = None) -> bool:
-    """Delete some of what is no longer kept of deliveries and channels; return whether there may be more of it."""
-    return any([prune_deliveries(now), _prune_channels(now)])
+    """Delete some of what is no longer kept of deliveries and states; return whether there may be more of it."""
+    return any([prune_deliveries(now), _prune_states(now)])
 
 
-def _prune_channels(now: datetime | None) -> bool:
-    old = WebhookChannel.objects.filter(is_occupied=False, changed_at__lt=(now or timezone.now()) - KEPT_FOR)
+def _prune_states(now: datetime | None) -> bool:
+    old = WebhookState.objects.filter(is_present=False, changed_at__lt=(now or timezone.now()) - KEPT_FOR)
     keys = list(old.order_by("changed_at").values_list("pk", flat=True)[:_AT_ONCE])
-    # The condition keeps channels that were occupied again in the meantime.
+    # The condition keeps those that are present again.
     old.filter(pk__in=keys).delete()
     return len(keys) == _AT_ONCE

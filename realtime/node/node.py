@@ -58,6 +58,7 @@ from realtime.presence.shared import RedisPresence
 from realtime.protocols.admission import Admission, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
+from realtime.protocols.presence import user_id_of
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
@@ -104,6 +105,7 @@ class Node:
         self.reported = self.webhooks.endpoints
         """The webhooks of each cluster; empty while there are none."""
         self.messages_reported = self.webhooks.clusters_with_messages
+        self.members_reported = self.webhooks.clusters_with_members
         self.webhooks.messages = Messages(
             self.reported,
             _sender_of,
@@ -114,8 +116,9 @@ class Node:
             self.id,
             self.reported,
             self.counts,
+            self.presence,
             webhooks.wrap(webhook_states.record_states),
-            webhooks.wrap(webhook_states.occupied_channels),
+            webhooks.wrap(webhook_states.present_subjects),
         )
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
@@ -253,6 +256,8 @@ class Node:
             else:
                 if self.watched:
                     self.reports.subscribe(connection, admission.identity)
+                if admission.channel[0] in self.members_reported:
+                    self.webhooks.occupancy.join_member(admission.channel, admission.identity.uuid)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection. It may have left already, or may never have joined."""
@@ -275,6 +280,8 @@ class Node:
             self.hub.leave(room, connection)
             if admission.identity is not None:
                 self.presence.leave(admission.group, connection)
+                if admission.channel[0] in self.members_reported:
+                    self.webhooks.occupancy.leave_member(admission.channel, admission.identity.uuid)
         self.bus.leave(admission.group)
 
     def end(self, connection: Connection, close: Close) -> None:
@@ -371,7 +378,7 @@ class Node:
 
 def _sender_of(connection: Connection) -> tuple[str, str | None]:
     identity = connection.admission.identity
-    return connection.id, None if identity is None else identity.uuid
+    return connection.id, None if identity is None else user_id_of(identity.uuid)
 
 
 on_start: list[Callable[[Node], None]] = []

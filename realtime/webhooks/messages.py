@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 from django.db import Error as DatabaseError
 
+from accounts.models import WebhookKind
 from accounts.webhooks.queue import MAX_EVENTS, NewDelivery
 from accounts.webhooks.states import Endpoint, Endpoints
 from realtime.protocols.channels import Channel
@@ -21,6 +22,7 @@ MAX_BATCH_BYTES = 256 * 1024
 # What a message takes in memory besides its data, in bytes.
 _OVERHEAD = 200
 _MESSAGES_PER_TURN = 50
+_KINDS = (WebhookKind.CLIENT,)
 
 S = TypeVar("S")
 
@@ -87,7 +89,7 @@ class Messages(Generic[S]):
                 raise
 
     def _receivers(self, channel: Channel) -> Iterator[Endpoint]:
-        return (each for each in self._endpoints.get(channel[0], ()) if each.wants_messages(channel[1]))
+        return (each for each in self._endpoints.get(channel[0], ()) if each.wants(_KINDS, channel[1]))
 
     async def _deliveries(self, pending: Sequence[tuple[Channel, str | bytes, S, float]]) -> list[NewDelivery]:
         events: dict[Endpoint, list[bytes]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from django.db import Error as DatabaseError
 
 from accounts.models import WebhookKind
-from accounts.webhooks.states import Endpoint, Endpoints
+from accounts.webhooks.states import MEMBER_KINDS, Endpoint, Endpoints
 from realtime.base.tasks import KeptTask
 from realtime.webhooks.messages import Messages
 from realtime.webhooks.occupancy import Occupancy
@@ -38,6 +38,8 @@ class Reporter:
         """The webhooks that are on, by the primary key of their cluster."""
         self.clusters_with_messages: set[int] = set()
         """The clusters whose webhooks get the messages of clients."""
+        self.clusters_with_members: set[int] = set()
+        """The clusters whose webhooks are told who takes part in presence."""
         self.messages: Messages
         self.occupancy: Occupancy
         self._refresh_at = 0.0
@@ -88,10 +90,10 @@ class Reporter:
         if found != self.endpoints:
             self.endpoints.clear()
             self.endpoints.update(found)
-            self.clusters_with_messages.clear()
-            self.clusters_with_messages.update(pk for pk, each in found.items() if any(map(_gets_messages, each)))
+            for clusters, kinds in (
+                (self.clusters_with_messages, (WebhookKind.CLIENT,)),
+                (self.clusters_with_members, MEMBER_KINDS),
+            ):
+                clusters.clear()
+                clusters.update(pk for pk, each in found.items() if any(not of.kinds.isdisjoint(kinds) for of in each))
             self.occupancy.change_endpoints()
-
-
-def _gets_messages(endpoint: Endpoint) -> bool:
-    return WebhookKind.CLIENT in endpoint.kinds

@@ -192,6 +192,7 @@ def test_an_endpoint_that_fails_for_five_days_is_switched_off_and_the_owners_are
     entry = AuditEntry.objects.first()
     assert entry is not None
     assert entry.changes["enabled"] == [True, False]
+    assert (entry.source, entry.author) == ("automatic", "Automatic")
 
 
 def test_410_switches_off_immediately_and_switching_on_sends_what_waits(
@@ -265,8 +266,20 @@ def test_the_log_keeps_the_newest(webhook: Webhook, clock: Clock, monkeypatch: p
     monkeypatch.setattr(queue, "MAX_KEPT", 2)
     numbers = clock.add(webhook, *[MESSAGE] * 4)
     clock.finish(OK, *clock.take())
+    clock.add(webhook, *[MESSAGE] * 3)
     queue.prune(START)
-    assert sorted(webhook.deliveries.values_list("pk", flat=True)) == numbers[2:]
+    assert sorted(webhook.deliveries.values_list("pk", flat=True))[:2] == numbers[2:]
+    assert states(webhook).count("waiting") == 3
+
+
+def test_the_log_is_limited_in_bytes_with_events_and_answers(
+    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MAX_KEPT_BYTES", 10_000)
+    numbers = clock.add(webhook, *[{**MESSAGE, "data": "x" * 1_500}] * 4)
+    clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
+    queue.prune(START)
+    assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
 
 
 def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clock) -> None:

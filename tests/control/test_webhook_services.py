@@ -1,6 +1,8 @@
 """Webhooks as the services create and change them: validated, within quotas and recorded, with hidden secrets."""
 
+import socket
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -38,6 +40,33 @@ def test_a_webhook_is_created_with_a_secret_that_is_stored_encrypted(cluster: Cl
     everything = repr(created) + repr(list(Webhook.objects.values())) + repr(list(AuditEntry.objects.values()))
     assert created.secret not in everything
     assert "token-123" not in everything
+
+
+def test_a_host_that_has_an_internal_address_is_refused_when_saved(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = {"inside.example.com": ["8.8.8.8", "10.0.0.1"], "outside.example.com": ["8.8.8.8"]}
+
+    def answer(host: str, port: int | None, **options: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0)) for address in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    webhook = create(cluster, url="https://outside.example.com/").webhook
+    with pytest.raises(ValidationError, match="public addresses"):
+        create(cluster, url="https://inside.example.com/")
+    with pytest.raises(ValidationError, match="public addresses"):
+        services.update_webhook(webhook, url="https://inside.example.com/")
+    assert list(Webhook.objects.values_list("url", flat=True)) == ["https://outside.example.com/"]
+
+
+def test_a_name_server_that_does_not_answer_keeps_nobody_from_saving(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over = Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: is_over.wait() and [])
+    monkeypatch.setattr("accounts.webhooks.addresses.LOOK_UP_SECONDS", 0.1)
+    create(cluster)
+    is_over.set()
 
 
 def test_every_change_is_recorded(cluster: Cluster) -> None:

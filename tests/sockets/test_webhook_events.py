@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -78,6 +79,48 @@ async def test_a_client_that_returns_in_time_causes_no_events(
         ("channel_occupied", f"{channel}-2"),
         ("channel_vacated", channel),
     ]
+
+
+async def test_a_member_is_added_and_removed_once_however_often_its_connections_come_and_go(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["member_added", "member_removed"], channel_prefix=channel)
+
+    def connect(uuid: str = "anna") -> AbstractAsyncContextManager[Client]:
+        return open_client(server, channel_path(channel, keys["demo"], presence="1", uuid=uuid))
+
+    async with open_client(server, channel_path(channel, keys["demo"])):  # it takes no part in presence
+        async with connect(), connect():
+            await tenant.until(lambda: bool(tenant.events()))
+        async with connect():
+            async with connect():
+                pass
+            left_at = time.time()
+            async with connect("bob"):
+                await tenant.until(lambda: len(tenant.events()) == 2)
+            await tenant.until(lambda: len(tenant.events()) == 3)
+    await tenant.until(lambda: len(tenant.events()) == 4)
+    common = {"channel": channel, "protocol": "v3"}
+    assert [shown(event) for event in tenant.events()] == [
+        {"name": "member_added", "user_id": "anna", **common},
+        {"name": "member_added", "user_id": "bob", **common},
+        {"name": "member_removed", "user_id": "bob", **common},
+        {"name": "member_removed", "user_id": "anna", **common},
+    ]
+    assert tenant.events()[2]["time_ms"] / 1000 - left_at > 2.5
+
+
+@pytest.mark.parametrize("uuid", ["ä %f%", "zero\0byte", "\U0001f600" * 64, "0", " "])
+async def test_any_member_is_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str, uuid: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["member_added", "client_event"], channel_prefix=channel)
+    path = channel_path(channel, keys["demo"], presence="1", uuid=uuid)
+    async with open_client(server, path) as client:
+        await until_known(tenant, client)
+        await tenant.until(lambda: bool(tenant.events("member_added")))
+    expected = uuid.replace("\0", "�")
+    assert {event["user_id"] for event in tenant.events()} == {expected}
 
 
 async def test_messages_of_clients_arrive_as_events_in_batches(

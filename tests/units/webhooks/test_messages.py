@@ -38,7 +38,7 @@ class Database:
 
 
 def endpoint(pk: int = 7, prefix: str = "", *, batches: bool = True) -> Endpoint:
-    return Endpoint(pk, frozenset({"client_event"}), prefix, batches)
+    return Endpoint(pk, "demo", frozenset({"client_event"}), prefix, batches)
 
 
 def gather(database: Database, *endpoints: Endpoint) -> Messages[str]:
@@ -66,7 +66,9 @@ async def test_batches_of_large_messages_are_smaller() -> None:
 
 async def test_each_webhook_gets_what_it_asked_for() -> None:
     database = Database()
-    gathered = gather(database, endpoint(1, batches=False), endpoint(2, "other"), Endpoint(3, frozenset(), "", True))
+    gathered = gather(
+        database, endpoint(1, batches=False), endpoint(2, "other"), Endpoint(3, "demo", frozenset(), "", True)
+    )
     gathered.note(CHANNEL, "one", "a")
     gathered.note(CHANNEL, "two", "a")
     await gathered.write()
