@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.audit import made_by_people, public_author
-from accounts.models import Account, AuditEntry, ResourceKind
+from accounts.models import Account, AuditEntry, AuditSource, ResourceKind
 from accounts.users import normalize_email
 
 from .access import AccountRequest, account_page
@@ -73,8 +73,8 @@ def activity(request: AccountRequest, account: Account) -> HttpResponse:
 
 
 def _author(entry: AuditEntry) -> str:
-    if entry.kind == ResourceKind.WEBHOOK and "reason" in entry.changes:
-        return "this service"  # it has switched off an endpoint that fails
+    if entry.source == AuditSource.AUTOMATIC:
+        return "this service"
     return public_author(entry) or "an operator"
 
 
