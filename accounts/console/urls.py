@@ -70,6 +70,7 @@ urlpatterns = [
     path("<int:account>/webhooks/<int:webhook_pk>/", webhooks.detail, name="webhook"),
     path("<int:account>/webhooks/<int:webhook_pk>/edit/", webhooks.edit, name="webhook_edit"),
     path("<int:account>/webhooks/<int:webhook_pk>/secret/", webhooks.secret, name="webhook_secret"),
+    path("<int:account>/webhooks/<int:webhook_pk>/verify/", webhooks.verify, name="webhook_verify"),
     path("<int:account>/webhooks/<int:webhook_pk>/rotate/", webhooks.rotate, name="webhook_rotate"),
     path(
         "<int:account>/webhooks/<int:webhook_pk>/end-old-secret/",

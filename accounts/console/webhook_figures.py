@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from django.db.models import Count, IntegerField, OuterRef, Subquery
+from django.db.models import Count, IntegerField, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from accounts.models import Account, ApiKey, DeliveryState, Webhook, WebhookDelivery, WebhookKind
@@ -32,6 +32,14 @@ def webhooks_of(account: Account) -> Any:
         last_delivery=Subquery(deliveries.order_by("-pk").values("created_at")[:1]),
         waiting=Coalesce(Subquery(waiting.values("rows"), output_field=IntegerField()), 0),
     ).order_by("cluster__cluster_id", "pk")
+
+
+def webhooks_in_trouble(account: Account) -> list[Row]:
+    """Return the webhooks of an account that have failed for a while, or were switched off because they failed."""
+    fails = Q(enabled=True, failures__gte=schedule.PROBE_AFTER)
+    return [
+        row_of(webhook) for webhook in webhooks_of(account).filter(fails | Q(enabled=False) & ~Q(disabled_because=""))
+    ]
 
 
 def row_of(webhook: Webhook) -> Row:

@@ -66,6 +66,8 @@ class Opened(NamedTuple):
     """The beginning of the last answer; empty if there was none."""
     outlook: str
     """A sentence: what happens next."""
+    can_be_sent: bool
+    """Whether it can be sent again, or earlier than planned."""
 
 
 class Tab(NamedTuple):
@@ -199,7 +201,14 @@ def _opened(webhook: Webhook, delivery: WebhookDelivery) -> Opened:
     at = attempts[0].at if attempts else None
     answer = next((attempt.answer for attempt in attempts if attempt.answer), "")
     is_cut = length > _SHOWN
-    return Opened(_body(shown, is_cut, at or delivery.created_at), is_cut, answer, _outlook(webhook, delivery))
+    is_paused = not delivery.lease and delivery.next_at > timezone.now()
+    return Opened(
+        body=_body(shown, is_cut, at or delivery.created_at),
+        is_cut=is_cut,
+        answer=answer,
+        outlook=_outlook(webhook, delivery),
+        can_be_sent=webhook.enabled and (delivery.state != DeliveryState.WAITING or is_paused),
+    )
 
 
 def _body(events: str, is_cut: bool, at: datetime) -> str:

@@ -25,6 +25,7 @@ from .limits import exhausted
 from .webhook_figures import events_of, is_probed, name_of, row_of, signing_key_of, state_of, webhooks_of
 from .webhook_forms import MAX_KEYS, NewWebhookForm, WebhookForm
 from .webhook_log import log_of
+from .webhook_snippets import VERIFYING
 
 PER_PAGE = 50
 WHAT = "change webhooks"
@@ -123,6 +124,15 @@ def secret(request: AccountRequest, account: Account, webhook_pk: int) -> HttpRe
     webhook = find_webhook(account, webhook_pk)
     context = {**described(webhook), "secret": shown_once.take(request.session, _name_of_secret(webhook))}
     return render_page(request, "console/webhook_secret.html", context, page="webhooks")
+
+
+@require_safe
+@account_page()
+def verify(request: AccountRequest, account: Account, webhook_pk: int) -> HttpResponse:
+    """Show code with which a server verifies requests."""
+    chosen = next((each for each in VERIFYING if each.name == request.GET.get("code")), VERIFYING[0])
+    context = {**described(find_webhook(account, webhook_pk)), "snippets": VERIFYING, "snippet": chosen}
+    return render_page(request, "console/webhook_verify.html", context, page="webhooks")
 
 
 @account_page(*DEVELOPERS, changes=True, what=WHAT)

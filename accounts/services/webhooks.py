@@ -209,10 +209,10 @@ def send_test_event(webhook: Webhook) -> WebhookDelivery:
 
 @transaction.atomic
 def redeliver(delivery: WebhookDelivery) -> None:
-    """Send a finished delivery again, with the same ID and new signatures.
+    """Send a finished delivery again, with the same ID and new signatures; or end the pause of one that has failed.
 
     Raises:
-        DeliveryWaits: the delivery waits already, or too many others do.
+        DeliveryWaits: the delivery is due already, or too many others wait.
         WebhookOff: the webhook is off.
         Gone, AccountSuspended: see `lock_account`.
     """
@@ -222,8 +222,9 @@ def redeliver(delivery: WebhookDelivery) -> None:
     if state is None:
         raise Gone("This delivery is no longer in the log.")
     if state == DeliveryState.WAITING:
-        raise DeliveryWaits("This delivery already waits to be sent.")
-    if not queue.send_again(rows):
+        if not queue.send_now(rows):
+            raise DeliveryWaits("This delivery already waits to be sent.")
+    elif not queue.send_again(rows):
         raise DeliveryWaits("Too many deliveries of this webhook wait. Try again when some of them are sent.")
     _record_redelivery(delivery.webhook, 1)
     delivery.refresh_from_db()

@@ -408,6 +408,19 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
     return len(taken)
 
 
+def send_now(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None = None) -> int:
+    """End the pauses of waiting deliveries until their next attempts; return how many had one.
+
+    Webhooks that fail still get only one request a minute.
+    """
+    now = now or timezone.now()
+    paused = deliveries.filter(state=DeliveryState.WAITING, lease="", next_at__gt=now)
+    webhooks = list(paused.values_list("webhook", flat=True).distinct().order_by())
+    number = paused.update(next_at=now)
+    _wake(webhooks, now)
+    return number
+
+
 def _waiting(webhook_pk: int) -> tuple[int, int]:
     """Return how many deliveries of a webhook wait, and the size of their events."""
     waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)

@@ -103,6 +103,7 @@ TABLE = {
     "webhook": Entry(READS),
     "webhook_edit": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_secret": Entry(DEVELOPERS_READ),
+    "webhook_verify": Entry(READS),
     "webhook_rotate": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_end_old_secret": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_off": Entry(DEVELOPERS, DEVELOPERS),

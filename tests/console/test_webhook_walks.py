@@ -158,7 +158,10 @@ async def test_every_page_of_webhooks_fits_the_screen_and_has_no_serious_fault(
     console: Console, many: tuple[int, int, int], width: int
 ) -> None:
     filled, failing, delivery = many
-    paths = [f"webhooks/{filled}/{rest}" for rest in ("", "edit/", "secret/", "rotate/", "end-old-secret/", "off/")]
+    paths = [
+        f"webhooks/{filled}/{rest}"
+        for rest in ("", "edit/", "secret/", "verify/", "rotate/", "end-old-secret/", "off/")
+    ]
     paths += [
         f"webhooks/{filled}/{rest}" for rest in ("delete/", "redeliver/", f"?delivery={delivery}", "?show=failed")
     ]

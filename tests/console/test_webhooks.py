@@ -294,6 +294,23 @@ def test_an_endpoint_that_was_switched_off_says_why_and_how_to_go_on(
     assert delivery.state == "failed"
 
 
+def test_the_overview_names_webhooks_that_need_attention(owner: Client, account: Account, webhook: Webhook) -> None:
+    owner.post(f"/console/{account.pk}/start/hide/")
+    deliver(webhook, answers=(Answer(503, 1),) * 4)
+    assert NAME not in page(owner, account, "")
+    deliver(webhook, answers=(Answer(503, 1),))
+    assert f'<strong>Webhook fails</strong>: <a href="/console/{account.pk}/webhooks/{webhook.pk}/">{NAME}</a>' in page(
+        owner, account, ""
+    )
+    deliver(webhook, answers=(Answer(410, 1),))
+    shown = page(owner, account, "")
+    assert "<strong>Webhook was switched off</strong>" in shown
+    assert "Your server answered 410 Gone. Fix your server, then switch the webhook on." in shown
+    services.update_webhook(webhook, enabled=False)
+    services.update_webhook(webhook, enabled=True)
+    assert NAME not in page(owner, account, "")
+
+
 def test_the_log_names_the_events_of_each_delivery(owner: Client, account: Account, webhook: Webhook) -> None:
     occupied = {"name": "channel_occupied", "channel": "orders-1"}
     deliver(webhook, {"name": "channel_vacated", "channel": "orders-5477"}, answers=(Answer(200, 84),))
@@ -434,6 +451,16 @@ def test_one_delivery_is_sent_again(owner: Client, account: Account, webhook: We
     delivery.refresh_from_db()
     assert delivery.state == "waiting"
     assert "already waits" in send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
+
+
+def test_the_next_attempt_of_a_waiting_delivery_is_made_now(owner: Client, account: Account, webhook: Webhook) -> None:
+    delivery = deliver(webhook, answers=(Answer(503, 1),) * 4)
+    assert delivery.next_at > timezone.now() + timedelta(seconds=60)
+    assert "Send again now" in page(owner, account, path(webhook, f"?delivery={delivery.pk}"))
+    shown = send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
+    assert "The delivery is sent again." in shown
+    assert "Send again now" not in shown
+    assert [task.delivery_pk for task in queue.exchange([], 64, {})] == [delivery.pk]
 
 
 def test_failed_deliveries_are_sent_again_since_a_time(owner: Client, account: Account, webhook: Webhook) -> None:
