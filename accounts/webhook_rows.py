@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from .webhooks.addresses import validate_url
 
+MAX_SHOWN_URL = 200
+
 
 class WebhookKind(models.TextChoices):
     """An event that a webhook can report."""
@@ -92,7 +94,9 @@ class Webhook(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.url} ({self.cluster})"
+        # Short enough for the audit log.
+        url = self.url if len(self.url) <= MAX_SHOWN_URL else f"{self.url[: MAX_SHOWN_URL - 1]}…"
+        return f"{url} ({self.cluster})"
 
     @property
     def has_old_secret(self) -> bool:

@@ -129,6 +129,15 @@ def test_wrong_settings_are_refused_when_creating_and_when_changing(
         services.update_webhook(webhook, **wrong)
 
 
+def test_the_audit_log_keeps_the_beginning_of_a_long_url(cluster: Cluster) -> None:
+    """PostgreSQL refuses longer texts than a column has room for, which SQLite does not."""
+    webhook = create(cluster, url=URL + "/x" * 900).webhook
+    webhook.full_clean()
+    entry = AuditEntry.objects.get(kind=ResourceKind.WEBHOOK)
+    entry.full_clean()
+    assert entry.label.startswith(URL)
+
+
 def test_the_signing_key_is_an_active_key_of_the_cluster(key: ApiKey, foreign_key: ApiKey) -> None:
     create(key.cluster, signing_key=key.public_key)
     with pytest.raises(ValidationError):

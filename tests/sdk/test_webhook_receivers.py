@@ -1,5 +1,7 @@
 """The receivers in accounts/WEBHOOKS.md: they take what the service sends, and refuse everything else."""
 
+import asyncio
+import json
 import os
 import re
 import subprocess
@@ -44,6 +46,11 @@ def shown(language: str, package: str) -> str:
     return code
 
 
+def create_webhook(api: httpx.Client, settings: dict[str, Any]) -> dict[str, Any]:
+    webhook: dict[str, Any] = api.post("webhooks/", json=settings).raise_for_status().json()
+    return webhook
+
+
 class Site(NamedTuple):
     """A running receiver, with its webhook."""
 
@@ -71,7 +78,7 @@ def site(
     port = free_port()
     url = f"http://127.0.0.1:{port}/webhooks"
     settings = {"cluster": "demo", "url": url, "kinds": ["client_event"], "signing_key": keys["demo"]}
-    webhook = api.post("webhooks/", json=settings).raise_for_status().json()
+    webhook = create_webhook(api, settings)
     env = {**os.environ, "WEBHOOK_SECRET": webhook["secret"], "PORT": str(port)}
     env |= {"WEBHOOK_KEY": keys["demo"], "WEBHOOK_KEY_SECRET": secrets["demo"]}
     folder, output = tmp_path, tmp_path / "output.txt"
@@ -121,6 +128,25 @@ async def test_the_receiver_takes_test_events_and_messages(
         await client.send("Grüße 😀\\")
         await client.settle()
         site.wait_for("client_event chat Grüße 😀\\")
+
+
+async def test_the_body_on_the_page_is_that_of_a_real_request(
+    api: httpx.Client, server: LiveServer, keys: dict[str, str]
+) -> None:
+    shown_body = json.loads(code_blocks(PAGE, "json")[0])
+    with Receiver() as receiver:
+        occupied = {"cluster": "demo", "url": receiver.url, "kinds": ["channel_occupied"], "channel_prefix": "chat"}
+        create_webhook(api, occupied)
+        async with open_client(server, channel_path("chat", keys["demo"])):
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not receiver.requests:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+    body = json.loads(receiver.requests[0].body)
+    (event,), (shown_event,) = body["events"], shown_body["events"]
+    times = ("sequence", "time_ms")
+    assert [*body] == [*shown_body]
+    assert {**event, **{name: shown_event[name] for name in times}} == shown_event
 
 
 def test_the_receiver_refuses_what_the_service_has_not_sent(api: httpx.Client, site: Site) -> None:
