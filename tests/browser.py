@@ -1,6 +1,7 @@
 """A real browser, controlled through the Chrome DevTools Protocol."""
 
 import asyncio
+import atexit
 import contextlib
 import itertools
 import json
@@ -8,12 +9,14 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.servers import need
@@ -27,11 +30,30 @@ document.addEventListener('securitypolicyviolation',
 """
 
 
+# Returns the middle of an element once it is at the same place in two frames.
+WAIT_UNTIL_STILL = """
+async (find) => {
+  const middle = ({x, y, width, height}) => [x + width / 2, y + height / 2];
+  for (let before = [], now; ; before = now) {
+    now = middle(find().getBoundingClientRect());
+    if (now.join() === before.join()) return now;
+    await new Promise(requestAnimationFrame);
+  }
+}
+"""
+
+
 class Page:
     """A tab of the browser."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, context: str = "") -> None:
+        """
+        Args:
+            connection: to the tab, or to the browser itself.
+            context: the browser's name for the cookies and permissions that the tab uses.
+        """
         self._connection = connection
+        self._context = context
         self._numbers = itertools.count()
         self.errors: list[str] = []
         """The errors that the browser reported, on all pages that were opened."""
@@ -74,12 +96,17 @@ class Page:
                 await asyncio.sleep(0.05)
 
     async def click(self, element: str) -> None:
-        """Click the element that a JavaScript expression returns, as a person does."""
-        x, y = await self.evaluate(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
-        )
+        """Click the element that a JavaScript expression returns, as a person does, once it has stopped moving."""
+        x, y = await self.evaluate(f"({WAIT_UNTIL_STILL})(() => {element})")
         for kind in ("mousePressed", "mouseReleased"):
             await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    async def allow_clipboard(self, origin: str) -> None:
+        """Let the pages of an origin read and write the clipboard, as a person would who is asked."""
+        permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        await self.send(
+            "Browser.grantPermissions", origin=origin, permissions=permissions, browserContextId=self._context
+        )
 
     async def open(self, url: str) -> None:
         """Go to a page and wait until it has loaded."""
@@ -88,14 +115,30 @@ class Page:
 
 
 @asynccontextmanager
-async def open_page(directory: Path) -> AsyncIterator[Page]:
-    """Run a browser with one tab.
+async def open_page() -> AsyncIterator[Page]:
+    """Open a tab with cookies of its own in the browser that all tests of this process share."""
+    browser = _browser()
+    async with AsyncExitStack() as stack:
+        control = Page(await stack.enter_async_context(connect(browser, max_size=None, proxy=None)))
+        context = (await control.send("Target.createBrowserContext"))["browserContextId"]
+        target = await control.send("Target.createTarget", url="about:blank", browserContextId=context)
+        url = f"{browser.partition('/devtools/')[0]}/devtools/page/{target['targetId']}"
+        page = Page(await stack.enter_async_context(connect(url, max_size=None, proxy=None)), context)
+        for domain in ("Page", "Log", "Runtime"):
+            await page.send(f"{domain}.enable")
+        await page.send("Page.addScriptToEvaluateOnNewDocument", source=COLLECT_VIOLATIONS)
+        try:
+            yield page
+        finally:
+            await control.send("Target.disposeBrowserContext", browserContextId=context)
 
-    Args:
-        directory: the folder of the browser's profile.
-    """
+
+@cache
+def _browser() -> str:
+    """Run a browser until this process ends, and return the URL at which it accepts commands."""
     need("chromium")
-    process = subprocess.Popen(  # noqa: ASYNC220
+    directory = Path(tempfile.mkdtemp(prefix="browser-"))
+    process = subprocess.Popen(
         [
             *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
@@ -105,26 +148,17 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        async with connect(await _debugger_url(directory), max_size=None, proxy=None) as connection:
-            page = Page(connection)
-            for domain in ("Page", "Log", "Runtime"):
-                await page.send(f"{domain}.enable")
-            await page.send("Page.addScriptToEvaluateOnNewDocument", source=COLLECT_VIOLATIONS)
-            yield page
-    finally:
+
+    def end() -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
         shutil.rmtree(directory, ignore_errors=True)
 
-
-async def _debugger_url(directory: Path) -> str:
-    """Return the URL at which the tab accepts commands."""
+    atexit.register(end)
     file = directory / "DevToolsActivePort"
-    async with asyncio.timeout(LOAD_SECONDS):
-        while not (file.exists() and "\n" in file.read_text()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    port = file.read_text().split()[0]
-    async with httpx.AsyncClient(trust_env=False) as client:
-        targets = (await client.get(f"http://127.0.0.1:{port}/json")).json()
-    return str(next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"))
+    deadline = time.monotonic() + LOAD_SECONDS
+    while not (file.exists() and file.read_text().count("\n")):
+        assert time.monotonic() < deadline, "The browser did not start."
+        time.sleep(0.05)
+    port, path = file.read_text().split()
+    return f"ws://127.0.0.1:{port}{path}"

@@ -30,20 +30,20 @@ def test_the_first_message_in_python(server: LiveServer) -> None:
     assert (done.stdout, done.returncode) == ("Hello!\n", 0), done.stderr
 
 
-async def test_the_first_message_in_javascript(server: LiveServer, tmp_path: Path) -> None:
-    assert await printed_in_console(server, code_blocks(FRONT, "js")[0], 1, tmp_path) == ["Hello!"]
+async def test_the_first_message_in_javascript(server: LiveServer) -> None:
+    assert await printed_in_console(server, code_blocks(FRONT, "js")[0], 1) == ["Hello!"]
 
 
-async def test_a_refusal_is_read_in_javascript(server: LiveServer, tmp_path: Path) -> None:
+async def test_a_refusal_is_read_in_javascript(server: LiveServer) -> None:
     (program,) = (block for block in code_blocks(REALTIME, "js") if "api_key=wrong" in block)
     page = (PROJECT / REALTIME).read_text()
     sentence, code = re.findall(r"^This prints `(.*)` and `(.*)`\.$", page, re.MULTILINE)[0]
-    assert await printed_in_console(server, program, 2, tmp_path) == [sentence, int(code)]
+    assert await printed_in_console(server, program, 2) == [sentence, int(code)]
 
 
-async def printed_in_console(server: LiveServer, program: str, count: int, directory: Path) -> list[object]:
+async def printed_in_console(server: LiveServer, program: str, count: int) -> list[object]:
     """Run a program in the console of the front page, in Chromium; return the first `count` values that it prints."""
-    async with open_page(directory / "profile") as page:
+    async with open_page() as page:
         await page.open(server.url("/", host="localhost", scheme="http"))
         await page.evaluate("window.printed = []; console.log = (value) => printed.push(value); undefined")
         await page.evaluate(program.replace(":8000", f":{server.port}") + "undefined")

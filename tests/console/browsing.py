@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from tests.browser import Page
+from tests.console.shell import Shell
 from tests.console.tenants import Tenants
 from tests.servers import LiveServer
 
@@ -18,23 +19,25 @@ SERIOUS = ("serious", "critical")
 class Service:
     """A running server with the tenants of the console's tests."""
 
-    def __init__(self, server: LiveServer, tenants: Tenants, sessions: dict[str, str]) -> None:
+    def __init__(self, server: LiveServer, shell: Shell, tenants: Tenants, sessions: dict[str, str]) -> None:
         """
         Args:
             server: the server.
+            shell: runs Python on it.
             tenants: what its database contains.
             sessions: the session keys of its people, by role.
         """
         self.server = server
         self.tenants = tenants
         self.sessions = sessions
+        self._shell = shell
 
     def url(self, path: str = "/") -> str:
         return self.server.url(path, host="localhost", scheme="http")
 
     def shell(self, code: str) -> str:
         """Run Python on the server, and return what it prints."""
-        return self.server.manage("shell", "-v", "0", "-c", code)
+        return self._shell.run(code)
 
 
 class Console:

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.browser import open_page
 from tests.console.browsing import Console, Service
 from tests.console.live_nodes import Nodes, Shop, open_stream
 from tests.console.planes import Plane
+from tests.console.shell import Shell
 from tests.console.tenants import Tenant, Tenants, make_tenants
 from tests.servers import LiveServer, Redis, need
 
@@ -85,25 +86,31 @@ def plane() -> Iterator[Plane]:
 
 
 @pytest.fixture(scope="module")
-def service(start: Callable[..., LiveServer]) -> Service:
+def service(start: Callable[..., LiveServer]) -> Iterator[Service]:
     """A running server with the same tenants and people."""
-    return add_tenants(start("serve"))
+    with add_tenants(start("serve")) as service:
+        yield service
 
 
-def add_tenants(server: LiveServer) -> Service:
+@contextmanager
+def add_tenants(server: LiveServer) -> Iterator[Service]:
     """Create the tenants of these tests on a running server, and log their people in."""
     script = (
         "import json; from tests.console.tenants import make_sessions, make_tenants; "
         "tenants = make_tenants(); print(json.dumps([*tenants, make_sessions(tenants.people)]))"
     )
-    shop, other, people, sessions = json.loads(server.manage("shell", "-v", "0", "-c", script))
-    return Service(server, Tenants(Tenant(*shop), Tenant(*other), people), sessions)
+    shell = Shell(server.env)
+    try:
+        shop, other, people, sessions = json.loads(shell.run(script))
+        yield Service(server, shell, Tenants(Tenant(*shop), Tenant(*other), people), sessions)
+    finally:
+        shell.close()
 
 
 @pytest.fixture
-async def console(service: Service, axe: str, tmp_path: Path) -> AsyncIterator[Console]:
+async def console(service: Service, axe: str) -> AsyncIterator[Console]:
     """The console of that server in a browser, in which nobody is logged in yet."""
-    async with open_page(tmp_path / "profile") as page:
+    async with open_page() as page:
         await page.send("Network.enable")
         console = Console(page, service, axe)
         await console.resize(1280)
@@ -133,7 +140,8 @@ def nodes(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFac
         first = start("serve", REDIS_URL=redis.url, **limits)
         database = f"sqlite:///{first.directory}/db.sqlite3"
         second = start("serve", REDIS_URL=redis.url, DATABASE_URL=database, **limits)
-        yield Nodes(add_tenants(first), second)
+        with add_tenants(first) as service:
+            yield Nodes(service, second)
         for node in (second, first):
             node.stop()
 

@@ -91,8 +91,8 @@ class TestOnAServer:
             yield server
 
     @pytest.fixture
-    async def page(self, tmp_path: Path) -> object:
-        async with open_page(tmp_path / "profile") as page:
+    async def page(self) -> object:
+        async with open_page() as page:
             yield page
 
     async def test_the_printed_link_leads_into_the_console(self, server: LiveServer, page: Page) -> None:

@@ -59,8 +59,9 @@ async def test_events_are_shown_as_text(console: Console, stack: AsyncExitStack,
 async def test_the_reader_pauses_clears_and_filters(console: Console, stack: AsyncExitStack, channel: str) -> None:
     await open_live(console)
     client = await join(console, stack, channel)
-    await console.wait_for_text(channel)
+    await console.page.wait_for(f"document.querySelector('#events tbody').innerText.includes('{channel}')")
     await console.click("Pause")
+    await console.wait_for_text("Paused · 0 events are waiting")
     await client.send("while it is paused")
     await console.wait_for_text("Paused · 1 event is waiting")
     assert "18 bytes" not in await rows(console)

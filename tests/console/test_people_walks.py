@@ -20,9 +20,10 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="module")
-def service(start: Callable[..., LiveServer], mailbox: Mailbox) -> Service:
+def service(start: Callable[..., LiveServer], mailbox: Mailbox) -> Iterator[Service]:
     """A server at which everybody can sign up."""
-    return add_tenants(start("serve", SIGN_UP="open", EMAIL_URL=mailbox.url, API_LOGIN_RATE="100/min"))
+    with add_tenants(start("serve", SIGN_UP="open", EMAIL_URL=mailbox.url, API_LOGIN_RATE="100/min")) as service:
+        yield service
 
 
 async def sign_up(console: Console, mailbox: Mailbox, email: str) -> None:

@@ -81,20 +81,20 @@ async def test_it_reaches_connections_on_every_node_and_the_numbers_are_those_of
 ) -> None:
     first, second, redis = pair
     try:
-        service = add_tenants(first)
-        path = channel_path("hello", service.tenants.shop.public_key)
-        async with (
-            open_client(first, path) as here,
-            open_client(second, path) as there,
-            browser_of(service, "owner", first) as client,
-        ):
-            assert "Sent to 2 connections." in await send(client, "Hello, both!")
-            assert await here.receive() == await there.receive() == "Hello, both!"
-            assert "This closes <strong>2 connections</strong>." in (await client.get("clusters/shop/off/")).text
-            await client.get("clusters/shop/")
-            redis.stop()
-            shown = (await client.get("clusters/shop/")).text
-            assert re.search(r"The connections cannot be counted now\. Last count: 2, at \d\d:\d\d UTC\.", shown)
+        with add_tenants(first) as service:
+            path = channel_path("hello", service.tenants.shop.public_key)
+            async with (
+                open_client(first, path) as here,
+                open_client(second, path) as there,
+                browser_of(service, "owner", first) as client,
+            ):
+                assert "Sent to 2 connections." in await send(client, "Hello, both!")
+                assert await here.receive() == await there.receive() == "Hello, both!"
+                assert "This closes <strong>2 connections</strong>." in (await client.get("clusters/shop/off/")).text
+                await client.get("clusters/shop/")
+                redis.stop()
+                shown = (await client.get("clusters/shop/")).text
+                assert re.search(r"The connections cannot be counted now\. Last count: 2, at \d\d:\d\d UTC\.", shown)
     finally:
         for server in (first, second):
             server.stop()

@@ -1,7 +1,6 @@
 """The page Usage in a real browser: nothing is blocked, the chart is drawn, and nothing is wider than the screen."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -63,9 +62,9 @@ async def open_usage(page: Page, server: LiveServer, account: tuple[int, str], w
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
 async def test_the_page_is_drawn_without_errors_and_fits_the_screen(
-    server: LiveServer, account: tuple[int, str], tmp_path: Path, width: int
+    server: LiveServer, account: tuple[int, str], width: int
 ) -> None:
-    async with open_page(tmp_path) as page:
+    async with open_page() as page:
         for measure in MEASURES:
             await open_usage(page, server, account, width, f"?measure={measure}&all=1")
             bars, first = await page.evaluate(DRAWN)
@@ -75,10 +74,8 @@ async def test_the_page_is_drawn_without_errors_and_fits_the_screen(
         assert page.errors == []
 
 
-async def test_a_reader_chooses_a_period_and_a_measure_and_sorts(
-    server: LiveServer, account: tuple[int, str], tmp_path: Path
-) -> None:
-    async with open_page(tmp_path) as page:
+async def test_a_reader_chooses_a_period_and_a_measure_and_sorts(server: LiveServer, account: tuple[int, str]) -> None:
+    async with open_page() as page:
         await open_usage(page, server, account, 1280, "")
         await page.evaluate("document.querySelector('select[name=period]').value = '7-days'")
         await page.click("document.querySelector('.filters button')")

@@ -97,11 +97,7 @@ async def test_two_clicks_on_a_button_send_a_form_once(console: Console) -> None
 
 async def test_a_key_is_copied_whole_from_the_list(console: Console) -> None:
     await console.page.send("Page.bringToFront")
-    await console.page.send(
-        "Browser.grantPermissions",
-        origin=console.service.url(""),
-        permissions=["clipboardReadWrite", "clipboardSanitizedWrite"],
-    )
+    await console.page.allow_clipboard(console.service.url(""))
     await console.log_in("viewer")
     await console.open("clusters/shop/")
     await console.click("Copy the key of Web shop")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
@@ -23,8 +22,8 @@ def service(start: Callable[..., LiveServer]) -> LiveServer:
 
 
 @pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    async with open_page(tmp_path / "profile") as page:
+async def page() -> AsyncIterator[Page]:
+    async with open_page() as page:
         yield page
 
 
@@ -118,7 +117,8 @@ async def test_the_admin_works(page: Page, service: LiveServer) -> None:
 async def test_a_new_secret_is_shown_whole_and_can_be_copied(page: Page, service: LiveServer, width: int) -> None:
     await page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     origin = service.url("", scheme="http", host="localhost")
-    await page.send("Browser.grantPermissions", origin=origin, permissions=["clipboardReadWrite"])
+    await page.send("Page.bringToFront")
+    await page.allow_clipboard(origin)
     await log_in(page, service)
     await page.open(f"{origin}/admin/accounts/apikey/")
     await page.evaluate("document.querySelector('.field-label a').click()")

@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 async def test_the_page_publishes_and_receives(server: LiveServer) -> None:
-    async with open_page(server.directory / "profile") as page:
+    async with open_page() as page:
         # A person would accept the certificate in the browser.
         await page.send("Security.setIgnoreCertificateErrors", ignore=True)
         await page.open(f"file://{server.directory}/.data/sdk/page.html")

@@ -1,7 +1,5 @@
 """What a browser's own WebSocket sees."""
 
-from pathlib import Path
-
 from tests.browser import open_page
 from tests.clients import channel_path
 from tests.servers import LiveServer
@@ -18,10 +16,10 @@ new Promise(resolve => {{
 
 
 async def test_a_browser_that_offers_subprotocols_is_connected(
-    serve: LiveServer, keys: dict[str, str], channel: str, tmp_path: Path
+    serve: LiveServer, keys: dict[str, str], channel: str
 ) -> None:
     url = serve.url(channel_path(channel, keys["demo"]))
-    async with open_page(tmp_path / "profile") as page:
+    async with open_page() as page:
         await page.open(serve.url("/healthz", scheme="http"))
         for protocols, selected in (('"json"', "json"), ('["b", "a"]', "b"), ("[]", "")):
             seen = await page.evaluate(CONNECT.format(url=url, protocols=protocols))
@@ -32,7 +30,7 @@ async def test_a_browser_that_offers_subprotocols_is_connected(
 
 
 async def test_a_page_of_any_site_can_read_that_its_key_is_wrong_and_no_answer_to_a_key_that_does_not_allow_it(
-    serve: LiveServer, keys: dict[str, str], secrets: dict[str, str], channel: str, tmp_path: Path
+    serve: LiveServer, keys: dict[str, str], secrets: dict[str, str], channel: str
 ) -> None:
     publish = """
     fetch({url!r}, {{
@@ -43,7 +41,7 @@ async def test_a_page_of_any_site_can_read_that_its_key_is_wrong_and_no_answer_t
     """
     url = serve.url("/api/publish", scheme="http").replace("127.0.0.1", "localhost")
     given = {"url": url, "channel": channel, "key": keys["demo"]}
-    async with open_page(tmp_path / "profile") as page:
+    async with open_page() as page:
         await page.open(serve.url("/healthz", scheme="http"))
         assert await page.evaluate(publish.format(**given, secret="wrong")) == 401
         assert await page.evaluate(publish.format(**given, secret=secrets["demo"])) == "blocked"

@@ -51,6 +51,7 @@ function start() {
   const number = new Intl.NumberFormat("en").format;
 
   let socket = null;
+  let isWatching = false; // whether the server has begun to watch for this connection
   let attempts = 0;
   let retry = 0;
   let stopped = ""; // why the stream does not come back by itself
@@ -75,18 +76,14 @@ function start() {
     const url = new URL(root.dataset.stream, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const opened = (socket = new WebSocket(url));
-    opened.onopen = () => {
-      attempts = 0;
-      if (connectedOnce && since) addGap();
-      connectedOnce = true;
-      since = 0;
-      sendTerms();
-      showState();
+    opened.onopen = sendTerms;
+    opened.onmessage = ({ data }) => {
+      if (opened === socket) receive(JSON.parse(data));
     };
-    opened.onmessage = ({ data }) => receive(JSON.parse(data));
     opened.onclose = () => {
       if (opened !== socket) return;
       socket = null;
+      isWatching = false;
       since ||= Date.now();
       frames = [];
       connections = null;
@@ -106,6 +103,7 @@ function start() {
     retry = 0;
     const closed = socket;
     socket = null;
+    isWatching = false;
     if (closed) {
       since ||= Date.now();
       closed.close();
@@ -113,6 +111,15 @@ function start() {
     frames = [];
     connections = null;
     showState();
+  }
+
+  // The first frame says that the server watches: what happened before it is missing.
+  function beginToWatch() {
+    isWatching = true;
+    attempts = 0;
+    if (connectedOnce && since) addGap();
+    connectedOnce = true;
+    since = 0;
   }
 
   function sendTerms() {
@@ -128,6 +135,7 @@ function start() {
       disconnect(frame.end);
       return;
     }
+    if (!isWatching) beginToWatch();
     connections = frame.connections ?? connections;
     if (frame.channels) showChannels(frame.channels, frame.channel_count);
     const others = frame.events.filter(({ kind }) => kind !== "refusal").length;
@@ -168,7 +176,7 @@ function start() {
 
   function state() {
     if (stopped) return ["wait", stopped];
-    if (!socket || socket.readyState !== WebSocket.OPEN) {
+    if (!isWatching) {
       return ["wait", since ? `Reconnecting · events since ${clock(since).slice(0, 8)} are missing` : "Connecting"];
     }
     if (!paused) return ["good", "Connected"];
