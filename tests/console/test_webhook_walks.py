@@ -48,9 +48,10 @@ print(json.dumps([filled.pk, failing.pk, filled.deliveries.first().pk]))
 
 
 @pytest.fixture(scope="module")
-def service(start: Callable[..., LiveServer]) -> Service:
+def service(start: Callable[..., LiveServer]) -> Iterator[Service]:
     """A running server that may send webhooks to this machine."""
-    return add_tenants(start("serve", **SETTINGS))
+    with add_tenants(start("serve", **SETTINGS)) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
