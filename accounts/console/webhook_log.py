@@ -24,8 +24,8 @@ PER_PAGE = 50
 # characters. A delivery can have 100 messages of 64 KiB.
 _SUMMARIZED = 4_096
 _SHOWN = 65_536
-_NAME = re.compile(r'"name":"([a-z_]{1,40})"')
-_CHANNEL = re.compile(r'"channel":"([^"\\]{1,257})"')
+_NAME = re.compile(r'"name": ?"([a-z_]{1,40})"')
+_CHANNEL = re.compile(r'"channel": ?"([^"\\]{1,257})"')
 _TABS = (("", "All"), ("waiting", "Waiting"), ("failed", "Failed"))
 _OUTLOOKS = {
     DeliveryState.DELIVERED: "",
