@@ -1,15 +1,57 @@
-"""Webhooks on several nodes: each change of a channel is reported once, also when a node dies."""
+"""Webhooks on several nodes: each change of a channel or a member is reported once, also when a node dies."""
 
 import signal
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from pathlib import Path
 
-from tests.clients import channel_path, open_client
+from tests.clients import Client, channel_path, open_client
 from tests.nodes.service import Service
 from tests.receivers import Receiver
 from tests.webhooks import SETTINGS, Tenant
 
 CHANNELS = 200
+
+
+MEMBERS = 60
+
+
+async def test_members_are_added_and_removed_once_each_although_a_node_is_killed(tmp_path: Path) -> None:
+    with ExitStack() as services:
+        service = Service(tmp_path, services, **SETTINGS)
+        for node in service.nodes:
+            services.callback(node.stop, signal.SIGKILL)
+        receiver = services.enter_context(Receiver())
+        key, _ = service.issue_key("acme")
+        tenant = Tenant(service.nodes[1], receiver, "acme", kinds=["member_added", "member_removed"], batches=True)
+        members = [(f"c{number % 3}", f"u{number}") for number in range(MEMBERS)]
+        paths = [channel_path(channel, key, "presence", uuid=uuid) for channel, uuid in members]
+
+        def connect(node: int, path: str) -> AbstractAsyncContextManager[Client]:
+            # The clients do not read the events of presence, which must not keep them from closing.
+            return open_client(service.nodes[node], path, max_queue=None)
+
+        def told(name: str) -> list[tuple[str, str]]:
+            return [(event["channel"], event["user_id"]) for event in tenant.events(name)]
+
+        async with AsyncExitStack() as on_first, AsyncExitStack() as on_second:
+            # Of each channel, a quarter of the members is on both nodes, a quarter on the second, half on the first.
+            for number, path in enumerate(paths):
+                if number // 3 % 4 != 3:
+                    await on_first.enter_async_context(connect(0, path))
+                if number // 3 % 4 >= 2:
+                    await on_second.enter_async_context(connect(1, path))
+            await tenant.until(lambda: len(told("member_added")) == MEMBERS)
+            # Members that go from one node to the other in time have not left.
+            for number in range(6):
+                await on_second.enter_async_context(connect(1, paths[number]))
+            service.nodes[0].stop(signal.SIGKILL)
+            gone = [each for number, each in enumerate(members) if number // 3 % 4 < 2 and number >= 6]
+            await tenant.until(lambda: len(told("member_removed")) >= len(gone), seconds=30)
+            assert sorted(told("member_removed")) == sorted(gone)
+        await tenant.until(lambda: len(told("member_removed")) == MEMBERS, seconds=30)
+        for member in members:
+            names = [event["name"] for event in tenant.events() if (event["channel"], event["user_id"]) == member]
+            assert names == ["member_added", "member_removed"]
 
 
 async def test_channels_are_occupied_and_vacated_once_each_although_a_node_is_killed(tmp_path: Path) -> None:
