@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.clients import Client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
 
@@ -31,6 +32,10 @@ print(json.dumps([[row.message_id, row.state, row.attempts] for row in rows]))
 """
 
 
+DROPPED = "from accounts.models import Webhook; print(Webhook.objects.get(pk={pk}).dropped)"
+PROBE = "are you there?"
+
+
 class Tenant:
     """A tenant's webhook on a server."""
 
@@ -53,6 +58,10 @@ class Tenant:
 
     def log(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
         return [tuple(row) for row in self._shell(LOG.format(pk=self.pk))]
+
+    def dropped(self) -> int:
+        """Return how many events could not be kept."""
+        return int(self._shell(DROPPED.format(pk=self.pk)))
 
     def _shell(self, program: str) -> Any:
         return json.loads(self._server.manage("shell", "-v", "0", "-c", program))
@@ -77,3 +86,10 @@ class Tenant:
         while not is_done():
             assert time.monotonic() < deadline, self.log()[-3:]
             await asyncio.sleep(0.1)
+
+
+async def until_known(tenant: Tenant, client: Client) -> None:
+    """Send messages until the server knows the webhook, which a command has created, and reports one."""
+    while not tenant.events("client_event"):
+        await client.send(PROBE)
+        await asyncio.sleep(0.2)

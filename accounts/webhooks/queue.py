@@ -119,7 +119,8 @@ def _row(delivery: NewDelivery, now: datetime) -> WebhookDelivery:
     return WebhookDelivery(
         webhook_id=delivery.webhook_pk,
         message_id=new_message_id(),
-        events=delivery.events,
+        # An expression. For plain values, Django would send arrays, in which psycopg quotes each character in Python.
+        events=models.Value(delivery.events),
         size=len(delivery.events.encode(errors="replace")),
         count=delivery.number,
         in_order=delivery.in_order,

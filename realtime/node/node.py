@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import math
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -71,6 +72,8 @@ logger = logging.getLogger(__name__)
 
 # The longest time until a node looks again whether the JWT of a connection has ended.
 MAX_TIMER_SECONDS = 3600.0
+# How long a thread may compute while the loop waits; Python's default is ten times as long.
+SWITCH_SECONDS = 0.0005
 
 
 class Node:
@@ -166,6 +169,8 @@ class Node:
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
         # another 40 ms to look through it.
         gc.freeze()
+        # The loop waits this long for a thread that computes, each time that it comes back from a system call.
+        sys.setswitchinterval(SWITCH_SECONDS)
         scheduler.on_turn = self.hub.flush
         signals.before_stop(self._shutdown.drain, self._shutdown.hurry)
 

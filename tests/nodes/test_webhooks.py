@@ -1,15 +1,20 @@
-"""Webhooks on several nodes: each change of a channel or a member is reported once, also when a node dies."""
+"""Webhooks on several nodes: each change is reported once, also when a node dies, and events wait for the database."""
 
+import asyncio
 import signal
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from pathlib import Path
 
+from realtime.webhooks.messages import MAX_PENDING_BYTES
 from tests.clients import Client, channel_path, open_client
 from tests.nodes.service import Service
 from tests.receivers import Receiver
-from tests.webhooks import SETTINGS, Tenant
+from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 CHANNELS = 200
+# The messages of an outage of the database: how many are small, and how large the others are, in bytes.
+SMALL, LARGE = 1_000, 64 * 1024
+OUTAGE_SECONDS = 10
 
 
 MEMBERS = 60
@@ -79,3 +84,32 @@ async def test_channels_are_occupied_and_vacated_once_each_although_a_node_is_ki
         for number in range(CHANNELS):
             names = [event["name"] for event in tenant.events() if event["channel"] == f"c{number}"]
             assert names == ["channel_occupied", "channel_vacated"]
+
+
+async def test_messages_wait_for_the_database_within_a_bound_and_the_others_are_counted(tmp_path: Path) -> None:
+    with ExitStack() as services:
+        service = Service(tmp_path, services, **SETTINGS)
+        for node in service.nodes:
+            services.callback(node.stop, signal.SIGKILL)
+        receiver = services.enter_context(Receiver())
+        key, _ = service.issue_key("acme")
+        tenant = Tenant(service.nodes[1], receiver, "acme", batches=True)
+
+        def numbers() -> list[int]:
+            return [int(event["data"].split()[0]) for event in tenant.events() if event["data"] != PROBE]
+
+        large = 2 * MAX_PENDING_BYTES // LARGE
+        async with open_client(service.nodes[0], channel_path("chat", key)) as client:
+            await until_known(tenant, client)
+            service.to_postgres[0].cut()
+            for number in range(SMALL):
+                await client.send(f"{number} small")
+            for number in range(SMALL, SMALL + large):
+                await client.send(f"{number} {'x' * LARGE}")
+            await client.settle()
+            await asyncio.sleep(OUTAGE_SECONDS)
+            assert not numbers()
+            service.to_postgres[0].restore()
+            await tenant.until(lambda: len(set(numbers())) + tenant.dropped() == SMALL + large)
+        assert set(range(SMALL + large // 4)) <= set(numbers())
+        assert tenant.dropped() >= large // 4

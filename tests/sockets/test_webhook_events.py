@@ -1,6 +1,5 @@
 """What a tenant's server learns through webhooks about channels and messages."""
 
-import asyncio
 import base64
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,7 @@ import pytest
 from tests.clients import Client, channel_path, open_client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
-from tests.webhooks import SETTINGS, Tenant
-
-PROBE = "are you there?"
+from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 
 @pytest.fixture
@@ -31,13 +28,6 @@ def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> 
 def shown(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event without what differs each time."""
     return {name: value for name, value in event.items() if name not in ("time_ms", "sequence", "socket_id")}
-
-
-async def until_known(tenant: Tenant, client: Client) -> None:
-    """Send messages until the server knows the webhook, which a command has created, and reports one."""
-    while not tenant.events("client_event"):
-        await client.send(PROBE)
-        await asyncio.sleep(0.2)
 
 
 def messages(tenant: Tenant) -> list[dict[str, Any]]:
