@@ -5,7 +5,7 @@ several nodes that notice the same change, one reports it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -13,10 +13,7 @@ from django.utils import timezone
 
 from ..webhook_rows import Webhook, WebhookKind, WebhookState
 from .queue import MAX_EVENTS, NewDelivery, add
-from .queue import prune as prune_deliveries
 
-KEPT_FOR = timedelta(days=1)
-"""How long the sequence of a vacated channel or a removed member is remembered."""
 _AT_ONCE = 500
 
 
@@ -152,16 +149,3 @@ def _event(kind: WebhookKind, subject: Subject, sequence: int, time_ms: int) -> 
 
 def _parts(events: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:
     return (events[start : start + size] for start in range(0, len(events), size))
-
-
-def prune(now: datetime | None = None) -> bool:
-    """Delete some of what is no longer kept of deliveries and states; return whether there may be more of it."""
-    return any([prune_deliveries(now), _prune_states(now)])
-
-
-def _prune_states(now: datetime | None) -> bool:
-    old = WebhookState.objects.filter(is_present=False, changed_at__lt=(now or timezone.now()) - KEPT_FOR)
-    keys = list(old.order_by("changed_at").values_list("pk", flat=True)[:_AT_ONCE])
-    # The condition keeps those that are present again.
-    old.filter(pk__in=keys).delete()
-    return len(keys) == _AT_ONCE

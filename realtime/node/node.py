@@ -25,8 +25,10 @@ from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
+from accounts.webhooks import pruning as webhook_pruning
 from accounts.webhooks import queue as webhook_queue
 from accounts.webhooks import states as webhook_states
+from accounts.webhooks.exchange import exchange
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -103,7 +105,7 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
-        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_states.prune))
+        self.webhook_sender = Sender(webhooks.wrap(exchange), webhooks.wrap(webhook_pruning.prune))
         self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
         self.reported = self.webhooks.endpoints
         """The webhooks of each cluster; empty while there are none."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from django.db import Error as DatabaseError
 
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.queue import Result, Task
+from accounts.webhooks.exchange import Result, Task
 from accounts.webhooks.signing import body_of, headers_of
 from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end
@@ -40,7 +40,7 @@ class Sender:
     def __init__(self, exchange: Exchange, prune: Prune) -> None:
         """
         Args:
-            exchange: writes results and takes deliveries, as `accounts.webhooks.queue` does.
+            exchange: writes results and takes deliveries, as `accounts.webhooks.exchange` does.
             prune: deletes some old deliveries; returns whether there may be more of them.
         """
         self._exchange = exchange

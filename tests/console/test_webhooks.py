@@ -15,6 +15,7 @@ from accounts.console.sentences import sentence_of
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Webhook, WebhookDelivery
 from accounts.webhooks import queue
 from accounts.webhooks.client import Answer
+from accounts.webhooks.exchange import Result, exchange
 from tests.console.conftest import As
 from tests.console.pages import page, send
 
@@ -46,8 +47,8 @@ def attempt(webhook: Webhook, pk: int, answer: Answer) -> None:
     now = timezone.now()
     WebhookDelivery.objects.filter(pk=pk).update(next_at=now, lease="")
     Webhook.objects.filter(pk=webhook.pk).update(due_at=now, probe_at=None)
-    (task,) = [task for task in queue.exchange([], 64, {}) if task.delivery_pk == pk]
-    queue.exchange([queue.Result(task, timezone.now(), answer)], 0, {})
+    (task,) = [task for task in exchange([], 64, {}) if task.delivery_pk == pk]
+    exchange([Result(task, timezone.now(), answer)], 0, {})
 
 
 def path(webhook: Webhook, rest: str = "") -> str:
@@ -460,7 +461,7 @@ def test_the_next_attempt_of_a_waiting_delivery_is_made_now(owner: Client, accou
     shown = send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
     assert "The delivery is sent again." in shown
     assert "Send again now" not in shown
-    assert [task.delivery_pk for task in queue.exchange([], 64, {})] == [delivery.pk]
+    assert [task.delivery_pk for task in exchange([], 64, {})] == [delivery.pk]
 
 
 def test_failed_deliveries_are_sent_again_since_a_time(owner: Client, account: Account, webhook: Webhook) -> None:

@@ -12,9 +12,10 @@ from pytest_django import Settings
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, DeliveryState, Webhook, WebhookDelivery, WebhookKind
-from accounts.webhooks import queue
+from accounts.webhooks import exchange, pruning, queue
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.queue import NewDelivery, Result, Task
+from accounts.webhooks.exchange import Result, Task
+from accounts.webhooks.queue import NewDelivery
 from accounts.webhooks.schedule import DELAYS
 from tests.receivers import Receiver, Reply
 
@@ -34,10 +35,10 @@ class Clock:
         return queue.add([NewDelivery.of(webhook.pk, [event], in_order=event is STATE) for event in events], self.now)
 
     def take(self, capacity: int = 64, busy: dict[int, int] | None = None) -> list[Task]:
-        return queue.exchange([], capacity, busy or {}, self.now)
+        return exchange.exchange([], capacity, busy or {}, self.now)
 
     def finish(self, answer: Answer, *tasks: Task) -> None:
-        queue.exchange([Result(task, self.now, answer) for task in tasks], 0, {}, self.now)
+        exchange.exchange([Result(task, self.now, answer) for task in tasks], 0, {}, self.now)
 
     def run(self, until: timedelta, answer: Callable[[Task], Answer]) -> list[tuple[timedelta, Task]]:
         """Send everything that is due until then; return each attempt and its time since the start."""
@@ -143,14 +144,14 @@ def test_states_are_sent_in_order_one_after_the_other(webhook: Webhook, clock: C
 def test_messages_do_not_wait_for_states(webhook: Webhook, clock: Clock) -> None:
     clock.add(webhook, STATE, STATE, MESSAGE, MESSAGE, MESSAGE, MESSAGE)
     tasks = clock.take()
-    assert len(tasks) == queue.MAX_IN_FLIGHT
+    assert len(tasks) == exchange.MAX_IN_FLIGHT
     assert [task.events for task in tasks].count('[{"name":"channel_occupied","channel":"a"}]') == 1
 
 
 def test_a_dead_sender_loses_its_lease_and_another_sends_the_same_again(webhook: Webhook, clock: Clock) -> None:
     clock.add(webhook, STATE, STATE)
     [lost] = clock.take()
-    clock.now += queue.LEASE - timedelta(seconds=1)
+    clock.now += exchange.LEASE - timedelta(seconds=1)
     assert clock.take() == []
     clock.now += timedelta(seconds=2)
     [again] = clock.take()
@@ -224,9 +225,9 @@ def test_a_dead_endpoint_and_a_busy_account_leave_room_for_others(
     theirs = services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook
     clock.add(theirs, MESSAGE)
     tasks = clock.take()
-    assert sum(task.account_pk == account.pk for task in tasks) == queue.MAX_OF_ACCOUNT
+    assert sum(task.account_pk == account.pk for task in tasks) == exchange.MAX_OF_ACCOUNT
     assert [task.webhook_pk for task in tasks].count(theirs.pk) == 1
-    assert clock.take(busy={account.pk: queue.MAX_OF_ACCOUNT}) == []
+    assert clock.take(busy={account.pk: exchange.MAX_OF_ACCOUNT}) == []
 
 
 def test_a_suspended_account_gets_nothing_until_it_is_resumed(webhook: Webhook, account: Account, clock: Clock) -> None:
@@ -254,20 +255,20 @@ def test_what_waits_too_long_is_dropped_and_the_log_ends_after_a_week(webhook: W
     clock.add(webhook, MESSAGE)
     clock.finish(OK, *clock.take())
     clock.add(webhook, MESSAGE)
-    assert not queue.prune(START + timedelta(hours=29))
+    assert not pruning.prune(START + timedelta(hours=29))
     assert states(webhook) == ["delivered", "waiting"]
-    queue.prune(START + timedelta(hours=31))
+    pruning.prune(START + timedelta(hours=31))
     assert states(webhook) == ["delivered", "dropped"]
-    queue.prune(START + timedelta(days=8))
+    pruning.prune(START + timedelta(days=8))
     assert states(webhook) == []
 
 
 def test_the_log_keeps_the_newest(webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "MAX_KEPT", 2)
+    monkeypatch.setattr(pruning, "MAX_KEPT", 2)
     numbers = clock.add(webhook, *[MESSAGE] * 4)
     clock.finish(OK, *clock.take())
     clock.add(webhook, *[MESSAGE] * 3)
-    queue.prune(START)
+    pruning.prune(START)
     assert sorted(webhook.deliveries.values_list("pk", flat=True))[:2] == numbers[2:]
     assert states(webhook).count("waiting") == 3
 
@@ -275,10 +276,10 @@ def test_the_log_keeps_the_newest(webhook: Webhook, clock: Clock, monkeypatch: p
 def test_the_log_is_limited_in_bytes_with_events_and_answers(
     webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "MAX_KEPT_BYTES", 10_000)
+    monkeypatch.setattr(pruning, "MAX_KEPT_BYTES", 10_000)
     numbers = clock.add(webhook, *[{**MESSAGE, "data": "x" * 1_500}] * 4)
     clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
-    queue.prune(START)
+    pruning.prune(START)
     assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
 
 

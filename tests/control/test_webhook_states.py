@@ -8,7 +8,8 @@ import pytest
 
 from accounts import services
 from accounts.models import Cluster, Webhook, WebhookKind, WebhookState
-from accounts.webhooks.states import Subject, find_endpoints, present_subjects, prune, record_states
+from accounts.webhooks.pruning import prune
+from accounts.webhooks.states import Subject, find_endpoints, present_subjects, record_states
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -1,0 +1,71 @@
+"""Deletes what webhooks no longer keep: old deliveries of their logs, and states of what is long gone."""
+
+from datetime import datetime, timedelta
+
+from django.db import models, transaction
+from django.db.models import Count, Q, Sum
+from django.utils import timezone
+
+from ..webhook_rows import DeliveryState, WebhookDelivery, WebhookState
+from .queue import BYTES, FINISHED, ROWS_AT_ONCE, WAITING_FOR, drop
+
+KEPT_FOR = timedelta(days=7)
+MAX_KEPT = 10_000
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""How long finished deliveries stay in the log, and how many of a webhook, of which size."""
+STATES_KEPT_FOR = timedelta(days=1)
+"""How long the sequence of a vacated channel or a removed member is remembered."""
+_WEBHOOKS_AT_ONCE = 32
+
+
+def prune(now: datetime | None = None) -> bool:
+    """Delete some of what is no longer kept of deliveries and states; return whether there may be more of it."""
+    now = now or timezone.now()
+    return any([_prune_deliveries(now), _prune_states(now)])
+
+
+def _prune_deliveries(now: datetime) -> bool:
+    """Drop what has waited too long, and delete what is older than the log keeps; return whether there may be more."""
+    late = WebhookDelivery.objects.filter(state=DeliveryState.WAITING, waiting_since__lt=now - WAITING_FOR)
+    too_late = list(late.order_by("waiting_since").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    if too_late:
+        with transaction.atomic():
+            drop(WebhookDelivery.objects.filter(pk__in=too_late, state=DeliveryState.WAITING), now)
+    finished = WebhookDelivery.objects.filter(state__in=FINISHED)
+    old = list(
+        finished.filter(waiting_since__lt=now - KEPT_FOR)
+        .order_by("waiting_since")
+        .values_list("pk", flat=True)[:ROWS_AT_ONCE]
+    )
+    kept = finished.order_by().values("webhook").annotate(rows=Count("pk"), size=Sum(BYTES))
+    crowded = kept.filter(Q(rows__gt=MAX_KEPT) | Q(size__gt=MAX_KEPT_BYTES))
+    for webhook_pk, rows, size in list(crowded.values_list("webhook", "rows", "size")[:_WEBHOOKS_AT_ONCE]):
+        old += _surplus(finished.filter(webhook=webhook_pk), rows, size)
+    for start in range(0, len(old), ROWS_AT_ONCE):
+        WebhookDelivery.objects.filter(pk__in=old[start : start + ROWS_AT_ONCE]).delete()
+    return len(too_late) == ROWS_AT_ONCE or len(old) >= ROWS_AT_ONCE
+
+
+def _surplus(finished: models.QuerySet[WebhookDelivery], rows: int, size: int) -> list[int]:
+    """Return the oldest deliveries of a webhook, some of those that the log has no room for.
+
+    Args:
+        finished: its deliveries in the log.
+        rows: how many these are.
+        size: how large they are, in bytes.
+    """
+    surplus = []
+    for pk, one in finished.order_by("pk").values_list("pk", BYTES)[:ROWS_AT_ONCE]:
+        if rows <= MAX_KEPT and size <= MAX_KEPT_BYTES:
+            break
+        surplus.append(pk)
+        rows, size = rows - 1, size - one
+    return surplus
+
+
+def _prune_states(now: datetime) -> bool:
+    old = WebhookState.objects.filter(is_present=False, changed_at__lt=now - STATES_KEPT_FOR)
+    keys = list(old.order_by("changed_at").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    # The condition keeps those that are present again.
+    old.filter(pk__in=keys).delete()
+    return len(keys) == ROWS_AT_ONCE
