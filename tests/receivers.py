@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
@@ -47,6 +48,7 @@ class Receiver:
     def __init__(self, reply: Callable[[Received], Reply] = lambda _: Reply()) -> None:
         self.reply = reply
         self.requests: list[Received] = []
+        self.connections = 0
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,6 +75,7 @@ class Receiver:
                 pass
 
             def handle(self) -> None:
+                receiver.connections += 1
                 with contextlib.suppress(OSError):  # the sender has given up
                     super().handle()
 
@@ -91,3 +94,29 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def raw_receiver(answer: bytes, *, is_endless: bool = False) -> Iterator[str]:
+    """Run a server that answers each request with the same bytes, or with them again and again. Yield its URL."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 30
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+                    name = b"content-length:"
+                    lengths = [line[len(name) :] for line in head.splitlines() if line.lower().startswith(name)]
+                    self.rfile.read(int(lengths[0]))
+                    self.wfile.write(answer)
+                    while is_endless:
+                        self.wfile.write(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/hook"
+        server.shutdown()

@@ -9,10 +9,8 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpcore
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
@@ -164,31 +162,3 @@ def _are_allowed(addresses: Iterable[str]) -> bool:
 def _look_up(host: str, port: int | None) -> list[str]:
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in answers))
-
-
-class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to hosts by an address that was checked; the certificate must still be that of the host's name."""
-
-    def __init__(self) -> None:
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of the host that answers."""
-        *others, last = await resolve(host, port)
-        for address in others:
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait before httpcore connects again."""
-        await asyncio.sleep(seconds)
