@@ -16,6 +16,9 @@ Exactly one of these arguments is not None, and says which keys are concerned:
     public_key: the public part of a single API key
 """
 
+webhooks_due = Signal()
+"""Sent after commit when somebody has asked for deliveries of webhooks to be sent now."""
+
 password_changed = Signal()
 """Sent in the transaction that changes or removes the password of an existing user, with the argument `user`."""
 
@@ -24,3 +27,8 @@ def announce(*, account_id: int | None = None, cluster_pk: int | None = None, pu
     """Send `access_changed` after the transaction is committed. If a receiver fails, Django logs its exception."""
     values: dict[str, Any] = {"account_id": account_id, "cluster_pk": cluster_pk, "public_key": public_key}
     transaction.on_commit(partial(access_changed.send_robust, sender=None, **values))
+
+
+def announce_webhooks_due() -> None:
+    """Send `webhooks_due` after the transaction is committed. If a receiver fails, Django logs its exception."""
+    transaction.on_commit(partial(webhooks_due.send_robust, sender=None))

@@ -73,6 +73,9 @@ class Webhook(models.Model):
     failures = models.PositiveIntegerField("failures in a row", default=0, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     probe_at = models.DateTimeField("next probe", null=True, blank=True, editable=False)
+    is_slow = models.BooleanField(
+        default=False, editable=False, help_text="Whether its last answer took long. Such webhooks share some requests."
+    )
     due_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When a sender has something to do; empty if nothing waits."
     )

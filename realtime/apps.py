@@ -7,7 +7,7 @@ class RealtimeConfig(AppConfig):
     name = "realtime"
 
     def ready(self) -> None:
-        from accounts.signals import access_changed
+        from accounts.signals import access_changed, webhooks_due
         from accounts.usage import use_data_plane
 
         from . import checks  # noqa: F401  (the import registers the checks)
@@ -16,4 +16,5 @@ class RealtimeConfig(AppConfig):
 
         use_data_plane(control_plane)
         access_changed.connect(control_plane.on_access_changed, dispatch_uid="realtime")
+        webhooks_due.connect(control_plane.on_webhooks_due, dispatch_uid="realtime")
         node.on_start.append(exposition.share_numbers)

@@ -16,7 +16,7 @@ from .. import crypto
 from ..audit import record_change
 from ..locks import Gone, Refused, lock_account
 from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
-from ..signals import announce
+from ..signals import announce, announce_webhooks_due
 from ..webhooks import queue
 from ..webhooks.addresses import check_host
 from ..webhooks.signing import new_secret
@@ -204,6 +204,7 @@ def send_test_event(webhook: Webhook) -> WebhookDelivery:
     record_change(AuditVerb.TESTED, webhook)
     event = {"name": "test", "time_ms": int(timezone.now().timestamp() * 1000)}
     (pk,) = queue.add([queue.NewDelivery.of(webhook.pk, [event])])
+    announce_webhooks_due()
     return WebhookDelivery.objects.get(pk=pk)
 
 

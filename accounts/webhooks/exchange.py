@@ -9,13 +9,13 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
-from django.db.models import Min, Q
+from django.db import models, transaction
+from django.db.models import Min
 from django.utils import timezone
 
 from .. import crypto
@@ -33,8 +33,18 @@ MAX_IN_FLIGHT = 4
 """How many requests a webhook gets at the same time; one while it fails."""
 MAX_OF_ACCOUNT = 16
 """How many requests one process sends to the webhooks of an account at the same time."""
+MAX_BYTES_OF_ACCOUNT = 8 * 1024 * 1024
+"""How large their events are together, unless a single one is larger."""
+SLOW_SECONDS = 2.0
+"""After which time a request no longer counts among the quick ones, and its webhook neither."""
+MAX_QUICK = 64
+MAX_SLOW = 32
+"""How many quick and slow requests one process sends at the same time. So slow receivers keep no others waiting."""
+MAX_REQUESTS = 256
+"""How many requests one process sends at the same time, with those that turn out to be slow."""
 KEPT_ATTEMPTS = 20
 _WEBHOOKS_AT_ONCE = 32
+_CANDIDATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Task:
     lease: str
     message_id: str
     url: str
+    is_slow: bool
+    """Whether it is one of those that share some requests."""
     events: str = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
     api_key: tuple[str, str] | None = field(repr=False)
@@ -61,45 +73,146 @@ class Result(NamedTuple):
     answer: Answer
 
 
-def exchange(
-    results: Sequence[Result], capacity: int, busy: Mapping[int, int], now: datetime | None = None
-) -> list[Task]:
+class Flight(NamedTuple):
+    """A request of a sender that has not ended."""
+
+    task: Task
+    seconds: float
+    """For how long it has lasted."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it counts among the slow ones."""
+        return self.task.is_slow or self.seconds >= SLOW_SECONDS
+
+
+class Turn(NamedTuple):
+    """What a sender gets for its results."""
+
+    tasks: list[Task]
+    next_at: datetime | None
+    """When something is due again, for any sender; None if nothing waits."""
+
+
+def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: datetime | None = None) -> Turn:
     """Write what attempts have come to, and take deliveries that are due.
 
     Args:
         results: the finished attempts of this sender.
-        capacity: how many deliveries the sender can take.
-        busy: how many of each account it has already.
+        flights: its other attempts; None if it takes no more deliveries.
         now: the current time; tests set it.
 
     Raises:
         django.db.Error: nothing was written and taken.
     """
     now = now or timezone.now()
-    due = Q(enabled=True, due_at__lte=now)
-    if not results and not (capacity and Webhook.objects.filter(due).exists()):
-        return []
+    next_at = _next_due()
+    slow = _newly_slow(flights or ())
+    if not results and not slow and (flights is None or next_at is None or next_at > now):
+        return Turn([], next_at)
     with transaction.atomic():
         _finish(results, now)
-        return _take(due, capacity, Counter(busy), now)
+        Webhook.objects.filter(pk__in=slow).update(is_slow=True)
+        tasks = _take(_Room(flights), now) if flights is not None else []
+    return Turn(tasks, _next_due())
 
 
-def _take(due: Q, capacity: int, busy: Counter[int], now: datetime) -> list[Task]:
+def _next_due() -> datetime | None:
+    waiting = Webhook.objects.filter(enabled=True, due_at__isnull=False, cluster__account__suspended_at=None)
+    return waiting.order_by("due_at").values_list("due_at", flat=True).first()
+
+
+def _newly_slow(flights: Sequence[Flight]) -> list[int]:
+    slow = {flight.task.webhook_pk for flight in flights if flight.seconds >= SLOW_SECONDS}
+    return list(Webhook.objects.filter(pk__in=slow, is_slow=False).values_list("pk", flat=True)) if slow else []
+
+
+class _Room:
+    """How much a sender can take besides the requests that it is sending."""
+
+    def __init__(self, flights: Sequence[Flight]) -> None:
+        slow = sum(flight.is_slow for flight in flights)
+        all_requests = MAX_REQUESTS - len(flights)
+        self._requests = {
+            False: min(MAX_QUICK - (len(flights) - slow), all_requests),
+            True: min(MAX_SLOW - slow, all_requests),
+        }
+        self._of_account = Counter[int]()
+        self._bytes_of_account = Counter[int]()
+        for flight in flights:
+            self._add(flight.task)
+
+    def _add(self, task: Task) -> None:
+        self._of_account[task.account_pk] += 1
+        self._bytes_of_account[task.account_pk] += len(task.events)
+
+    def take(self, task: Task) -> None:
+        """Use some of the room."""
+        self._requests[task.is_slow] -= 1
+        self._add(task)
+
+    def full_accounts(self) -> list[int]:
+        """Return the accounts for which nothing more is sent now."""
+        return [account for account in self._of_account if min(self._of(account)) <= 0]
+
+    def requests(self, account: int, *, is_slow: bool) -> int:
+        """Return how many deliveries of an account can be taken."""
+        requests, size = self._of(account)
+        return min(requests, self._requests[is_slow]) if size > 0 else 0
+
+    def bytes(self, account: int) -> int:
+        """Return how large these can be, except for the last one."""
+        return self._of(account)[1]
+
+    def has_requests(self, *, is_slow: bool) -> bool:
+        """Return whether any can be taken."""
+        return self._requests[is_slow] > 0
+
+    def _of(self, account: int) -> tuple[int, int]:
+        return (MAX_OF_ACCOUNT - self._of_account[account], MAX_BYTES_OF_ACCOUNT - self._bytes_of_account[account])
+
+
+def _take(room: _Room, now: datetime) -> list[Task]:
     lease, tasks = uuid.uuid4().hex, list[Task]()
-    full = [account for account, number in busy.items() if number >= MAX_OF_ACCOUNT]
-    webhooks = Webhook.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("cluster")
-    rows = webhooks.filter(due, cluster__account__suspended_at=None).exclude(cluster__account__in=full)
-    for webhook in rows.order_by("due_at")[:_WEBHOOKS_AT_ONCE]:
-        account = webhook.cluster.account_id
-        room = min(capacity - len(tasks), MAX_OF_ACCOUNT - busy[account])
-        if room <= 0:
-            continue  # it stays due
-        taken = _next_of(webhook, room, now)
-        busy[account] += len(taken)
-        tasks += _tasks(webhook, taken, lease, now)
-        if webhook.failures >= schedule.PROBE_AFTER:
-            webhook.probe_at = now + schedule.PROBE_EVERY
-        _save_due(webhook, now, is_served=len(taken) < room)
+    due = Webhook.objects.filter(enabled=True, due_at__lte=now, cluster__account__suspended_at=None)
+    for is_slow in (False, True):
+        if not room.has_requests(is_slow=is_slow):
+            continue
+        chosen = _in_turns(due.filter(is_slow=is_slow).exclude(cluster__account__in=room.full_accounts()))
+        locked = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("cluster")
+        rows = locked.in_bulk(chosen)
+        for webhook in (rows[pk] for pk in chosen if pk in rows):
+            tasks += _take_of(webhook, room, is_slow, lease, now)
+    return tasks
+
+
+def _in_turns(due: models.QuerySet[Webhook]) -> list[int]:
+    """Return webhooks to take deliveries of, those first that wait longest, and of each account one in turn."""
+    rows = due.order_by("due_at").values_list("pk", "cluster__account")[:_CANDIDATES]
+    seen, turns = Counter[int](), list[tuple[int, int, int]]()
+    for number, (pk, account) in enumerate(rows):
+        turns.append((seen[account], number, pk))
+        seen[account] += 1
+    return [pk for _, _, pk in sorted(turns)[:_WEBHOOKS_AT_ONCE]]
+
+
+def _take_of(webhook: Webhook, room: _Room, is_slow: bool, lease: str, now: datetime) -> list[Task]:
+    account = webhook.cluster.account_id
+    most, size = room.requests(account, is_slow=is_slow), room.bytes(account)
+    if most <= 0:
+        return []  # it stays due
+    taken, next_ones = [], _next_of(webhook, most, now)
+    for delivery in next_ones:
+        if size <= 0:
+            break
+        taken.append(delivery)
+        size -= delivery.size
+    tasks = _tasks(webhook, taken, is_slow, lease, now)
+    for task in tasks:
+        room.take(task)
+    if webhook.failures >= schedule.PROBE_AFTER:
+        webhook.probe_at = now + schedule.PROBE_EVERY
+    _save_due(webhook, now, is_served=len(taken) == len(next_ones) < most)
     return tasks
 
 
@@ -110,16 +223,17 @@ def _next_of(webhook: Webhook, room: int, now: datetime) -> list[WebhookDelivery
     room = min(room, (1 if webhook.failures else MAX_IN_FLIGHT) - len(leased))
     if room <= 0:
         return []
-    due = waiting.filter(next_at__lte=now)
+    due = waiting.filter(next_at__lte=now).defer("events", "attempts")
     first_state = [] if any(leased) else list(due.filter(in_order=True).order_by("pk")[:1])
     others = list(due.filter(in_order=False).order_by("next_at", "pk")[:room])
     return sorted([*first_state, *others], key=lambda delivery: (delivery.next_at, delivery.pk))[:room]
 
 
-def _tasks(webhook: Webhook, taken: Sequence[WebhookDelivery], lease: str, now: datetime) -> list[Task]:
-    WebhookDelivery.objects.filter(pk__in=[delivery.pk for delivery in taken]).update(lease=lease, next_at=now + LEASE)
+def _tasks(webhook: Webhook, taken: Sequence[WebhookDelivery], is_slow: bool, lease: str, now: datetime) -> list[Task]:
+    rows = WebhookDelivery.objects.filter(pk__in=[delivery.pk for delivery in taken])
     if not taken:
         return []
+    rows.update(lease=lease, next_at=now + LEASE)
     try:
         common: dict[str, Any] = {
             "secrets": _secrets(webhook, now),
@@ -130,6 +244,7 @@ def _tasks(webhook: Webhook, taken: Sequence[WebhookDelivery], lease: str, now: 
         # Nothing is lost: the deliveries are tried again when their leases end.
         logger.error("The webhook %d cannot be sent. %s", webhook.pk, error)
         return []
+    events = dict(rows.values_list("pk", "events"))
     return [
         Task(
             delivery_pk=delivery.pk,
@@ -138,7 +253,8 @@ def _tasks(webhook: Webhook, taken: Sequence[WebhookDelivery], lease: str, now: 
             lease=lease,
             message_id=delivery.message_id,
             url=webhook.url,
-            events=delivery.events,
+            is_slow=is_slow,
+            events=events[delivery.pk],
             **common,
         )
         for delivery in taken
@@ -172,8 +288,9 @@ def _save_due(webhook: Webhook, now: datetime, *, is_served: bool = False) -> No
     if is_served:
         waiting = waiting.filter(next_at__gt=now)
     due_at = waiting.aggregate(at=Min("next_at"))["at"]
-    webhook.due_at = max(due_at, webhook.probe_at or due_at) if due_at is not None else None
-    names = ("failures", "failing_since", "probe_at", "due_at", "enabled", "disabled_because")
+    # Not before now: what has long been due would always come before the webhooks of others.
+    webhook.due_at = max(due_at, now, webhook.probe_at or now) if due_at is not None else None
+    names = ("failures", "failing_since", "probe_at", "is_slow", "due_at", "enabled", "disabled_because")
     webhook.save(update_fields=names)
 
 
@@ -184,7 +301,8 @@ def _finish(results: Sequence[Result], now: datetime) -> None:
     locked = Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("cluster__account")
     # Always in the same order, so that two senders cannot deadlock.
     for webhook in locked.filter(pk__in=list(by_webhook)).order_by("pk"):
-        rows = WebhookDelivery.objects.in_bulk([result.task.delivery_pk for result in by_webhook[webhook.pk]])
+        keys = [result.task.delivery_pk for result in by_webhook[webhook.pk]]
+        rows = WebhookDelivery.objects.defer("events").in_bulk(keys)
         for result in by_webhook[webhook.pk]:
             delivery = rows.get(result.task.delivery_pk)
             if delivery is not None:
@@ -220,6 +338,7 @@ def _note_attempt(webhook: Webhook, delivery: WebhookDelivery, result: Result) -
 
 def _note_health(webhook: Webhook, result: Result, now: datetime) -> None:
     answer = result.answer
+    webhook.is_slow = answer.milliseconds >= SLOW_SECONDS * 1000
     if answer.is_success:
         if webhook.probe_at is not None:  # what waits for a later attempt need not wait any longer
             webhook.deliveries.filter(state=DeliveryState.WAITING, lease="").update(next_at=now)

@@ -15,6 +15,8 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 """How long finished deliveries stay in the log, and how many of a webhook, of which size."""
 STATES_KEPT_FOR = timedelta(days=1)
 """How long the sequence of a vacated channel or a removed member is remembered."""
+MAX_GONE_STATES = 10_000
+"""How many of these are remembered for a webhook; anyone with a public key can make new ones."""
 _WEBHOOKS_AT_ONCE = 32
 
 
@@ -42,7 +44,8 @@ def _prune_deliveries(now: datetime) -> bool:
     for webhook_pk, rows, size in list(crowded.values_list("webhook", "rows", "size")[:_WEBHOOKS_AT_ONCE]):
         old += _surplus(finished.filter(webhook=webhook_pk), rows, size)
     for start in range(0, len(old), ROWS_AT_ONCE):
-        WebhookDelivery.objects.filter(pk__in=old[start : start + ROWS_AT_ONCE]).delete()
+        # The condition keeps those that were asked for again in the meantime.
+        finished.filter(pk__in=old[start : start + ROWS_AT_ONCE]).delete()
     return len(too_late) == ROWS_AT_ONCE or len(old) >= ROWS_AT_ONCE
 
 
@@ -68,4 +71,11 @@ def _prune_states(now: datetime) -> bool:
     keys = list(old.order_by("changed_at").values_list("pk", flat=True)[:ROWS_AT_ONCE])
     # The condition keeps those that are present again.
     old.filter(pk__in=keys).delete()
-    return len(keys) == ROWS_AT_ONCE
+    gone = WebhookState.objects.filter(is_present=False)
+    numbers = gone.order_by().values("webhook").annotate(rows=Count("pk")).filter(rows__gt=MAX_GONE_STATES)
+    for webhook_pk, rows in list(numbers.values_list("webhook", "rows")[:_WEBHOOKS_AT_ONCE]):
+        oldest = gone.filter(webhook=webhook_pk).order_by("changed_at").values_list("pk", flat=True)
+        surplus = list(oldest[: min(rows - MAX_GONE_STATES, ROWS_AT_ONCE)])
+        gone.filter(pk__in=surplus).delete()
+        keys += surplus
+    return len(keys) >= ROWS_AT_ONCE

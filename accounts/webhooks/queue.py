@@ -10,6 +10,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from ..signals import announce_webhooks_due
 from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
 from .signing import new_message_id
 
@@ -133,6 +134,7 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
             state=DeliveryState.WAITING, tries=0, lease="", next_at=now, waiting_since=now
         )
     _wake([webhook_pk], now)
+    announce_webhooks_due()
     return len(taken)
 
 
@@ -146,6 +148,7 @@ def send_now(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None 
     webhooks = list(paused.values_list("webhook", flat=True).distinct().order_by())
     number = paused.update(next_at=now)
     _wake(webhooks, now)
+    announce_webhooks_due()
     return number
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from ..webhook_rows import Webhook, WebhookKind, WebhookState
@@ -45,6 +46,7 @@ class Endpoint(NamedTuple):
     kinds: frozenset[str]
     channel_prefix: str
     batches: bool
+    account_pk: int
 
     def wants(self, kinds: Iterable[str], channel: str) -> bool:
         """Return whether it gets events of any of these kinds from a channel."""
@@ -59,10 +61,10 @@ def find_endpoints() -> Endpoints:
     """Return the webhooks that are on."""
     found: dict[int, tuple[Endpoint, ...]] = {}
     rows = Webhook.objects.filter(enabled=True, cluster__account__suspended_at=None).order_by("pk")
-    for cluster_pk, pk, cluster_id, kinds, prefix, batches in rows.values_list(
-        "cluster_id", "pk", "cluster__cluster_id", "kinds", "channel_prefix", "batches"
+    for cluster_pk, pk, cluster_id, kinds, prefix, batches, account_pk in rows.values_list(
+        "cluster_id", "pk", "cluster__cluster_id", "kinds", "channel_prefix", "batches", "cluster__account"
     ):
-        endpoint = Endpoint(pk, cluster_id, frozenset(kinds), prefix, batches)
+        endpoint = Endpoint(pk, cluster_id, frozenset(kinds), prefix, batches, account_pk)
         found[cluster_pk] = (*found.get(cluster_pk, ()), endpoint)
     return found
 
@@ -91,18 +93,18 @@ def record_states(
     ordered = sorted(subjects, reverse=not is_present)
     for start in range(0, len(ordered), _AT_ONCE):
         with transaction.atomic():
-            webhooks = Webhook.objects.select_for_update(no_key=True).filter(cluster=cluster_pk, enabled=True)
-            for webhook in webhooks.order_by("pk"):
+            webhooks = Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("cluster")
+            for webhook in webhooks.filter(cluster=cluster_pk, enabled=True).order_by("pk"):
                 _record(webhook, ordered[start : start + _AT_ONCE], is_present, now)
 
 
 def _record(webhook: Webhook, subjects: Sequence[Subject], is_present: bool, now: datetime) -> None:
-    endpoint = Endpoint(webhook.pk, "", frozenset(webhook.kinds), webhook.channel_prefix, webhook.batches)
-    wanted = [subject for subject in subjects if endpoint.wants(subject.kinds, subject.channel)]
-    rows = webhook.states.filter(
-        channel__in={subject.channel for subject in wanted}, user_id__in={subject.user_id for subject in wanted}
+    cluster, kinds = webhook.cluster, frozenset(webhook.kinds)
+    endpoint = Endpoint(
+        webhook.pk, cluster.cluster_id, kinds, webhook.channel_prefix, webhook.batches, cluster.account_id
     )
-    known = {Subject(row.channel, row.user_id): row for row in rows}
+    wanted = [subject for subject in subjects if endpoint.wants(subject.kinds, subject.channel)]
+    known = {Subject(row.channel, row.user_id): row for row in webhook.states.filter(_any_of(wanted))}
     time_ms = int(now.timestamp() * 1000)
     changed, events = [], []
     for subject in wanted:
@@ -133,6 +135,17 @@ def _record(webhook: Webhook, subjects: Sequence[Subject], is_present: bool, now
     )
     size = MAX_EVENTS if endpoint.batches else 1
     add([NewDelivery.of(webhook.pk, part, in_order=True) for part in _parts(events, size)], now)
+
+
+def _any_of(subjects: Sequence[Subject]) -> Q:
+    """Return the condition for the states of some subjects."""
+    users: dict[str, list[str]] = {}
+    for subject in subjects:
+        if subject.user_id:
+            users.setdefault(subject.channel, []).append(subject.user_id)
+    channels = [subject.channel for subject in subjects if not subject.user_id]
+    members = (Q(channel=channel, user_id__in=of_channel) for channel, of_channel in users.items())
+    return Q(*members, Q(channel__in=channels, user_id=""), _connector=Q.OR)
 
 
 def _event(kind: WebhookKind, subject: Subject, sequence: int, time_ms: int) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
 from realtime.node.node import Node, running_node
 from realtime.protocols.channels import group_name
 from realtime.protocols.publishing import Item, Problem, read_message
+from realtime.webhooks.sender import DUE
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,16 @@ PUBLISH_SECONDS = 3.0
 
 def on_access_changed(sender: object, **change: Any) -> None:
     """Apply a change of access on this node and announce it to the others; a receiver of `access_changed`."""
-    event = {
-        "type": access_changes.EVENT,
-        **{name: change[name] for name in ("account_id", "cluster_pk", "public_key")},
-    }
+    names = ("account_id", "cluster_pk", "public_key")
+    _tell_nodes({"type": access_changes.EVENT, **{name: change[name] for name in names}})
+
+
+def on_webhooks_due(sender: object, **nothing: Any) -> None:
+    """Wake the senders of webhooks on all nodes; a receiver of `webhooks_due`."""
+    _tell_nodes({"type": DUE})
+
+
+def _tell_nodes(event: dict[str, Any]) -> None:
     node = running_node()
     if node is not None:
         node.call(node.handle_event, event)
@@ -56,7 +63,7 @@ def on_access_changed(sender: object, **change: Any) -> None:
         try:
             async_to_sync(_announce)(layer, event)
         except Exception as error:
-            logger.error("Cannot announce a change of access; other nodes notice it late: %s", error)
+            logger.error("Cannot announce a change; other nodes notice it late: %s", error)
 
 
 def count_connections(

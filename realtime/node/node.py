@@ -65,6 +65,7 @@ from realtime.protocols.presence import user_id_of
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
+from realtime.webhooks import sender as webhook_sender
 from realtime.webhooks.messages import Messages
 from realtime.webhooks.occupancy import Occupancy
 from realtime.webhooks.reporter import Reporter
@@ -114,7 +115,7 @@ class Node:
         self.webhooks.messages = Messages(
             self.reported,
             _sender_of,
-            webhooks.wrap(webhook_queue.add),
+            self.webhook_sender.waking(webhooks.wrap(webhook_queue.add)),
             webhooks.wrap(webhook_queue.count_dropped),
         )
         self.webhooks.occupancy = Occupancy(
@@ -122,7 +123,7 @@ class Node:
             self.reported,
             self.counts,
             self.presence,
-            webhooks.wrap(webhook_states.record_states),
+            self.webhook_sender.waking(webhooks.wrap(webhook_states.record_states)),
             webhooks.wrap(webhook_states.present_subjects),
         )
         self.watches = Watches(self.id, self.bus)
@@ -339,6 +340,9 @@ class Node:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
                 self.webhooks.refresh()
+                self.webhook_sender.wake()
+            case webhook_sender.DUE:
+                self.webhook_sender.wake()
             case kind if kind.startswith(LIVE):
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):

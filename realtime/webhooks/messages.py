@@ -1,11 +1,17 @@
-"""The messages of clients that webhooks get, gathered in memory and written in batches. Loop thread only."""
+"""The messages of clients that webhooks get, gathered in memory and written in batches. Loop thread only.
+
+A message is kept once, as it was received, however many webhooks get it. Its events are made shortly before they are
+written: for a few messages of each account in turn, so that a flood of one account delays no other.
+"""
 
 import asyncio
 import base64
+import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from django.db import Error as DatabaseError
@@ -17,11 +23,22 @@ from realtime.protocols.channels import Channel
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """How much waits for the database; what is beyond is dropped and counted."""
+FREE_SHARE = 2
+"""How many times as much as is still free an account may use. So one alone uses two thirds, and all leave some free."""
 MAX_BATCH_BYTES = 256 * 1024
 """How large the events of one request are, unless a single one is larger."""
+WRITE_BYTES = 4 * 1024 * 1024
+"""How much is written at the same time, unless a single event is larger."""
+MAX_MADE_BYTES = 16 * 1024 * 1024
+"""How many bytes of events wait to be written, until only small ones are made."""
+_TURN_BYTES = 1024 * 1024
+_TURN_MESSAGES = 1_000
+# For how long messages are written before something else of the webhooks has a turn.
+WRITE_SECONDS = 1.0
 # What a message takes in memory besides its data, in bytes.
 _OVERHEAD = 200
-_MESSAGES_PER_TURN = 50
+_MESSAGES_PER_SLICE = 50
+_SLICE_BYTES = 64 * 1024
 _KINDS = (WebhookKind.CLIENT,)
 
 S = TypeVar("S")
@@ -29,6 +46,36 @@ S = TypeVar("S")
 
 class _Named(msgspec.Struct):
     event: str
+
+
+class _Part(NamedTuple):
+    """Events for one webhook, which one request contains. The events may be those of other webhooks too."""
+
+    webhook_pk: int
+    events: list[bytes]
+    size: int
+
+
+class _Message(NamedTuple, Generic[S]):
+    channel: Channel
+    data: str | bytes
+    sender: S
+    at: float
+    size: int
+
+
+class _Backlog(Generic[S]):
+    """What waits of one account."""
+
+    def __init__(self) -> None:
+        self.messages: deque[_Message[S]] = deque()
+        self.parts: deque[_Part] = deque()
+        self.size = 0
+        """What the messages take in memory, with those whose events have been made."""
+        self.parts_of = 0
+        """What those take."""
+        self.made = 0
+        """How many bytes these events have."""
 
 
 class Messages(Generic[S]):
@@ -52,34 +99,42 @@ class Messages(Generic[S]):
         self._describe = describe
         self._add = add
         self._count_dropped = count_dropped
-        self._pending: list[tuple[Channel, str | bytes, S, float]] = []
-        self._size = self._unwritten_size = 0
-        self._unwritten: list[NewDelivery] = []
+        self._backlogs: dict[int, _Backlog[S]] = {}
+        self._size = self._made = 0
         self._dropped: Counter[int] = Counter()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some are still to be written."""
+        return bool(self._backlogs)
 
     def note(self, channel: Channel, data: str | bytes, sender: S) -> None:
         """Remember a message of a cluster that has webhooks."""
-        if self._size + self._unwritten_size >= MAX_PENDING_BYTES:
+        endpoints = self._endpoints.get(channel[0])
+        if not endpoints:
+            return
+        account = endpoints[0].account_pk
+        backlog = self._backlogs.get(account)
+        if (backlog.size if backlog else 0) >= FREE_SHARE * (MAX_PENDING_BYTES - self._size):
             for endpoint in self._receivers(channel):
                 self._dropped[endpoint.pk] += 1
             return
-        self._size += len(data) + _OVERHEAD
-        self._pending.append((channel, data, sender, time.time()))
+        if backlog is None:
+            backlog = self._backlogs[account] = _Backlog()
+        size = sys.getsizeof(data) + _OVERHEAD
+        backlog.size += size
+        self._size += size
+        backlog.messages.append(_Message(channel, data, sender, time.time(), size))
 
     async def write(self) -> None:
-        """Write what waits.
+        """Write what waits, or some of it if this takes long.
 
         Raises:
             django.db.Error: it waits on.
         """
-        # What was not written last time is in front, so that the order of the messages is kept.
-        if not self._unwritten and self._pending:
-            pending, self._pending = self._pending, []
-            self._size, self._unwritten_size = 0, self._size
-            self._unwritten = await self._deliveries(pending)
-        if self._unwritten:
-            await self._add(self._unwritten)
-        self._unwritten, self._unwritten_size = [], 0
+        until = time.monotonic() + WRITE_SECONDS
+        while self._backlogs and time.monotonic() < until:
+            await self._write_turn()
         while self._dropped:
             webhook_pk, events = self._dropped.popitem()
             try:
@@ -88,23 +143,76 @@ class Messages(Generic[S]):
                 self._dropped[webhook_pk] += events
                 raise
 
+    async def _write_turn(self) -> None:
+        """Write some messages of the accounts that have waited longest."""
+        deliveries: list[NewDelivery] = []
+        written: list[tuple[int, int]] = []
+        size = 0
+        for account, backlog in list(self._backlogs.items()):
+            if not backlog.parts:
+                await self._make_parts(backlog)
+            parts = list(_first(backlog.parts))
+            written.append((account, len(parts)))
+            for part in parts:
+                events = f"[{b','.join(part.events).decode()}]"
+                deliveries.append(NewDelivery(part.webhook_pk, events, len(part.events), False))
+                size += part.size
+                await asyncio.sleep(0)
+            if size >= WRITE_BYTES:
+                break
+        if deliveries:
+            await self._add(deliveries)
+        for account, number in written:
+            backlog = self._backlogs.pop(account)
+            for _ in range(number):
+                backlog.parts.popleft()
+            if not backlog.parts:
+                self._size -= backlog.parts_of
+                backlog.size -= backlog.parts_of
+                self._made -= backlog.made
+                backlog.parts_of = backlog.made = 0
+            if backlog.parts or backlog.messages:
+                self._backlogs[account] = backlog  # at the end
+
     def _receivers(self, channel: Channel) -> Iterator[Endpoint]:
         return (each for each in self._endpoints.get(channel[0], ()) if each.wants(_KINDS, channel[1]))
 
-    async def _deliveries(self, pending: Sequence[tuple[Channel, str | bytes, S, float]]) -> list[NewDelivery]:
-        events: dict[Endpoint, list[bytes]] = {}
-        for number, (channel, data, sender, at) in enumerate(pending, 1):
-            if receivers := list(self._receivers(channel)):
-                event = _event(channel[1], data, *self._describe(sender), at)
+    async def _make_parts(self, backlog: _Backlog[S]) -> None:
+        """Make the events of the next messages of an account."""
+        by_endpoint: dict[Endpoint, list[bytes]] = {}
+        is_full = self._made >= MAX_MADE_BYTES
+        most = _SLICE_BYTES if is_full else _TURN_BYTES
+        made = parts_of = number = sliced = 0
+        for message in list(islice(backlog.messages, _TURN_MESSAGES)):
+            if (number or is_full) and made + message.size > most:
+                break
+            if receivers := list(self._receivers(message.channel)):
+                event = _event(message.channel[1], message.data, *self._describe(message.sender), message.at)
+                made += len(event)
                 for endpoint in receivers:
-                    events.setdefault(endpoint, []).append(event)
-            if number % _MESSAGES_PER_TURN == 0:
+                    by_endpoint.setdefault(endpoint, []).append(event)
+            parts_of += message.size
+            number += 1
+            if number % _MESSAGES_PER_SLICE == 0 or made - sliced >= _SLICE_BYTES:
+                sliced = made
                 await asyncio.sleep(0)
-        return [
-            NewDelivery(endpoint.pk, f"[{b','.join(part).decode()}]", len(part), False)
-            for endpoint, all_of_it in events.items()
-            for part in _parts(all_of_it, MAX_EVENTS if endpoint.batches else 1)
-        ]
+        # Not before: if this is cancelled, nothing is lost.
+        for _ in range(number):
+            backlog.messages.popleft()
+        backlog.made, backlog.parts_of = made, parts_of
+        self._made += made
+        for endpoint, events in by_endpoint.items():
+            backlog.parts += _parts(endpoint.pk, events, MAX_EVENTS if endpoint.batches else 1)
+
+
+def _first(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Yield the first parts, up to `_TURN_BYTES`, and at least one."""
+    size = 0
+    for part in parts:
+        if size and size + part.size > _TURN_BYTES:
+            return
+        size += part.size
+        yield part
 
 
 def _event(path: str, data: str | bytes, socket_id: str, user_id: str | None, at: float) -> bytes:
@@ -130,14 +238,14 @@ def _name_of(data: str | bytes) -> str:
         return "message"
 
 
-def _parts(events: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+def _parts(webhook_pk: int, events: Iterable[bytes], most: int) -> Iterator[_Part]:
     part: list[bytes] = []
     size = 0
     for event in events:
         if part and (len(part) == most or size + len(event) > MAX_BATCH_BYTES):
-            yield part
+            yield _Part(webhook_pk, part, size)
             part, size = [], 0
         part.append(event)
         size += len(event)
     if part:
-        yield part
+        yield _Part(webhook_pk, part, size)

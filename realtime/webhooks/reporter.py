@@ -58,6 +58,8 @@ class Reporter:
         with contextlib.suppress(TimeoutError, DatabaseError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.messages.write()
+                while self.messages.is_behind:
+                    await self.messages.write()
 
     def refresh(self) -> None:
         """Ask for the webhooks soon, because they may have changed."""
@@ -73,6 +75,7 @@ class Reporter:
                     await self._refresh()
                 if self.endpoints:
                     await self.occupancy.write()
+                if self.endpoints or self.messages.is_behind:
                     await self.messages.write()
                 self._is_failing = False
             except DatabaseError as error:
@@ -80,8 +83,10 @@ class Reporter:
                     logger.error("Events wait for webhooks, because the database is unreachable: %s", first_line(error))
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
-            wait = WRITE_SECONDS if self.endpoints else max(self._refresh_at - loop.time(), 0)
             self._wakes.clear()
+            if self.messages.is_behind and not self._is_failing:
+                continue
+            wait = WRITE_SECONDS if self.endpoints else max(self._refresh_at - loop.time(), 0)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wakes.wait()

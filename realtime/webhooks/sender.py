@@ -1,37 +1,49 @@
 """Sends the deliveries of webhooks that wait in the database. Loop thread only.
 
 All nodes do this, each with some requests at the same time. What an attempt has come to is written together with the
-question for more, so the database is asked a few times a second at most, and once a second while nothing waits.
+question for more, so the database is asked a few times a second at most. While this node sends nothing, it sleeps until
+something is due: it knows when that is of what waits, and nodes tell each other when somebody asks for a delivery. For
+everything else, such as what a node that died has left behind, it asks every few seconds.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError
 
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.exchange import Result, Task
+from accounts.webhooks.exchange import MAX_REQUESTS, Flight, Result, Task, Turn
 from accounts.webhooks.signing import body_of, headers_of
 from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end
 
 logger = logging.getLogger(__name__)
 
-MAX_IN_FLIGHT = 64
-"""How many requests a node sends at the same time."""
-POLL_SECONDS = 1.0
+DUE = "webhooks.due"
+"""The type of the event that nodes send to each other when deliveries are to be sent now."""
+# How often the database is asked: while requests are in flight, and otherwise.
+BUSY_SECONDS = 1.0
+IDLE_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+# Larger events are signed by a thread.
+MAX_SIGNED_BYTES = 64 * 1024
 # How long finished attempts wait for others that are written with them.
 GATHER_SECONDS = 0.02
 PRUNE_SECONDS = 60.0
 STOP_SECONDS = 3.0
 
-Exchange = Callable[[Sequence[Result], int, Mapping[int, int]], Awaitable[list[Task]]]
+Exchange = Callable[[Sequence[Result], Sequence[Flight] | None], Awaitable[Turn]]
 Prune = Callable[[], Awaitable[bool]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_signatures = ThreadPoolExecutor(1, thread_name_prefix="webhook-signatures")
 
 
 class Sender:
@@ -46,9 +58,10 @@ class Sender:
         self._exchange = exchange
         self._prune = prune
         self._client: WebhookClient | None = None
-        self._in_flight: dict[asyncio.Task[None], Task] = {}
+        self._in_flight: dict[asyncio.Task[None], tuple[Task, float]] = {}  # and since when
         self._results: list[Result] = []
-        self._finished = asyncio.Event()
+        self._next_at: datetime | None = None
+        self._wakes = asyncio.Event()
         self._is_failing = False
         self._sending = KeptTask("sending webhooks", self._run)
         self._pruning = KeptTask("pruning webhooks", self._keep_pruning)
@@ -67,32 +80,54 @@ class Sender:
             await end(list(self._in_flight))
         with contextlib.suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                await self._exchange(self._results, 0, {})
+                await self._exchange(self._results, None)
         if self._client is not None:
             await self._client.close()
+
+    def wake(self) -> None:
+        """Ask for deliveries soon, because some may be due."""
+        self._wakes.set()
+
+    def waking(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """Return a function that adds deliveries with another one, and then wakes this sender."""
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            value = await function(*args, **kwargs)
+            self.wake()
+            return value
+
+        return call
 
     async def _run(self) -> None:
         while True:
             await self._take_turn()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._finished.wait()
+                async with asyncio.timeout(self._pause()):
+                    await self._wakes.wait()
                     await asyncio.sleep(GATHER_SECONDS)
+
+    def _pause(self) -> float:
+        most = BUSY_SECONDS if self._in_flight else IDLE_SECONDS
+        if self._next_at is None:
+            return most
+        seconds = (self._next_at - datetime.now(UTC)).total_seconds()
+        # What is already due waits for other requests to the same webhook or account, on this node or another one.
+        return min(seconds, most) if seconds > 0 else BUSY_SECONDS
 
     async def _take_turn(self) -> None:
         """Write what has finished, and send what is due."""
-        self._finished.clear()
+        self._wakes.clear()
         results, self._results = self._results, []
-        capacity = MAX_IN_FLIGHT - len(self._in_flight)
-        busy = Counter(task.account_pk for task in self._in_flight.values())
+        now = time.monotonic()
+        flights = [Flight(task, now - since) for task, since in self._in_flight.values()]
         try:
-            tasks = await self._exchange(results, capacity, busy)
+            tasks, self._next_at = await self._exchange(results, flights)
         except DatabaseError as error:
             self._results = [*results, *self._results]
             if not self._is_failing:
                 logger.error("Webhooks wait, because the database is unreachable: %s", first_line(error))
             self._is_failing = True
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             return
         except asyncio.CancelledError:
             self._results = [*results, *self._results]
@@ -100,27 +135,27 @@ class Sender:
         self._is_failing = False
         for task in tasks:
             sending = asyncio.create_task(self._send(task))
-            self._in_flight[sending] = task
+            self._in_flight[sending] = task, time.monotonic()
             sending.add_done_callback(self._in_flight.pop)
 
     async def _send(self, task: Task) -> None:
-        if self._client is None:
-            self._client = WebhookClient(MAX_IN_FLIGHT)
         now = time.time()
-        body = body_of(task.events, int(now * 1000))
-        headers = [
-            ("Content-Type", "application/json"),
-            ("User-Agent", "webhooks/1"),
-            *headers_of(body, task.message_id, int(now), task.secrets, task.api_key),
-            *task.headers,
-        ]
         try:
-            answer = await self._client.post(task.url, headers, body)
+            answer = await self._post(task, now)
         except Exception:
             logger.exception("The delivery %s cannot be sent.", task.message_id)
             answer = Answer(None, 0, error="The request could not be sent.")
         self._results.append(Result(task, datetime.fromtimestamp(now, UTC), answer))
-        self._finished.set()
+        self.wake()
+
+    async def _post(self, task: Task, now: float) -> Answer:
+        if self._client is None:
+            self._client = WebhookClient(MAX_REQUESTS)
+        if len(task.events) > MAX_SIGNED_BYTES:
+            headers, body = await asyncio.get_running_loop().run_in_executor(_signatures, _signed, task, now)
+        else:
+            headers, body = _signed(task, now)
+        return await self._client.post(task.url, headers, body)
 
     async def _keep_pruning(self) -> None:
         while True:
@@ -128,3 +163,15 @@ class Sender:
                 if await self._prune():  # there may be more
                     continue
             await asyncio.sleep(PRUNE_SECONDS)
+
+
+def _signed(task: Task, now: float) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the headers and the body of a request."""
+    body = body_of(task.events, int(now * 1000))
+    headers = [
+        ("Content-Type", "application/json"),
+        ("User-Agent", "webhooks/1"),
+        *headers_of(body, task.message_id, int(now), task.secrets, task.api_key),
+        *task.headers,
+    ]
+    return headers, body

@@ -47,8 +47,8 @@ def attempt(webhook: Webhook, pk: int, answer: Answer) -> None:
     now = timezone.now()
     WebhookDelivery.objects.filter(pk=pk).update(next_at=now, lease="")
     Webhook.objects.filter(pk=webhook.pk).update(due_at=now, probe_at=None)
-    (task,) = [task for task in exchange([], 64, {}) if task.delivery_pk == pk]
-    exchange([Result(task, timezone.now(), answer)], 0, {})
+    (task,) = [task for task in exchange([], []).tasks if task.delivery_pk == pk]
+    exchange([Result(task, timezone.now(), answer)], None)
 
 
 def path(webhook: Webhook, rest: str = "") -> str:
@@ -461,7 +461,7 @@ def test_the_next_attempt_of_a_waiting_delivery_is_made_now(owner: Client, accou
     shown = send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
     assert "The delivery is sent again." in shown
     assert "Send again now" not in shown
-    assert [task.delivery_pk for task in exchange([], 64, {})] == [delivery.pk]
+    assert [task.delivery_pk for task in exchange([], []).tasks] == [delivery.pk]
 
 
 def test_failed_deliveries_are_sent_again_since_a_time(owner: Client, account: Account, webhook: Webhook) -> None:

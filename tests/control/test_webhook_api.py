@@ -41,8 +41,8 @@ def client(as_: As, owner: User) -> APIClient:
 def deliver(webhook: Webhook, answer: Answer) -> WebhookDelivery:
     """Let a sender send one delivery, and get this answer."""
     queue.add([NewDelivery.of(webhook.pk, EVENTS)])
-    (task,) = exchange([], 1, {})
-    exchange([Result(task, datetime(2026, 11, 1, 12, tzinfo=UTC), answer)], 0, {})
+    (task,) = exchange([], []).tasks
+    exchange([Result(task, datetime(2026, 11, 1, 12, tzinfo=UTC), answer)], None)
     return WebhookDelivery.objects.get(message_id=task.message_id)
 
 
@@ -162,7 +162,7 @@ def test_a_rotation_can_leave_the_old_secret_valid_for_some_time(
 
 def test_a_test_event_is_signed_and_sent_as_any_other(client: APIClient, webhook: Webhook, path: str) -> None:
     answer = client.post(f"{path}test/")
-    (task,) = exchange([], 1, {})
+    (task,) = exchange([], []).tasks
     assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (202, task.message_id, "waiting")
     assert client.get(f"{path}deliveries/{task.message_id}/").json()["body"][0]["name"] == "test"
 
@@ -235,7 +235,7 @@ def test_a_finished_delivery_is_sent_again_with_its_id(client: APIClient, webhoo
     answer = client.post(again)
     assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (202, delivery.message_id, "waiting")
     assert client.post(again).status_code == 409
-    assert [task.message_id for task in exchange([], 4, {})] == [delivery.message_id]
+    assert [task.message_id for task in exchange([], []).tasks] == [delivery.message_id]
 
 
 def test_all_that_have_failed_since_a_time_are_sent_again(client: APIClient, webhook: Webhook, path: str) -> None:

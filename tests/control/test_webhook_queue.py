@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from accounts import services
 from accounts.models import Account, ApiKey, AuditEntry, DeliveryState, Webhook, WebhookDelivery, WebhookKind
 from accounts.webhooks import exchange, pruning, queue
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.exchange import Result, Task
+from accounts.webhooks.exchange import Flight, Result, Task
 from accounts.webhooks.queue import NewDelivery
 from accounts.webhooks.schedule import DELAYS
 from tests.receivers import Receiver, Reply
@@ -34,11 +36,11 @@ class Clock:
     def add(self, webhook: Webhook, *events: dict[str, Any]) -> list[int]:
         return queue.add([NewDelivery.of(webhook.pk, [event], in_order=event is STATE) for event in events], self.now)
 
-    def take(self, capacity: int = 64, busy: dict[int, int] | None = None) -> list[Task]:
-        return exchange.exchange([], capacity, busy or {}, self.now)
+    def take(self, *flights: Flight) -> list[Task]:
+        return exchange.exchange([], flights, self.now).tasks
 
     def finish(self, answer: Answer, *tasks: Task) -> None:
-        exchange.exchange([Result(task, self.now, answer) for task in tasks], 0, {}, self.now)
+        exchange.exchange([Result(task, self.now, answer) for task in tasks], None, self.now)
 
     def run(self, until: timedelta, answer: Callable[[Task], Answer]) -> list[tuple[timedelta, Task]]:
         """Send everything that is due until then; return each attempt and its time since the start."""
@@ -227,7 +229,100 @@ def test_a_dead_endpoint_and_a_busy_account_leave_room_for_others(
     tasks = clock.take()
     assert sum(task.account_pk == account.pk for task in tasks) == exchange.MAX_OF_ACCOUNT
     assert [task.webhook_pk for task in tasks].count(theirs.pk) == 1
-    assert clock.take(busy={account.pk: exchange.MAX_OF_ACCOUNT}) == []
+    assert clock.take(*[Flight(task, 0.1) for task in tasks if task.account_pk == account.pk]) == []
+
+
+def make_webhooks(tenants: int, webhooks: int) -> list[Webhook]:
+    """Make webhooks of several accounts, those of each account together."""
+    made = []
+    for number in range(tenants):
+        cluster = services.create_cluster(services.create_account(f"Tenant {number}"), f"tenant-{number}")
+        made += [
+            services.create_webhook(cluster, "https://example.com/", kinds=["client_event"]).webhook
+            for _ in range(webhooks)
+        ]
+    return made
+
+
+def test_slow_receivers_of_many_tenants_keep_no_other_waiting(webhook: Webhook, clock: Clock) -> None:
+    slow = make_webhooks(tenants=8, webhooks=4)
+    for each in slow:
+        clock.add(each, *[MESSAGE] * 20)
+    # They are not known as slow yet, and take everything. But not for long.
+    flights = [Flight(task, 0.1) for task in clock.take()]
+    assert len(flights) == exchange.MAX_QUICK
+    clock.add(webhook, MESSAGE)
+    assert clock.take(*flights) == []
+    flights = [Flight(task, exchange.SLOW_SECONDS) for task, _ in flights]
+    more = clock.take(*flights)
+    assert webhook.pk in [task.webhook_pk for task in more]
+    flights += [Flight(task, exchange.SLOW_SECONDS) for task in more if task.webhook_pk != webhook.pk]
+    # Now they are known, and share a part, whatever they have answered.
+    for answer in (Answer(200, 9_000), Answer(None, 10_000, error="No answer within 10 s.")):
+        clock.finish(answer, *[task for task, _ in flights])
+        tasks = clock.take()
+        assert 0 < len([task for task in tasks if task.webhook_pk != webhook.pk]) <= exchange.MAX_SLOW
+        assert {task.is_slow for task in tasks if task.webhook_pk != webhook.pk} == {True}
+        flights = [Flight(task, 5.0) for task in tasks]
+        clock.add(webhook, MESSAGE)
+        assert webhook.pk in [task.webhook_pk for task in clock.take(*flights)]
+
+
+def test_a_receiver_that_is_quick_again_no_longer_counts_as_slow(webhook: Webhook, clock: Clock) -> None:
+    for answer, is_slow in ((Answer(200, 3_000), True), (OK, False)):
+        clock.add(webhook, MESSAGE)
+        clock.finish(answer, *clock.take())
+        webhook.refresh_from_db()
+        assert webhook.is_slow is is_slow
+
+
+def test_many_webhooks_of_one_account_take_turns_with_that_of_another(webhook: Webhook, clock: Clock) -> None:
+    for each in make_webhooks(tenants=2, webhooks=18):
+        clock.add(each, *[MESSAGE] * 10)
+    clock.now += timedelta(seconds=1)
+    clock.add(webhook, MESSAGE)
+    assert webhook.pk in [task.webhook_pk for task in clock.take()]
+
+
+def test_webhooks_with_a_backlog_come_again_after_all_others_that_are_due(clock: Clock) -> None:
+    webhooks = make_webhooks(tenants=1, webhooks=8)
+    for each in webhooks:
+        clock.add(each, *[MESSAGE] * 10)
+    served = []
+    for _ in range(2):
+        clock.now += timedelta(seconds=0.1)
+        tasks = clock.take()
+        served.append({task.webhook_pk for task in tasks})
+        clock.finish(OK, *tasks)
+    assert served[0] | served[1] == {each.pk for each in webhooks}
+
+
+def test_an_account_has_a_limited_amount_of_events_in_flight(webhook: Webhook, clock: Clock) -> None:
+    large = {**MESSAGE, "data": "x" * (exchange.MAX_BYTES_OF_ACCOUNT // 2)}
+    clock.add(webhook, *[large] * 5)
+    tasks = clock.take()
+    assert len(tasks) == 2
+    flights = [Flight(task, 0.1) for task in tasks]
+    assert clock.take(*flights) == []
+    assert len(clock.take(flights[0])) == 1
+
+
+def test_results_are_written_without_reading_the_events(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    tasks = clock.take()
+    with CaptureQueriesContext(connection) as queries:
+        clock.finish(OK, *tasks)
+    assert not any('"events"' in query["sql"] for query in queries)
+
+
+def test_a_sender_learns_when_something_is_due_again(webhook: Webhook, clock: Clock) -> None:
+    assert exchange.exchange([], [], clock.now).next_at is None
+    clock.add(webhook, MESSAGE)
+    tasks, next_at = exchange.exchange([], [], clock.now)
+    assert next_at == clock.now + exchange.LEASE
+    turn = exchange.exchange([Result(tasks[0], clock.now, ERROR)], [], clock.now)
+    assert turn.next_at is not None
+    assert 0.8 <= (turn.next_at - clock.now).total_seconds() <= 1.2
 
 
 def test_a_suspended_account_gets_nothing_until_it_is_resumed(webhook: Webhook, account: Account, clock: Clock) -> None:

@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts import services
 from accounts.models import Cluster, Webhook, WebhookKind, WebhookState
+from accounts.webhooks import pruning
 from accounts.webhooks.pruning import prune
 from accounts.webhooks.states import Subject, find_endpoints, present_subjects, record_states
 
@@ -104,3 +107,37 @@ def test_a_channel_is_reported_before_its_members_join_and_after_they_have_left(
         ["channel_occupied", "member_added"],
         ["member_removed", "channel_vacated"],
     ]
+
+
+def test_members_are_looked_up_by_channel_and_name_together(cluster: Cluster) -> None:
+    webhook = create(cluster, kinds=WebhookKind.values)
+    everybody = [Subject(f"c{channel}", f"u{user}") for channel in range(20) for user in range(20)]
+    record_states(cluster.pk, everybody, is_present=True, now=NOW)
+    with CaptureQueriesContext(connection) as queries:
+        record_states(cluster.pk, [Subject(f"c{number}", f"u{number}") for number in range(20)], is_present=False)
+    [lookup] = [
+        query["sql"] for query in queries if query["sql"].startswith("SELECT") and "webhookstate" in query["sql"]
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(lookup)
+        assert len(cursor.fetchall()) == 20
+    assert webhook.states.filter(is_present=True).count() == 400 - 20
+
+
+def test_hundreds_of_members_of_as_many_channels_are_recorded_together(cluster: Cluster) -> None:
+    webhook = create(cluster, kinds=WebhookKind.values, batches=True)
+    record_states(cluster.pk, [Subject(f"c{number}", f"u{number}") for number in range(1_200)], is_present=True)
+    assert webhook.states.count() == 1_200
+
+
+def test_a_limited_number_of_channels_that_are_gone_is_remembered(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "MAX_GONE_STATES", 3)
+    webhook = create(cluster)
+    for number in range(6):
+        record(cluster, f"c{number}", now=NOW + timedelta(seconds=number))
+    for number in range(5):
+        record(cluster, f"c{number}", is_present=False, now=NOW + timedelta(minutes=1, seconds=number))
+    prune(NOW + timedelta(minutes=2))
+    assert sorted(webhook.states.values_list("channel", flat=True)) == ["c2", "c3", "c4", "c5"]

@@ -13,6 +13,16 @@ from tests.receivers import Received, Receiver, Reply
 from tests.servers import LiveServer
 from tests.webhooks import SETTINGS, Tenant
 
+SLOW_TENANTS = """
+from accounts import services
+from accounts.webhooks.queue import NewDelivery, add
+for tenant in range(8):
+    cluster = services.create_cluster(services.create_account(f"Tenant {{tenant}}"), f"tenant-{{tenant}}")
+    for _ in range(4):
+        webhook = services.create_webhook(cluster, {url!r}, kinds=["client_event"]).webhook
+        add([NewDelivery.of(webhook.pk, [{{"name": "client_event"}}]) for _ in range(40)])
+"""
+
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
@@ -90,4 +100,19 @@ def test_a_dead_endpoint_of_one_webhook_does_not_delay_another(start: Callable[.
         quick.enqueue(100)
         quick.wait(lambda tenant: len(tenant.receiver.requests) == 100, seconds=20)
         assert len(dead.requests) <= 8
+        server.stop(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seconds", [9, 30], ids=["slow", "never"])
+def test_slow_receivers_of_many_tenants_do_not_delay_another_tenant(
+    start: Callable[..., LiveServer], seconds: float
+) -> None:
+    with Receiver(lambda _: Reply(seconds=seconds)) as slow, Receiver() as alive:
+        server = start("serve", **SETTINGS)
+        quick = Tenant(server, alive, "other")
+        server.manage("shell", "-v", "0", "-c", SLOW_TENANTS.format(url=slow.url))
+        quick.wait(lambda _: len(slow.requests) >= 32)
+        for number in range(1, 4):
+            quick.enqueue(10)
+            quick.wait(lambda tenant, number=number: len(tenant.receiver.requests) == 10 * number, seconds=20)  # type: ignore[misc]
         server.stop(signal.SIGKILL)
