@@ -8,11 +8,15 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import Error as DatabaseError
+from django.db.models import QuerySet
 
 from . import crypto
 from .crypto import MIN_KEY_LENGTH
 
 _RATE = re.compile(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)")
+_PROXY = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
+_SECRETS = ("secret_ciphertext", "old_secret_ciphertext")
+_ADD_KEY = "Add the key that encrypted them to the end of ENCRYPTION_KEYS."
 
 
 @register
@@ -134,32 +138,60 @@ def check_proxies(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
 def check_stored_secrets(
     app_configs: Sequence[Any] | None, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Check that the secrets of all active API keys can be decrypted, if the database has been migrated."""
+    """Check that the secrets of active API keys and of webhooks can be decrypted, if the database has been migrated."""
     if not databases:
         return []
-    from .models import ApiKey
+    from .models import ApiKey, Webhook
 
-    lost: list[str] = []
+    setting = "ENCRYPTION_KEYS" if settings.ENCRYPTION_KEYS else "SECRET_KEY"
     try:
-        rows = ApiKey.objects.filter(revoked_at=None)
-        columns = rows.values_list("public_key", "secret_ciphertext", "old_secret_ciphertext")
-        for public_key, *ciphertexts in columns.iterator():
-            try:
-                for ciphertext in filter(None, ciphertexts):
-                    crypto.decrypt(ciphertext)
-            except crypto.DecryptionFailed:
-                lost.append(public_key)
+        keys = _undecryptable(ApiKey.objects.filter(revoked_at=None), "public_key", *_SECRETS)
+        webhooks = _undecryptable(Webhook.objects.all(), "pk", *_SECRETS, "headers_ciphertext")
     except DatabaseError:  # the tables do not exist yet, or the database is unreachable, which others report
         return []
-    if not lost:
+    errors: list[CheckMessage] = []
+    if keys:
+        errors.append(
+            Error(
+                f"{setting} cannot decrypt the secrets of {len(keys)} API keys, for example that of {keys[0]}.",
+                hint=f"{_ADD_KEY} If it is lost, rotate or revoke these API keys with `manage.py key`.",
+                id="accounts.E007",
+            )
+        )
+    if webhooks:
+        errors.append(
+            Error(
+                f"{setting} cannot decrypt the secrets of {len(webhooks)} webhooks, for example that of the webhook "
+                f"{webhooks[0]}.",
+                hint=f"{_ADD_KEY} If it is lost, delete these webhooks with `manage.py shell`.",
+                id="accounts.E022",
+            )
+        )
+    return errors
+
+
+def _undecryptable(rows: QuerySet[Any], name: str, *columns: str) -> list[str]:
+    """Return the names of rows with a secret that cannot be decrypted."""
+    lost = []
+    for shown, *ciphertexts in rows.order_by("pk").values_list(name, *columns).iterator():
+        try:
+            for ciphertext in filter(None, ciphertexts):
+                crypto.decrypt(ciphertext)
+        except crypto.DecryptionFailed:
+            lost.append(str(shown))
+    return lost
+
+
+@register
+def check_webhook_proxy(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that WEBHOOK_PROXY can be used. The message does not contain it, because it may have a password."""
+    if not settings.WEBHOOK_PROXY or _PROXY.fullmatch(settings.WEBHOOK_PROXY):
         return []
-    setting = "ENCRYPTION_KEYS" if settings.ENCRYPTION_KEYS else "SECRET_KEY"
     return [
         Error(
-            f"{setting} cannot decrypt the secrets of {len(lost)} API keys, for example that of {lost[0]}.",
-            hint="Add the key that encrypted them to the end of ENCRYPTION_KEYS. If it is lost, rotate or revoke these "
-            "API keys with `manage.py key`.",
-            id="accounts.E007",
+            "WEBHOOK_PROXY is not the URL of an HTTP proxy without user and password.",
+            hint="Write, for example, `http://10.0.0.5:4750`, or leave it empty to send webhooks without a proxy.",
+            id="accounts.E023",
         )
     ]
 

@@ -31,6 +31,7 @@ WRONG = {
         "intranet",
         "'intranet' in WEBHOOK_ALLOWED_NETWORKS is neither an IP address nor a network.",
     ),
+    "WEBHOOK_PROXY": ("10.0.0.5:4750", "WEBHOOK_PROXY is not the URL of an HTTP proxy without user and password."),
     "DATABASE_URL": ("mysql://127.0.0.1/ws", "DATABASE_URL must begin with postgres:// or sqlite:///."),
     "DATA_DIR": ("/proc/none", "Cannot read or create /proc/none/secret_key"),
 }

@@ -85,6 +85,7 @@ class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
     list_per_page = 50
     change_form_template = "accounts/change_form.html"
     object_history_template = "accounts/history.html"
+    saves_in_transaction = True
     owned: ClassVar[list[tuple[type[Model], str]]] = []
     """The models whose objects are deleted together with one of this model, each with the lookup path to it."""
     add_fieldsets: Sequence[Any]
@@ -206,7 +207,10 @@ class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            view: Any = super()
+            save = view.changeform_view if self.saves_in_transaction else view._changeform_view
+            response: HttpResponse = save(request, object_id, form_url, extra_context)
+            return response
         except (ValidationError, Refused) as error:  # raised by a service; nothing was saved
             self.message_user(request, sentence(error), messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 from .. import crypto
 from ..audit import record_change
 from ..locks import Gone, Refused, lock_account
-from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
+from ..models import Account, ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
 from ..signals import announce, announce_webhooks_due
 from ..webhooks import queue
 from ..webhooks.addresses import check_host
@@ -69,26 +70,32 @@ def create_webhook(
         QuotaReached: the account has too many webhooks.
         Gone, AccountSuspended: see `lock_account`.
     """
-    check_host(url)  # not while the account is locked
-    return _create(cluster, url, headers or {}, settings)
-
-
-@sensitive_variables()
-@transaction.atomic
-def _create(cluster: Cluster, url: str, headers: Mapping[str, str], settings: dict[str, Any]) -> CreatedWebhook:
-    account = lock_account(cluster)
-    check_room(account, "max_webhooks", Webhook.objects.filter(cluster__account=account).count())
     secret = new_secret()
     webhook = Webhook(
         cluster=cluster,
         url=url,
         secret_ciphertext=crypto.encrypt(secret),
-        headers_ciphertext=_encrypted(headers),
+        headers_ciphertext=_encrypted(headers or {}),
         **_checked(cluster, settings),
     )
-    create_recorded(webhook, *WEBHOOK_SETTINGS)
-    announce(cluster_pk=cluster.pk)
+    # Before a name server is asked, and again while the account is locked.
+    _check_room(cluster.account)
+    webhook.full_clean()
+    check_host(url, cluster.account_id)
+    _create(webhook)
     return CreatedWebhook(webhook, secret)
+
+
+@transaction.atomic
+def _create(webhook: Webhook) -> None:
+    _check_room(lock_account(webhook.cluster))
+    _checked(webhook.cluster, {"signing_key": webhook.signing_key})
+    create_recorded(webhook, *WEBHOOK_SETTINGS)
+    announce(cluster_pk=webhook.cluster_id)
+
+
+def _check_room(account: Account) -> None:
+    check_room(account, "max_webhooks", Webhook.objects.filter(cluster__account=account).count())
 
 
 @sensitive_variables()
@@ -104,8 +111,13 @@ def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None
         ValidationError: a setting is invalid.
         Gone, AccountSuspended: see `lock_account`.
     """
-    if "url" in settings:
-        check_host(settings["url"])  # not while the account is locked
+    if "url" in settings and not Webhook.objects.filter(pk=webhook.pk, url=settings["url"]).exists():
+        trial = copy(webhook)
+        for name, value in _checked(webhook.cluster, settings).items():
+            setattr(trial, name, value)
+        trial.full_clean()
+        _encrypted(headers or {})
+        check_host(trial.url, webhook.cluster.account_id)  # not while the account is locked
     _update(webhook, headers, settings)
 
 

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -26,7 +27,11 @@ _RESERVED = [
 LOOK_UP_SECONDS = 2.0
 # A name server of a tenant that does not answer holds a thread for some time, which others must not wait for.
 _resolvers = ThreadPoolExecutor(64, thread_name_prefix="webhook-names")
-_resolvers_of_people = ThreadPoolExecutor(4, thread_name_prefix="saved-webhook-names")
+LOOK_UPS = 4
+_resolvers_of_people = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="saved-webhook-names")
+# The accounts whose names are being looked up, until their name servers have answered.
+_looking_up: set[int] = set()
+_lock = Lock()
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -75,18 +80,30 @@ def validate_url(url: str) -> None:
         raise ValidationError(NOT_PUBLIC)
 
 
-def check_host(url: str) -> None:
+def check_host(url: str, account_pk: int) -> None:
     """Check the addresses of the host of a URL, if a name server knows it now. They are checked again when it is used.
+
+    This may take some time, so never call it in a transaction. It does nothing while a name of the same account is
+    looked up, or too many are: otherwise, name servers that do not answer would hold all threads that serve people.
+
+    Args:
+        url: a valid URL.
+        account_pk: the account that wants to use it.
 
     Raises:
         ValidationError: webhooks may not be sent to one of them.
     """
     if settings.WEBHOOK_PROXY:
         return
+    with _lock:
+        if account_pk in _looking_up or len(_looking_up) >= LOOK_UPS:
+            return
+        _looking_up.add(account_pk)
+    looking_up = _resolvers_of_people.submit(_look_up, urlsplit(url).hostname or "", None)
+    looking_up.add_done_callback(lambda _: _looking_up.discard(account_pk))
     try:
-        host = urlsplit(url).hostname or ""
-        found = _resolvers_of_people.submit(_look_up, host, None).result(LOOK_UP_SECONDS)
-    except (OSError, ValueError, TimeoutError):  # such as UnicodeError
+        found = looking_up.result(LOOK_UP_SECONDS)
+    except (OSError, UnicodeError, TimeoutError):
         return
     if not _are_allowed(found):
         raise ValidationError({"url": [NOT_PUBLIC]})

@@ -9,8 +9,8 @@ from pytest_django import Settings
 
 from accounts import crypto, services
 from accounts.access import find_access
-from accounts.checks import check_encryption_keys
-from accounts.models import ApiKey, Cluster
+from accounts.checks import check_encryption_keys, check_stored_secrets
+from accounts.models import ApiKey, Cluster, Webhook
 from tests.control.conftest import secret_of
 
 OLD, NEW = "old" * 20, "new" * 20
@@ -89,3 +89,20 @@ def test_a_short_encryption_key_is_an_error(settings: Settings) -> None:
     (error,) = check_encryption_keys(None)
     assert error.id == "accounts.E001"
     assert "Key 2" in error.msg
+
+
+@pytest.mark.parametrize("column", ["secret_ciphertext", "old_secret_ciphertext", "headers_ciphertext"])
+def test_secrets_of_webhooks_that_cannot_be_decrypted_are_reported(
+    cluster: Cluster, settings: Settings, column: str
+) -> None:
+    settings.ENCRYPTION_KEYS = [OLD]
+    webhook = services.create_webhook(cluster, "https://example.com/", kinds=["client_event"]).webhook
+    assert check_stored_secrets(None, ["default"]) == []
+    settings.ENCRYPTION_KEYS = [NEW]
+    Webhook.objects.update(
+        **{name: crypto.encrypt("{}") for name in ("secret_ciphertext", "headers_ciphertext")}
+        | {column: getattr(webhook, column) or webhook.secret_ciphertext}
+    )
+    (error,) = check_stored_secrets(None, ["default"])
+    assert error.id == "accounts.E022"
+    assert f"for example that of the webhook {webhook.pk}." in error.msg

@@ -15,12 +15,14 @@ from tests.webhooks import SETTINGS, Tenant
 
 ROUNDS = 4
 OWNER = """
+import json
 from django.contrib.auth import get_user_model
 from accounts import services
 from accounts.models import Account, WebhookDelivery
+delivery = WebhookDelivery.objects.get()
 owner = get_user_model().objects.create_user("owner@example.com", password="owner-password")
 services.add_member(Account.objects.get(name="acme"), owner, role="owner")
-print(WebhookDelivery.objects.get().pk)
+print(json.dumps([delivery.pk, delivery.message_id]))
 """
 REDELIVER = """
 from accounts import services
@@ -39,7 +41,7 @@ def test_a_redelivery_starts_promptly_wherever_it_is_asked_for(tmp_path: Path) -
         tenant = Tenant(service.nodes[1], receiver, "acme")
         tenant.enqueue(1)
         tenant.wait(lambda tenant: [state for _, state, _ in tenant.log()] == ["delivered"])
-        pk = json.loads(service.shell(OWNER))
+        pk, message_id = json.loads(service.shell(OWNER))
         url = service.nodes[0].url("/api/v1/", scheme="http")
         headers = {"Authorization": f"Token {service.nodes[0].token('owner@example.com')}"}
         waited = dict.fromkeys(("rest", "command"), 0.0)
@@ -48,7 +50,7 @@ def test_a_redelivery_starts_promptly_wherever_it_is_asked_for(tmp_path: Path) -
                 by = "rest" if number % 2 else "command"
                 asked = len(receiver.requests) + 1
                 if by == "rest":
-                    answer = http.post(f"webhooks/{tenant.pk}/deliveries/{pk}/redeliver/")
+                    answer = http.post(f"webhooks/{tenant.pk}/deliveries/{message_id}/redeliver/")
                     assert answer.status_code == 202, answer.text
                 else:  # such a process has no sender
                     service.shell(REDELIVER.format(pk=pk))

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from accounts.checks import check_proxies, check_rates, check_secret_key, check_token_lifetime
+from accounts.checks import (
+    check_proxies,
+    check_rates,
+    check_secret_key,
+    check_token_lifetime,
+    check_webhook_proxy,
+)
 from piesite.checks import check_allowed_hosts, check_database, check_trusted_origins
 from piesite.checks import check_secret_key as check_generated_key
 from realtime.checks import check_cluster_domains, check_metrics_allowed, check_numbers, check_redis_urls
@@ -211,3 +217,25 @@ def test_a_database_in_memory_is_reported(
 ) -> None:
     monkeypatch.setitem(settings.DATABASES["default"], "NAME", name)
     assert [error.id for error in check_database(None)] == ids
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://proxy", "http://10.0.0.5:4750", "https://p.example.com/", "http://[::1]:80"]
+)
+def test_usable_proxies_of_webhooks_are_accepted(settings: Settings, url: str) -> None:
+    settings.WEBHOOK_PROXY = url
+    assert check_webhook_proxy(None) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("proxy", "10.0.0.5:4750", "socks5://10.0.0.5", "http://", "http://a b", "http://10.0.0.5:port"),
+        *("http://user:hidden@10.0.0.5:4750", "http://10.0.0.5:4750/path", "http://10.0.0.5\n"),
+    ],
+)
+def test_other_proxies_of_webhooks_are_reported_without_their_passwords(settings: Settings, url: str) -> None:
+    settings.WEBHOOK_PROXY = url
+    (error,) = check_webhook_proxy(None)
+    assert error.id == "accounts.E023"
+    assert "hidden" not in str(error)
