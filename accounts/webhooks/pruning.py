@@ -7,12 +7,14 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from ..webhook_rows import DeliveryState, WebhookDelivery, WebhookState
-from .queue import BYTES, FINISHED, ROWS_AT_ONCE, WAITING_FOR, drop
+from .queue import BYTES, FINISHED, MIN_BYTES, ROWS_AT_ONCE, WAITING_FOR, drop, shares
 
 KEPT_FOR = timedelta(days=7)
 MAX_KEPT = 10_000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """How long finished deliveries stay in the log, and how many of a webhook, of which size."""
+MAX_KEPT_BYTES_OF_ACCOUNT = 256 * 1024 * 1024
+"""How large the logs of an account are together; its webhooks share this evenly."""
 STATES_KEPT_FOR = timedelta(days=1)
 """How long the sequence of a vacated channel or a removed member is remembered."""
 MAX_GONE_STATES = 10_000
@@ -40,26 +42,29 @@ def _prune_deliveries(now: datetime) -> bool:
         .values_list("pk", flat=True)[:ROWS_AT_ONCE]
     )
     kept = finished.order_by().values("webhook").annotate(rows=Count("pk"), size=Sum(BYTES))
-    crowded = kept.filter(Q(rows__gt=MAX_KEPT) | Q(size__gt=MAX_KEPT_BYTES))
-    for webhook_pk, rows, size in list(crowded.values_list("webhook", "rows", "size")[:_WEBHOOKS_AT_ONCE]):
-        old += _surplus(finished.filter(webhook=webhook_pk), rows, size)
+    crowded = list(kept.filter(Q(rows__gt=MAX_KEPT) | Q(size__gt=MIN_BYTES)).values_list("webhook", "rows", "size"))
+    most = shares([pk for pk, _, _ in crowded], MAX_KEPT_BYTES, MAX_KEPT_BYTES_OF_ACCOUNT)
+    surplus = [each for each in crowded if each[1] > MAX_KEPT or each[2] > most.get(each[0], 0)]
+    for webhook_pk, rows, size in surplus[:_WEBHOOKS_AT_ONCE]:
+        old += _surplus(finished.filter(webhook=webhook_pk), rows, size, most.get(webhook_pk, 0))
     for start in range(0, len(old), ROWS_AT_ONCE):
         # The condition keeps those that were asked for again in the meantime.
         finished.filter(pk__in=old[start : start + ROWS_AT_ONCE]).delete()
     return len(too_late) == ROWS_AT_ONCE or len(old) >= ROWS_AT_ONCE
 
 
-def _surplus(finished: models.QuerySet[WebhookDelivery], rows: int, size: int) -> list[int]:
+def _surplus(finished: models.QuerySet[WebhookDelivery], rows: int, size: int, most: int) -> list[int]:
     """Return the oldest deliveries of a webhook, some of those that the log has no room for.
 
     Args:
         finished: its deliveries in the log.
         rows: how many these are.
         size: how large they are, in bytes.
+        most: how large they may be.
     """
     surplus = []
     for pk, one in finished.order_by("pk").values_list("pk", BYTES)[:ROWS_AT_ONCE]:
-        if rows <= MAX_KEPT and size <= MAX_KEPT_BYTES:
+        if rows <= MAX_KEPT and size <= most:
             break
         surplus.append(pk)
         rows, size = rows - 1, size - one

@@ -1,7 +1,7 @@
 """The queue of deliveries, in the database of the project: what waits for the senders of all processes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,6 +17,10 @@ from .signing import new_message_id
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """How many deliveries of a webhook wait, and how large they are; beyond that, the oldest are dropped."""
+MAX_BYTES_OF_ACCOUNT = 256 * 1024 * 1024
+"""How large the deliveries of an account that wait are together; its webhooks share this evenly."""
+MIN_BYTES = 8 * 1024 * 1024
+"""What a webhook has at least, so that every delivery can wait."""
 WAITING_FOR = timedelta(hours=30)
 """How long a delivery waits at most."""
 MAX_EVENTS = 100
@@ -59,8 +63,8 @@ def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[
     known = sorted(Webhook.objects.filter(pk__in=wanted, enabled=True).values_list("pk", flat=True))
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
     created = WebhookDelivery.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE)
-    for webhook_pk in known:
-        _drop_oldest(webhook_pk, now)
+    for webhook_pk, most in shares(known, MAX_WAITING_BYTES, MAX_BYTES_OF_ACCOUNT).items():
+        _drop_oldest(webhook_pk, most, now)
     _wake(known, now)
     return [row.pk for row in created]
 
@@ -86,13 +90,26 @@ def _wake(webhooks: Iterable[int], now: datetime) -> None:
     Webhook.objects.filter(later, pk__in=list(webhooks)).update(due_at=Coalesce("probe_at", models.Value(now)))
 
 
-def _drop_oldest(webhook_pk: int, now: datetime) -> None:
+def shares(webhooks: Collection[int], of_webhook: int, of_account: int) -> dict[int, int]:
+    """Return how many bytes each of some webhooks may use.
+
+    Args:
+        webhooks: their primary keys.
+        of_webhook: what a webhook may use at most.
+        of_account: what the webhooks of an account may use together.
+    """
+    rows = Webhook.objects.filter(pk__in=webhooks).order_by("pk")
+    numbers = rows.annotate(number=Count("cluster__account__clusters__webhooks")).values_list("pk", "number")
+    return {pk: min(of_webhook, max(of_account // number, MIN_BYTES)) for pk, number in numbers}
+
+
+def _drop_oldest(webhook_pk: int, most: int, now: datetime) -> None:
     rows, size = _waiting(webhook_pk)
     dropped = []
-    if rows > MAX_WAITING or size > MAX_WAITING_BYTES:
+    if rows > MAX_WAITING or size > most:
         waiting = WebhookDelivery.objects.filter(webhook=webhook_pk, state=DeliveryState.WAITING)
         for pk, one in waiting.order_by("pk").values_list("pk", BYTES).iterator():
-            if rows <= MAX_WAITING and size <= MAX_WAITING_BYTES:
+            if rows <= MAX_WAITING and size <= most:
                 break
             dropped.append(pk)
             rows, size = rows - 1, size - one
@@ -123,9 +140,10 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
         return 0
     webhook_pk = rows[0][1]
     waiting, size = _waiting(webhook_pk)
+    most = shares([webhook_pk], MAX_WAITING_BYTES, MAX_BYTES_OF_ACCOUNT)[webhook_pk]
     taken = []
     for pk, _, one in rows:
-        if waiting >= MAX_WAITING or size + one > MAX_WAITING_BYTES:
+        if waiting >= MAX_WAITING or size + one > most:
             break
         taken.append(pk)
         waiting, size = waiting + 1, size + one

@@ -25,10 +25,6 @@ from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
-from accounts.webhooks import pruning as webhook_pruning
-from accounts.webhooks import queue as webhook_queue
-from accounts.webhooks import states as webhook_states
-from accounts.webhooks.exchange import exchange
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -45,7 +41,7 @@ from realtime.metrics.lag import Lag
 from realtime.node import access_changes
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection
-from realtime.node.database import background, lookups, webhooks
+from realtime.node.database import background, lookups
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
 from realtime.node.key_cache import KeyCache
@@ -55,21 +51,17 @@ from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
 from realtime.node.usage import Store, Usage
+from realtime.node.webhooks import Webhooks
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
 from realtime.protocols.admission import Admission, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
-from realtime.protocols.presence import user_id_of
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
 from realtime.webhooks import sender as webhook_sender
-from realtime.webhooks.messages import Messages
-from realtime.webhooks.occupancy import Occupancy
-from realtime.webhooks.reporter import Reporter
-from realtime.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -106,26 +98,11 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
-        self.webhook_sender = Sender(webhooks.wrap(exchange), webhooks.wrap(webhook_pruning.prune))
-        self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
+        self.webhooks = Webhooks(self.id, self.counts, self.presence)
         self.reported = self.webhooks.endpoints
         """The webhooks of each cluster; empty while there are none."""
         self.messages_reported = self.webhooks.clusters_with_messages
         self.members_reported = self.webhooks.clusters_with_members
-        self.webhooks.messages = Messages(
-            self.reported,
-            _sender_of,
-            self.webhook_sender.waking(webhooks.wrap(webhook_queue.add)),
-            webhooks.wrap(webhook_queue.count_dropped),
-        )
-        self.webhooks.occupancy = Occupancy(
-            self.id,
-            self.reported,
-            self.counts,
-            self.presence,
-            self.webhook_sender.waking(webhooks.wrap(webhook_states.record_states)),
-            webhooks.wrap(webhook_states.present_subjects),
-        )
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -141,7 +118,6 @@ class Node:
                 self.access_changes.stop,
                 self.watches.stop,
                 self.webhooks.stop,
-                self.webhook_sender.stop,
                 self.refusal_log.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
@@ -165,7 +141,6 @@ class Node:
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
-        self.webhook_sender.start()
         self.webhooks.start()
         self.access_changes.start()
         self.presence.start()
@@ -339,10 +314,9 @@ class Node:
         match event["type"]:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
-                self.webhooks.refresh()
-                self.webhook_sender.wake()
+                self.webhooks.change()
             case webhook_sender.DUE:
-                self.webhook_sender.wake()
+                self.webhooks.wake()
             case kind if kind.startswith(LIVE):
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
@@ -385,11 +359,6 @@ class Node:
         room = self.hub.rooms.get(group)
         if room is not None:
             self.hub.publish(room, messages)
-
-
-def _sender_of(connection: Connection) -> tuple[str, str | None]:
-    identity = connection.admission.identity
-    return connection.id, None if identity is None else user_id_of(identity.uuid)
 
 
 on_start: list[Callable[[Node], None]] = []

@@ -372,10 +372,34 @@ def test_the_log_is_limited_in_bytes_with_events_and_answers(
     webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "MAX_KEPT_BYTES", 10_000)
+    monkeypatch.setattr(pruning, "MIN_BYTES", 10_000)
     numbers = clock.add(webhook, *[{**MESSAGE, "data": "x" * 1_500}] * 4)
     clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
     pruning.prune(START)
     assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
+
+
+def test_the_webhooks_of_an_account_share_the_room_for_what_waits_and_for_their_logs(
+    webhook: Webhook, foreign_key: ApiKey, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((queue, "MAX_BYTES_OF_ACCOUNT"), (pruning, "MAX_KEPT_BYTES_OF_ACCOUNT")):
+        monkeypatch.setattr(module, name, 40_000)
+    monkeypatch.setattr(queue, "MIN_BYTES", 1_000)
+    monkeypatch.setattr(pruning, "MIN_BYTES", 1_000)
+    own = [webhook]
+    for key, number in ((webhook.cluster, 3), (foreign_key.cluster, 1)):
+        made = [services.create_webhook(key, webhook.url, kinds=["client_event"]).webhook for _ in range(number)]
+        own += made if key == webhook.cluster else []
+    theirs = made[0]
+    large = {**MESSAGE, "data": "x" * 2_000}
+    for each in (*own, theirs):
+        clock.add(each, *[large] * 10)
+    assert [states(each).count("waiting") for each in (*own, theirs)] == [4, 4, 4, 4, 10]
+    while tasks := clock.take():
+        clock.finish(OK, *tasks)
+    pruning.prune(clock.now)
+    assert {each.deliveries.count() for each in own} == {4}
+    assert theirs.deliveries.count() == 10
 
 
 def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clock) -> None:
