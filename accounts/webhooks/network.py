@@ -4,6 +4,7 @@ A receiver may be hostile. Parsing costs far more for many tiny parts, such as l
 same number of bytes in a few, so both are limited.
 """
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -16,6 +17,7 @@ MAX_PARTS = 128
 """How much is read of an answer: with its headers, all answers before it such as `100 Continue`, and framing."""
 # How much is parsed before others have a turn.
 _BYTES_AT_ONCE = 2 * 1024
+_LINES_AT_ONCE = 16
 
 
 class AnswerTooLong(httpcore.ReadError):
@@ -71,6 +73,7 @@ class _LimitedStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._bytes = self._parts = 0
+        self._rest = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         """Return the next part of the answer.
@@ -78,13 +81,17 @@ class _LimitedStream(httpcore.AsyncNetworkStream):
         Raises:
             AnswerTooLong: it is too long.
         """
-        if self._bytes <= 0 or self._parts <= 0:
+        if self._parts <= 0 or (self._bytes <= 0 and not self._rest):
             raise AnswerTooLong
-        data = await self._stream.read(min(max_bytes, _BYTES_AT_ONCE, self._bytes), timeout)
-        *lines, rest = data.split(b"\n", self._parts)
-        if len(lines) == self._parts:  # the first ones are enough if they contain the status and the headers
-            data = data[: len(data) - len(rest)]
-        self._bytes -= len(data)
+        if self._rest:
+            await asyncio.sleep(0)
+        else:
+            self._rest = await self._stream.read(min(max_bytes, _BYTES_AT_ONCE, self._bytes), timeout)
+            self._bytes -= len(self._rest)
+        most = min(_LINES_AT_ONCE, self._parts)
+        *lines, _ = self._rest.split(b"\n", most)
+        length = sum(map(len, lines)) + most if len(lines) == most else len(self._rest)
+        data, self._rest = self._rest[:length], self._rest[length:]
         self._parts -= max(len(lines), 1)
         return data
 

@@ -107,6 +107,8 @@ class Sender:
                     await asyncio.sleep(GATHER_SECONDS)
 
     def _pause(self) -> float:
+        if self._is_failing:
+            return 0.0  # it has waited already
         most = BUSY_SECONDS if self._in_flight else IDLE_SECONDS
         if self._next_at is None:
             return most

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import OperationalError
 from pytest_django import Settings
 
 from accounts.webhooks.exchange import Flight, Result, Task, Turn
@@ -20,9 +21,12 @@ class Queue:
         self.results: list[Result] = []
         self.tasks: list[Task] = []
         self.next_in: float | None = None
+        self.is_away = False
 
     async def exchange(self, results: Sequence[Result], flights: Sequence[Flight] | None) -> Turn:
         self.asked.append(time.monotonic())
+        if self.is_away:
+            raise OperationalError("away")
         self.results += results
         tasks, self.tasks = self.tasks, []
         next_at = None if self.next_in is None else datetime.now(UTC) + timedelta(seconds=self.next_in)
@@ -58,6 +62,16 @@ async def test_a_sender_asks_when_something_is_due_again() -> None:
     sending.start()
     await until(lambda: len(queue.asked) == 5)
     assert 4 * 0.2 <= queue.asked[4] - queue.asked[0] < 4 * IDLE_SECONDS
+    await sending.stop()
+
+
+async def test_a_sender_asks_often_while_the_database_is_away() -> None:
+    queue = Queue()
+    queue.is_away = True
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(queue.asked) == 3)
+    assert queue.asked[2] - queue.asked[0] < 2 * IDLE_SECONDS
     await sending.stop()
 
 
