@@ -9,7 +9,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -111,8 +111,7 @@ def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: d
     if not results and not slow and (flights is None or next_at is None or next_at > now):
         return Turn([], next_at)
     with transaction.atomic():
-        _finish(results, now)
-        Webhook.objects.filter(pk__in=slow).update(is_slow=True)
+        _finish(results, slow, now)
         tasks = _take(_Room(flights), now) if flights is not None else []
     return Turn(tasks, _next_due())
 
@@ -294,20 +293,22 @@ def _save_due(webhook: Webhook, now: datetime, *, is_served: bool = False) -> No
     webhook.save(update_fields=names)
 
 
-def _finish(results: Sequence[Result], now: datetime) -> None:
+def _finish(results: Sequence[Result], slow: Collection[int], now: datetime) -> None:
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
         by_webhook.setdefault(result.task.webhook_pk, []).append(result)
     locked = Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("cluster__account")
     # Always in the same order, so that two senders cannot deadlock.
-    for webhook in locked.filter(pk__in=list(by_webhook)).order_by("pk"):
-        keys = [result.task.delivery_pk for result in by_webhook[webhook.pk]]
+    for webhook in locked.filter(pk__in={*by_webhook, *slow}).order_by("pk"):
+        of_webhook = by_webhook.get(webhook.pk, [])
+        keys = [result.task.delivery_pk for result in of_webhook]
         rows = WebhookDelivery.objects.defer("events").in_bulk(keys)
-        for result in by_webhook[webhook.pk]:
+        for result in of_webhook:
             delivery = rows.get(result.task.delivery_pk)
             if delivery is not None:
                 _note_attempt(webhook, delivery, result)
             _note_health(webhook, result, now)
+        webhook.is_slow = webhook.is_slow or webhook.pk in slow
         _save_due(webhook, now)
 
 
