@@ -32,7 +32,7 @@ WRITE_BYTES = 4 * 1024 * 1024
 MAX_MADE_BYTES = 16 * 1024 * 1024
 """How many bytes of events wait to be written, until only small ones are made."""
 _TURN_BYTES = 1024 * 1024
-_TURN_MESSAGES = 1_000
+_TURN_MESSAGES = 5_000
 # For how long messages are written before something else of the webhooks has a turn.
 WRITE_SECONDS = 1.0
 # What a message takes in memory besides its data, in bytes.
