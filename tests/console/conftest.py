@@ -34,6 +34,7 @@ def _isolate(settings: Settings) -> None:
     """Clear the counters of earlier tests, and hash passwords without cost."""
     cache.clear()
     settings.PASSWORD_HASHERS = CHEAP_HASHERS
+    settings.WHITENOISE_AUTOREFRESH = True  # otherwise each client begins with a list of all files
 
 
 @pytest.fixture
