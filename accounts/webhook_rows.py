@@ -116,7 +116,8 @@ class DeliveryState(models.TextChoices):
 class WebhookDelivery(models.Model):
     """One request to a webhook, which is repeated until the receiver has taken it. The log of the webhook."""
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
+    # A deleted webhook may leave thousands of rows behind, which are pruned in small steps.
+    webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="deliveries", db_constraint=False)
     message_id = models.CharField("webhook-id", max_length=40, unique=True)
     events = models.TextField(help_text="The events, as a JSON array.")
     size = models.PositiveIntegerField(help_text="Of the events, in bytes.")
@@ -155,7 +156,7 @@ class WebhookDelivery(models.Model):
 class WebhookState(models.Model):
     """The last state of a channel, or of a member of one, that a webhook was told, or will be."""
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="states")
+    webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="states", db_constraint=False)
     channel = models.CharField(max_length=257)
     user_id = models.CharField(max_length=64, blank=True, help_text="Of the member; empty for the channel itself.")
     is_present = models.BooleanField(help_text="Whether the channel is occupied, or the member is there.")

@@ -195,7 +195,9 @@ class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
         deliveries: QuerySet[WebhookDelivery] = super().get_queryset(request)
-        return deliveries.select_related("webhook__cluster__account").defer("events")
+        # Those of deleted webhooks are left out. They stay until they are pruned.
+        existing = deliveries.filter(webhook__in=Webhook.objects.all())
+        return existing.select_related("webhook__cluster__account").defer("events")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

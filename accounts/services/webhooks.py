@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from .. import crypto
 from ..audit import record_change
-from ..locks import Gone, Refused, lock_account
+from ..locks import Gone, Refused, lock_account, lock_webhooks
 from ..models import ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
 from ..signals import announce
 from ..webhooks import queue
@@ -132,7 +132,7 @@ def _update(webhook: Webhook, headers: Mapping[str, str] | None, settings: dict[
 
 @transaction.atomic
 def delete_webhook(webhook: Webhook, *, suspended_too: bool = False) -> None:
-    """Delete a webhook with its log.
+    """Delete a webhook. Its log disappears with it, and is pruned later.
 
     Args:
         webhook: the webhook.
@@ -142,6 +142,7 @@ def delete_webhook(webhook: Webhook, *, suspended_too: bool = False) -> None:
         Gone, AccountSuspended: see `lock_account`.
     """
     lock_account(webhook, suspended_too=suspended_too)
+    lock_webhooks(pk=webhook.pk)
     record_change(AuditVerb.DELETED, webhook)
     announce(cluster_pk=webhook.cluster_id)
     webhook.delete()

@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from .. import crypto
 from ..audit import record_change
+from ..locks import lock_webhooks
 from ..models import ApiKey, AuditVerb
 from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
 from . import notices, schedule
@@ -51,6 +52,7 @@ _BYTES = F("size") + F("attempts_size")
 FINISHED = [state for state in DeliveryState if state != DeliveryState.WAITING]
 _WEBHOOKS_AT_ONCE = 32
 _ROWS_AT_ONCE = 500
+_BYTES_AT_ONCE = 2 * 1024 * 1024
 
 
 class NewDelivery(NamedTuple):
@@ -106,7 +108,7 @@ def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[
         return []
     now = now or timezone.now()
     wanted = {delivery.webhook_pk for delivery in deliveries}
-    known = sorted(Webhook.objects.filter(pk__in=wanted, enabled=True).values_list("pk", flat=True))
+    known = lock_webhooks(pk__in=wanted, enabled=True)
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
     created = WebhookDelivery.objects.bulk_create(rows, batch_size=_ROWS_AT_ONCE)
     for webhook_pk in known:
@@ -151,6 +153,7 @@ def _drop_oldest(webhook_pk: int, now: datetime) -> None:
 
 def drop(waiting: models.QuerySet[WebhookDelivery], now: datetime) -> None:
     """Give up deliveries that wait, and count their events."""
+    lock_webhooks(pk__in=set(waiting.order_by().values_list("webhook", flat=True)))
     events = dict(waiting.order_by().values_list("webhook").annotate(Sum("count")))
     waiting.update(state=DeliveryState.DROPPED, lease="")
     for webhook_pk, number in events.items():
@@ -363,8 +366,31 @@ def prune(now: datetime | None = None) -> bool:
     for webhook_pk, rows, size in list(crowded.values_list("webhook", "rows", "size")[:_WEBHOOKS_AT_ONCE]):
         old += _surplus(finished.filter(webhook=webhook_pk), rows, size)
     for start in range(0, len(old), _ROWS_AT_ONCE):
-        WebhookDelivery.objects.filter(pk__in=old[start : start + _ROWS_AT_ONCE]).delete()
-    return len(too_late) == _ROWS_AT_ONCE or len(old) >= _ROWS_AT_ONCE
+        delete_free(finished, old[start : start + _ROWS_AT_ONCE])
+    return _prune_left_behind() or len(too_late) == _ROWS_AT_ONCE or len(old) >= _ROWS_AT_ONCE
+
+
+def _prune_left_behind() -> bool:
+    """Delete some of the deliveries of deleted webhooks; return whether there may be more of them."""
+    left = WebhookDelivery.objects.exclude(webhook__in=Webhook.objects.all())
+    webhook_pk = left.order_by("webhook").values_list("webhook", flat=True).first()
+    if webhook_pk is None:
+        return False
+    of_webhook, chosen, size = WebhookDelivery.objects.filter(webhook=webhook_pk), [], 0
+    for pk, one in of_webhook.order_by("state", "size").values_list("pk", _BYTES)[:_ROWS_AT_ONCE]:
+        if chosen and size + one > _BYTES_AT_ONCE:
+            break
+        chosen.append(pk)
+        size += one
+    delete_free(of_webhook, chosen)
+    return True
+
+
+@transaction.atomic
+def delete_free(rows: models.QuerySet[Any], keys: Sequence[int]) -> None:
+    """Delete those of some rows that have these primary keys, except those that another transaction is changing."""
+    locked = rows.filter(pk__in=keys).order_by().select_for_update(skip_locked=True)
+    rows.model._default_manager.filter(pk__in=list(locked.values_list("pk", flat=True))).delete()
 
 
 def _surplus(finished: models.QuerySet[WebhookDelivery], rows: int, size: int) -> list[int]:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from ..webhook_rows import Webhook, WebhookKind, WebhookState
-from .queue import MAX_EVENTS, NewDelivery, add
+from .queue import MAX_EVENTS, NewDelivery, add, delete_free
 from .queue import prune as prune_deliveries
 
 KEPT_FOR = timedelta(days=1)
@@ -162,6 +162,9 @@ def prune(now: datetime | None = None) -> bool:
 def _prune_states(now: datetime | None) -> bool:
     old = WebhookState.objects.filter(is_present=False, changed_at__lt=(now or timezone.now()) - KEPT_FOR)
     keys = list(old.order_by("changed_at").values_list("pk", flat=True)[:_AT_ONCE])
-    # The condition keeps those that are present again.
-    old.filter(pk__in=keys).delete()
-    return len(keys) == _AT_ONCE
+    # Those that are present again no longer fulfil the condition.
+    delete_free(old, keys)
+    left = WebhookState.objects.exclude(webhook__in=Webhook.objects.all())
+    left_keys = list(left.order_by().values_list("pk", flat=True)[:_AT_ONCE])
+    delete_free(left, left_keys)
+    return _AT_ONCE in (len(keys), len(left_keys))

@@ -28,6 +28,8 @@ POLL_SECONDS = 1.0
 # How long finished attempts wait for others that are written with them.
 GATHER_SECONDS = 0.02
 PRUNE_SECONDS = 60.0
+# Others write meanwhile: on SQLite, only one transaction does at a time.
+PRUNE_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 3.0
 
 Exchange = Callable[[Sequence[Result], int, Mapping[int, int]], Awaitable[list[Task]]]
@@ -126,5 +128,6 @@ class Sender:
         while True:
             with contextlib.suppress(DatabaseError):  # an outage is reported where deliveries wait for the database
                 if await self._prune():  # there may be more
+                    await asyncio.sleep(PRUNE_PAUSE_SECONDS)
                     continue
             await asyncio.sleep(PRUNE_SECONDS)
