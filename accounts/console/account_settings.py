@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
 from accounts import attempts, services
-from accounts.exports import export
+from accounts.exports import Export, ExportRuns
 from accounts.locks import Refused, sentence
 from accounts.models import Account, ApiKey
 
@@ -65,12 +65,16 @@ def export_account(request: AccountRequest, account: Account) -> Any:
     """Download everything about an account as JSON."""
     try:
         attempts.check(attempts.EXPORTS, str(account.pk))
+        export = Export(account)
+    except ExportRuns as error:
+        context = {"heading": "Another export runs", "sentence": sentence(error)}
+        return render_page(request, "console/forbidden.html", context, page="settings", status=409)
     except ValidationError as error:
         messages.error(request, sentence(error))
         return redirect("console:settings", account=account.pk)
     name = f"account-{account.pk}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingHttpResponse(export(account), content_type="application/json", headers=headers)
+    return StreamingHttpResponse(export, content_type="application/json", headers=headers)
 
 
 @_owners_page(changes=True)

@@ -51,7 +51,8 @@ for _ in range({WEBHOOKS}):
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {DELIVERIES}) "
-            "INSERT INTO accounts_webhookdelivery (webhook_id, message_id, events, size, count, in_order, state, tries, "
+            "INSERT INTO accounts_webhookdelivery "
+            "(webhook_id, message_id, events, size, count, in_order, state, tries, "
             "attempts, attempts_size, created_at, waiting_since, next_at, lease) "
             "SELECT %s, 'msg_' || %s || '_' || n, %s, 3000, 1, false, "
             "CASE WHEN n %% 2 = 0 THEN 'delivered' ELSE 'waiting' END, 0, '[]', 2, %s, %s, %s, '' FROM numbers",
