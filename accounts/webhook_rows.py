@@ -12,6 +12,11 @@ from .webhooks.addresses import validate_url
 MAX_SHOWN_URL = 200
 
 
+def without_query(url: str) -> str:
+    """Return a URL without its query, which may contain a credential that only developers and owners may see."""
+    return url.partition("?")[0]
+
+
 class WebhookKind(models.TextChoices):
     """An event that a webhook can report."""
 
@@ -95,8 +100,8 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         # Short enough for the audit log.
-        url = self.url if len(self.url) <= MAX_SHOWN_URL else f"{self.url[: MAX_SHOWN_URL - 1]}…"
-        return f"{url} ({self.cluster})"
+        url = without_query(self.url)
+        return f"{url if len(url) <= MAX_SHOWN_URL else f'{url[: MAX_SHOWN_URL - 1]}…'} ({self.cluster})"
 
     @property
     def has_old_secret(self) -> bool:
