@@ -74,7 +74,7 @@ def record_change(
     changes: Mapping[str, tuple[Any, Any]] | None = None,
     *,
     is_automatic: bool = False,
-) -> None:
+) -> AuditEntry:
     """Record a change and who made it: the user of the current request, or a command if there is no request.
 
     Args:
@@ -87,14 +87,11 @@ def record_change(
         TooManyChanges: a user of the account has no changes left today. The change must not be made.
     """
     account = account_of(resource)
-    author = {"source": AuditSource.AUTOMATIC} if is_automatic else _author()
-    request = _request.get()
-    if request is not None and not is_automatic:
-        author["by_operator"] = not _is_own_membership(resource, request.user) and is_operator(request.user, account)
+    author = {"source": AuditSource.AUTOMATIC} if is_automatic else {**_author(), "by_operator": _operates(resource)}
     if verb not in _UNLIMITED and _is_limited(author["source"]):
         _check_limit(account)
     kind, name = _kind_and_name(resource)
-    AuditEntry.objects.create(
+    return AuditEntry.objects.create(
         **author,
         account_pk=account.pk,
         account_name=account.name,
@@ -130,8 +127,12 @@ def is_operator(user: Any, account: Account) -> bool:
     return bool(user.is_staff) and not account.memberships.filter(user=user.pk).exists()
 
 
-def _is_own_membership(resource: Resource, user: Any) -> bool:
-    return isinstance(resource, Membership) and resource.user_id == user.pk
+def _operates(resource: Resource) -> bool:
+    request = _request.get()
+    if request is None:
+        return False
+    leaves = isinstance(resource, Membership) and resource.user_id == request.user.pk
+    return not leaves and is_operator(request.user, account_of(resource))
 
 
 def _is_limited(source: AuditSource) -> bool:
