@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from accounts import attempts, services
 from accounts.exports import Export, ExportRuns
 from accounts.locks import Refused, sentence
-from accounts.models import Account, ApiKey
+from accounts.models import Account, ApiKey, Webhook
 
 from .access import OWNERS, AccountRequest, account_page
 from .figures import Connections
@@ -93,6 +93,8 @@ def delete(request: AccountRequest, account: Account) -> HttpResponse:
         "form": form,
         "clusters": account.clusters.count(),
         "keys": ApiKey.objects.filter(cluster__account=account).count(),
+        "webhooks": Webhook.objects.filter(cluster__account=account).count(),
+        "invitations": account.invitations.pending().count(),
         "connections": Connections([account]).of(account),
     }
     return render_page(request, "console/account_delete.html", context, page="settings")

@@ -153,6 +153,11 @@ def test_deleting_asks_for_the_name_and_says_what_goes(as_: As, account: Account
     page = client.get(path).content.decode()
     assert "Delete “Example Shop”?" in page
     assert "Everything is deleted: 1 cluster, 1 key, usage. This cannot be undone." in page
+    services.invite(account, "new@example.com")
+    webhook = services.create_webhook(account.clusters.get(), "https://example.com/", kinds=["client_event"]).webhook
+    page = client.get(path).content.decode()
+    assert "Everything is deleted: 1 cluster, 1 key, 1 webhook, 1 invitation, usage. This cannot be undone." in page
+    services.delete_webhook(webhook)
     for name in ("", "example shop", "Other Company"):
         assert "Type Example Shop to delete the account." in client.post(path, {"name": name}).content.decode()
     assert Account.objects.filter(pk=account.pk).exists()
