@@ -99,7 +99,7 @@ def _save(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
         try:
             services.update_key(key, version=form.cleaned_data["version"], **form.settings())
         except services.Conflict as error:
-            form.take_version(_find(account, pk))
+            form.take_version(services.version_of_settings(_find(account, pk)))
             form.reject(error)
         except (Refused, ValidationError) as error:
             form.reject(error)

@@ -380,7 +380,7 @@ def _prune_left_behind() -> bool:
     webhook_pk = left.order_by("webhook").values_list("webhook", flat=True).first()
     if webhook_pk is None:
         return False
-    of_webhook, chosen, size = WebhookDelivery.objects.filter(webhook=webhook_pk), [], 0
+    of_webhook, chosen, size = WebhookDelivery.objects.filter(webhook=webhook_pk), list[int](), 0
     for pk, one in of_webhook.order_by("state", "size").values_list("pk", _BYTES)[:_LEFT_ROWS_AT_ONCE]:
         if chosen and size + one > _LEFT_BYTES_AT_ONCE:
             break
