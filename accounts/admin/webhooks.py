@@ -257,8 +257,11 @@ class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
 
     @admin.display(description="events")
     def body(self, delivery: WebhookDelivery) -> str:
-        events = json.dumps(json.loads(delivery.events), ensure_ascii=False, indent=2)
-        return format_html('<pre class="body scrolled">{}</pre>', events)
+        events = WebhookDelivery.objects.filter(pk=delivery.pk).values_list("events", flat=True).first()
+        if events is None:
+            return "They were deleted meanwhile."
+        text = json.dumps(json.loads(events), ensure_ascii=False, indent=2)
+        return format_html('<pre class="body scrolled">{}</pre>', text)
 
 
 def _moment(at: datetime) -> str:
