@@ -28,6 +28,7 @@ from .models import (
     account_of,
 )
 from .users import User, may_operate
+from .webhook_rows import without_query
 
 _request: ContextVar[HttpRequest | None] = ContextVar("audited_request", default=None)
 
@@ -46,8 +47,9 @@ class AuditMiddleware:
             _request.reset(token)
 
 
-# How many items of a list an entry contains.
+# How many items of a list an entry contains, and how many characters of a text.
 MAX_LISTED = 10
+MAX_TEXT = 200
 # These take access away, and only as often as something was created. They are possible on every day.
 _UNLIMITED = {
     AuditVerb.SUSPENDED,
@@ -72,7 +74,7 @@ def record_change(
     changes: Mapping[str, tuple[Any, Any]] | None = None,
     *,
     is_automatic: bool = False,
-) -> None:
+) -> AuditEntry:
     """Record a change and who made it: the user of the current request, or a command if there is no request.
 
     Args:
@@ -85,11 +87,11 @@ def record_change(
         TooManyChanges: a user of the account has no changes left today. The change must not be made.
     """
     account = account_of(resource)
-    author = {"source": AuditSource.AUTOMATIC} if is_automatic else _author()
+    author = {"source": AuditSource.AUTOMATIC} if is_automatic else {**_author(), "by_operator": _operates(resource)}
     if verb not in _UNLIMITED and _is_limited(author["source"]):
         _check_limit(account)
     kind, name = _kind_and_name(resource)
-    AuditEntry.objects.create(
+    return AuditEntry.objects.create(
         **author,
         account_pk=account.pk,
         account_name=account.name,
@@ -97,7 +99,7 @@ def record_change(
         kind=kind,
         name=name,
         label=str(resource),
-        changes={name: _bounded(*values) for name, values in (changes or {}).items()},
+        changes={name: _recorded(name, *values) for name, values in (changes or {}).items()},
     )
 
 
@@ -109,7 +111,7 @@ def entries_of(resource: Resource) -> QuerySet[AuditEntry]:
 
 def made_by_people() -> Q:
     """Return a condition for entries of changes that the people of the account have made themselves."""
-    return Q(source__in=_OPEN_SOURCES)
+    return Q(source__in=_OPEN_SOURCES, by_operator=False)
 
 
 def public_author(entry: AuditEntry) -> str | None:
@@ -117,7 +119,20 @@ def public_author(entry: AuditEntry) -> str | None:
 
     Tenants must not learn the address of an operator: they could guess its password in the admin.
     """
-    return entry.email if entry.source in _OPEN_SOURCES else None
+    return entry.email if entry.source in _OPEN_SOURCES and not entry.by_operator else None
+
+
+def is_operator(user: Any, account: Account) -> bool:
+    """Return whether a user acts on an account as an operator, whose address its people must not learn."""
+    return bool(user.is_staff) and not account.memberships.filter(user=user.pk).exists()
+
+
+def _operates(resource: Resource) -> bool:
+    request = _request.get()
+    if request is None:
+        return False
+    leaves = isinstance(resource, Membership) and resource.user_id == request.user.pk
+    return not leaves and is_operator(request.user, account_of(resource))
 
 
 def _is_limited(source: AuditSource) -> bool:
@@ -136,8 +151,14 @@ def _check_limit(account: Account) -> None:
         )
 
 
-def _bounded(old: Any, new: Any) -> tuple[Any, Any]:
-    """Return the values to record: of a list, a few of the items that were removed and added."""
+def _recorded(name: str, old: Any, new: Any) -> tuple[Any, Any]:
+    """Return the values of a field to record.
+
+    Of a list, these are a few of the items that were removed and added; of a URL, they have no query.
+    """
+    if name == "url":
+        before, after = (value and without_query(value) for value in (old, new))
+        return _shortened(before), _shortened(f"{after} (another query)" if before == after else after)
     if isinstance(old, list) and isinstance(new, list):
         return _shortened([item for item in old if item not in new]), _shortened(
             [item for item in new if item not in old]
@@ -146,9 +167,12 @@ def _bounded(old: Any, new: Any) -> tuple[Any, Any]:
 
 
 def _shortened(value: Any) -> Any:
-    if not isinstance(value, list) or len(value) <= MAX_LISTED:
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        return f"{value[: MAX_TEXT - 1]}…"
+    if not isinstance(value, list):
         return value
-    return [*value[:MAX_LISTED], f"and {len(value) - MAX_LISTED} more"]
+    more = [f"and {len(value) - MAX_LISTED} more"] if len(value) > MAX_LISTED else []
+    return [*map(_shortened, value[:MAX_LISTED]), *more]
 
 
 def record_revoked_token(user: User) -> None:

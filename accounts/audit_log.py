@@ -61,6 +61,9 @@ class AuditEntry(models.Model):
     account_name = models.CharField("account", max_length=100, blank=True)
     user_pk = models.BigIntegerField("user ID", null=True, blank=True)
     email = models.EmailField("user", max_length=MAX_EMAIL_LENGTH, blank=True)
+    by_operator = models.BooleanField(
+        default=False, help_text="Whether the user was an operator who did not belong to the account."
+    )
     source = models.CharField("made through", max_length=10, choices=AuditSource.choices)
     verb = models.CharField("action", max_length=10, choices=AuditVerb.choices)
     kind = models.CharField("type", max_length=10, choices=ResourceKind.choices)

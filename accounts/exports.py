@@ -1,33 +1,103 @@
-"""The export of an account: everything that this service stores about it, as JSON, without secrets."""
+"""The export of an account: everything that this service stores about it, as JSON, without secrets.
 
+It can be hundreds of megabytes, so it is read and encoded in a thread, a part at a time, when the client has taken the
+part before.
+"""
+
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 from asgiref.sync import sync_to_async
+from django.core.cache import cache
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from .audit import public_author
 from .daily_usage import DailyUsage
+from .locks import Refused
 from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal, Webhook, WebhookDelivery
 from .quotas import default_quotas
 from .services import KEY_SETTINGS, WEBHOOK_SETTINGS
 from .usage_rows import RefusedUsage, Usage
 
+MAX_AT_ONCE = 4
+"""How many exports a process makes at the same time. Each keeps one of the threads that answer requests."""
 # How many rows are read at a time.
-_BATCH = 500
+_BATCH = 200
+_PART_BYTES = 64 * 1024
+# For how long an export keeps others of its account from running after its process has died, and how often it renews
+# that. The server disconnects clients that take nothing for half a minute.
+_LEASE_SECONDS = 120
+_RENEW_SECONDS = 20
+_running: "WeakSet[Export]" = WeakSet()
 
 
-async def export(account: Account) -> AsyncIterator[str]:
-    """Yield the parts of a JSON document with everything about an account. It reads a few rows at a time."""
+class ExportRuns(Refused):
+    """An export must wait until another one has ended."""
+
+
+class Export:
+    """A running export: an asynchronous iterator of the parts of a JSON document. `close` ends it."""
+
+    def __init__(self, account: Account) -> None:
+        """
+        Raises:
+            ExportRuns: another export of the account runs, or too many of other accounts.
+        """
+        self._account = account
+        self._lease = f"export_{account.pk}"
+        self._renewed_at = time.monotonic()
+        if len(_running) >= MAX_AT_ONCE:
+            raise ExportRuns("Other accounts are being exported now. Try again in a few minutes.")
+        if not cache.add(self._lease, True, _LEASE_SECONDS):
+            raise ExportRuns("This account is already being exported. Try again when that download has ended.")
+        _running.add(self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = _parts(self._account)
+        while part := await sync_to_async(self._next)(parts):
+            yield part
+
+    def _next(self, parts: Iterator[bytes]) -> bytes:
+        if time.monotonic() - self._renewed_at >= _RENEW_SECONDS:
+            self._renewed_at = time.monotonic()
+            with contextlib.suppress(RedisError):
+                cache.touch(self._lease, _LEASE_SECONDS)
+        return next(parts, b"")
+
+    def close(self) -> None:
+        """Let others run. Django calls this when the response has ended, however it has ended."""
+        if self in _running:
+            _running.discard(self)
+            with contextlib.suppress(RedisError):
+                cache.delete(self._lease)
+
+
+def _parts(account: Account) -> Iterator[bytes]:
+    """Yield the JSON document in parts of similar sizes."""
+    texts, size = [], 0
+    for text in _texts(account):
+        texts.append(text)
+        size += len(text)
+        if size >= _PART_BYTES:
+            yield "".join(texts).encode()
+            texts, size = [], 0
+    yield "".join(texts).encode()
+
+
+def _texts(account: Account) -> Iterator[str]:
     head = {"exported_at": timezone.now(), "account": _account(account)}
     yield f"{_json(head)[:-1]}"
     for name, rows, describe in _sections(account):
         yield f', "{name}": ['
         separator = ""
-        async for row in _read(rows):
+        for row in _read(rows):
             yield separator + _json(describe(row))
             separator = ", "
         yield "]"
@@ -52,11 +122,10 @@ def _sections(account: Account) -> Iterator[tuple[str, QuerySet[Any], Callable[[
     yield "audit", AuditEntry.objects.filter(account_pk=account.pk), _entry
 
 
-async def _read(rows: QuerySet[Any]) -> AsyncIterator[Any]:
+def _read(rows: QuerySet[Any]) -> Iterator[Any]:
     last = 0
-    while batch := await sync_to_async(lambda after: list(rows.filter(pk__gt=after).order_by("pk")[:_BATCH]))(last):
-        for row in batch:
-            yield row
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:_BATCH]):
+        yield from batch
         last = batch[-1].pk
 
 

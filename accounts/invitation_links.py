@@ -14,6 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 from redis.exceptions import RedisError
 
 from . import attempts
+from .audit import is_operator
 from .models import Invitation
 
 
@@ -35,7 +36,9 @@ def deliver(invitation: Invitation, token: str) -> str | None:
     link: str = request.build_absolute_uri(reverse("console:invitation", args=[token]))
     if not settings.SENDS_MAIL:
         return link
-    transaction.on_commit(partial(_send, invitation, link, request.user.get_username()))
+    is_by_operator = is_operator(request.user, invitation.account)
+    inviter = f"An operator of {settings.SITE_NAME}" if is_by_operator else request.user.get_username()
+    transaction.on_commit(partial(_send, invitation, link, inviter))
     return None
 
 

@@ -8,6 +8,7 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest
 
 from .models import ApiKey, Membership, Role
+from .second_factors import MISSING, lacks_second_factor
 
 WATCHERS = (Role.OWNER, Role.DEVELOPER)
 
@@ -41,6 +42,8 @@ def check_watcher(session_key: str, account_pk: int, cluster_id: str) -> Watched
     user = get_user(request)
     if not user.is_authenticated:
         raise MayNotWatch("You are logged out.")
+    if lacks_second_factor(user):
+        raise MayNotWatch(MISSING)
     # One query: every page that watches asks again and again.
     rows = Membership.objects.filter(user=user.pk, account=account_pk, account__clusters__cluster_id=cluster_id)
     row = rows.values_list("role", "account__suspended_at", "account__clusters__pk").first()

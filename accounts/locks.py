@@ -61,6 +61,19 @@ def lock_account(resource: Resource, *, suspended_too: bool = False, to_delete: 
     return account
 
 
+def lock_webhooks(**which: Any) -> list[int]:
+    """Lock webhooks until the end of the transaction, always in the same order, and return their primary keys.
+
+    Whoever changes or deletes several webhooks, or deliveries of a webhook, locks the webhooks first; and before them
+    the account, if it is locked at all.
+
+    Args:
+        which: a condition for the webhooks.
+    """
+    webhooks = Webhook.objects.select_for_update(no_key=True, of=("self",)).filter(**which)
+    return list(webhooks.order_by("pk").values_list("pk", flat=True))
+
+
 def lock_accounts(primary_keys: Collection[int]) -> None:
     """Lock several accounts until the end of the transaction, always in the same order."""
     list(Account.objects.select_for_update(no_key=True).filter(pk__in=primary_keys).order_by("pk").values_list("pk"))

@@ -112,6 +112,10 @@ class NodesState(NamedTuple):
     """How late the event loop of this node is; None in a process that serves no connections."""
 
 
+class MaybePublished(Refused):
+    """Nobody knows whether a message was sent."""
+
+
 class NotPublished(Refused):
     """The data plane has not sent a message; the sentence says why."""
 
@@ -139,6 +143,7 @@ class DataPlane(Protocol):
 
         Raises:
             NotPublished: the message was not sent.
+            MaybePublished: the message may not have been sent.
         """
 
     def channels(self, cluster_pk: int) -> dict[str, int]:
@@ -216,6 +221,7 @@ def publish(cluster: Cluster, channel: str, message: str) -> int:
 
     Raises:
         NotPublished: the message was not sent.
+        MaybePublished: the message may not have been sent.
     """
     if _data_plane is None:
         raise NotPublished("This process cannot send messages.")

@@ -12,6 +12,11 @@ from .webhooks.addresses import validate_url
 MAX_SHOWN_URL = 200
 
 
+def without_query(url: str) -> str:
+    """Return a URL without its query, which may contain a credential that only developers and owners may see."""
+    return url.partition("?")[0]
+
+
 class WebhookKind(models.TextChoices):
     """An event that a webhook can report."""
 
@@ -98,8 +103,8 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         # Short enough for the audit log.
-        url = self.url if len(self.url) <= MAX_SHOWN_URL else f"{self.url[: MAX_SHOWN_URL - 1]}…"
-        return f"{url} ({self.cluster})"
+        url = without_query(self.url)
+        return f"{url if len(url) <= MAX_SHOWN_URL else f'{url[: MAX_SHOWN_URL - 1]}…'} ({self.cluster})"
 
     @property
     def has_old_secret(self) -> bool:
@@ -119,7 +124,8 @@ class DeliveryState(models.TextChoices):
 class WebhookDelivery(models.Model):
     """One request to a webhook, which is repeated until the receiver has taken it. The log of the webhook."""
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
+    # A deleted webhook may leave thousands of rows behind, which are pruned in small steps.
+    webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="deliveries", db_constraint=False)
     message_id = models.CharField("webhook-id", max_length=40, unique=True)
     events = models.TextField(help_text="The events, as a JSON array.")
     size = models.PositiveIntegerField(help_text="Of the events, in bytes.")
@@ -158,7 +164,7 @@ class WebhookDelivery(models.Model):
 class WebhookState(models.Model):
     """The last state of a channel, or of a member of one, that a webhook was told, or will be."""
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="states")
+    webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="states", db_constraint=False)
     channel = models.CharField(max_length=257)
     user_id = models.CharField(max_length=64, blank=True, help_text="Of the member; empty for the channel itself.")
     is_present = models.BooleanField(help_text="Whether the channel is occupied, or the member is there.")

@@ -196,7 +196,9 @@ class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
         deliveries: QuerySet[WebhookDelivery] = super().get_queryset(request)
-        return deliveries.select_related("webhook__cluster__account").defer("events")
+        # Those of deleted webhooks are left out. They stay until they are pruned.
+        existing = deliveries.filter(webhook__in=Webhook.objects.all())
+        return existing.select_related("webhook__cluster__account").defer("events")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -256,8 +258,11 @@ class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
 
     @admin.display(description="events")
     def body(self, delivery: WebhookDelivery) -> str:
-        events = json.dumps(json.loads(delivery.events), ensure_ascii=False, indent=2)
-        return format_html('<pre class="body scrolled">{}</pre>', events)
+        events = WebhookDelivery.objects.filter(pk=delivery.pk).values_list("events", flat=True).first()
+        if events is None:
+            return "They were deleted meanwhile."
+        text = json.dumps(json.loads(events), ensure_ascii=False, indent=2)
+        return format_html('<pre class="body scrolled">{}</pre>', text)
 
 
 def _moment(at: datetime) -> str:

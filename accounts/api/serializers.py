@@ -305,7 +305,7 @@ class RotationSerializer(serializers.Serializer[Any]):
 
 class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     email = serializers.SerializerMethodField(
-        help_text="The user who made the change; null if an operator made it in the admin or with a command."
+        help_text="The user who made the change; null if an operator or this service made it."
     )
     changes = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField(), min_length=2, max_length=2),

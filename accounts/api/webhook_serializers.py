@@ -4,13 +4,17 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts import crypto
-from accounts.models import Cluster, DeliveryState, Webhook, WebhookDelivery, WebhookKind
+from accounts.models import Cluster, DeliveryState, Membership, Webhook, WebhookDelivery, WebhookKind
 from accounts.services import MAX_OVERLAP, headers_of
+from accounts.users import may_operate
+from accounts.webhook_rows import without_query
 
+from .permissions import DEVELOPERS
 from .serializers import RotationSerializer, VisibleNameRelatedField
 
 
@@ -62,11 +66,29 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
             "old_secret_ends_at",
         ]
         extra_kwargs = {
+            "url": {
+                "help_text": "Where your server receives the events. Viewers see it without its query, which may "
+                "contain a credential."
+            },
             "enabled": {"default": True},
             "disabled_because": {"help_text": "Why this service has switched it off; empty if it has not."},
             "failures": {"help_text": "How many requests have failed since the last one that succeeded."},
             "failing_since": {"help_text": "When the first of them failed; null if the last request succeeded."},
         }
+
+    @cached_property
+    def _accounts_with_queries(self) -> set[int]:
+        """The accounts, by primary key, whose URLs the user sees with their queries."""
+        user = self.context["request"].user
+        members = Membership.objects.filter(user=user.pk, role__in=DEVELOPERS)
+        return set(members.values_list("account", flat=True))
+
+    def to_representation(self, webhook: Webhook) -> Any:
+        values = super().to_representation(webhook)
+        user = self.context["request"].user
+        if not may_operate(user, "view", Webhook) and webhook.cluster.account_id not in self._accounts_with_queries:
+            values["url"] = without_query(values["url"])
+        return values
 
     def get_header_names(self, webhook: Webhook) -> list[str] | None:
         try:

@@ -11,9 +11,9 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
 from accounts import attempts, services
-from accounts.exports import export
+from accounts.exports import Export, ExportRuns
 from accounts.locks import Refused, sentence
-from accounts.models import Account, ApiKey
+from accounts.models import Account, ApiKey, Webhook
 
 from .access import OWNERS, AccountRequest, account_page
 from .figures import Connections
@@ -65,12 +65,16 @@ def export_account(request: AccountRequest, account: Account) -> Any:
     """Download everything about an account as JSON."""
     try:
         attempts.check(attempts.EXPORTS, str(account.pk))
+        export = Export(account)
+    except ExportRuns as error:
+        context = {"heading": "Another export runs", "sentence": sentence(error)}
+        return render_page(request, "console/forbidden.html", context, page="settings", status=409)
     except ValidationError as error:
         messages.error(request, sentence(error))
         return redirect("console:settings", account=account.pk)
     name = f"account-{account.pk}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingHttpResponse(export(account), content_type="application/json", headers=headers)
+    return StreamingHttpResponse(export, content_type="application/json", headers=headers)
 
 
 @_owners_page(changes=True)
@@ -89,6 +93,8 @@ def delete(request: AccountRequest, account: Account) -> HttpResponse:
         "form": form,
         "clusters": account.clusters.count(),
         "keys": ApiKey.objects.filter(cluster__account=account).count(),
+        "webhooks": Webhook.objects.filter(cluster__account=account).count(),
+        "invitations": account.invitations.pending().count(),
         "connections": Connections([account]).of(account),
     }
     return render_page(request, "console/account_delete.html", context, page="settings")

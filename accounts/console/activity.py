@@ -9,13 +9,13 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from accounts.audit import made_by_people, public_author
-from accounts.models import Account, AuditEntry, AuditSource, ResourceKind
+from accounts.audit import made_by_people
+from accounts.models import Account, AuditEntry, ResourceKind
 from accounts.users import normalize_email
 
 from .access import AccountRequest, account_page
 from .frame import render_page
-from .sentences import sentence_of, thing_of
+from .sentences import author_of, sentence_of, thing_of
 
 PER_PAGE = 50
 _THINGS = (
@@ -53,7 +53,7 @@ def activity(request: AccountRequest, account: Account) -> HttpResponse:
     entries = list(found[: PER_PAGE + 1])
     url = reverse("console:activity", args=[account.pk])
     rows = [
-        Row(entry, _author(entry), sentence_of(entry), f"{url}?{_only(entry)}", thing_of(entry))
+        Row(entry, author_of(entry), sentence_of(entry), f"{url}?{_only(entry)}", thing_of(entry))
         for entry in entries[:PER_PAGE]
     ]
     filters = {name: value for name, value in (("person", person), ("thing", request.GET.get("thing", ""))) if value}
@@ -70,12 +70,6 @@ def activity(request: AccountRequest, account: Account) -> HttpResponse:
         "older": f"{url}?{urlencode({**filters, 'before': rows[-1].entry.pk})}" if more else "",
     }
     return render_page(request, "console/activity.html", context, page="activity")
-
-
-def _author(entry: AuditEntry) -> str:
-    if entry.source == AuditSource.AUTOMATIC:
-        return "this service"
-    return public_author(entry) or "an operator"
 
 
 def _found(account: Account, person: str, kind: str, name: str) -> QuerySet[AuditEntry]:

@@ -119,7 +119,20 @@ class NewKeyForm(ConsoleForm):
             self.fields["cluster"].initial = names[0]
 
 
-class KeyForm(ConsoleForm):
+class VersionedForm(ConsoleForm):
+    """Settings that several people may change at the same time."""
+
+    version = forms.CharField(widget=forms.HiddenInput(), required=False)
+
+    def take_version(self, version: str) -> None:
+        """Let the user save the values in this form after they have read that someone else has changed them."""
+        data: Any = self.data
+        data = data.copy()
+        data["version"] = version
+        self.data = data
+
+
+class KeyForm(VersionedForm):
     """The settings of a key."""
 
     label = forms.CharField(
@@ -144,7 +157,6 @@ class KeyForm(ConsoleForm):
     max_connections = NumberField(label="Connections")
     max_messages_per_second = NumberField(label="Messages a second, per connection")
     max_message_bytes = NumberField(label="Largest message, in bytes")
-    version = forms.CharField(widget=forms.HiddenInput(), required=False)
 
     def __init__(
         self, key: ApiKey, limits: dict[str, int | None], data: Any = None, origins: Iterable[str] = ()
@@ -180,10 +192,6 @@ class KeyForm(ConsoleForm):
     def settings(self) -> dict[str, Any]:
         """Return the settings that were sent."""
         return {name: self.cleaned_data[name] for name in KEY_SETTINGS}
-
-    def take_version(self, key: ApiKey) -> None:
-        """Let the user save the values in this form after they have read that someone else has changed the key."""
-        self.data = {**dict(self.data.items()), "version": version_of_settings(key)}
 
 
 class RotationForm(ConsoleForm):

@@ -13,6 +13,7 @@ from accounts.models import ApiKey, AuditEntry, AuditVerb, Cluster, ResourceKind
 
 from .figures import Connections
 from .numbers import short_day, whole
+from .sentences import author_of
 from .today import messages_of_keys
 
 PAGE_SIZE = 50
@@ -167,4 +168,4 @@ def _revoked_by(keys: Any) -> dict[str, str]:
     entries = AuditEntry.objects.filter(
         kind=ResourceKind.KEY, verb=AuditVerb.REVOKED, name__in=[key.public_key for key in keys]
     )
-    return {entry.name: entry.email for entry in entries}
+    return {entry.name: author_of(entry) for entry in entries}

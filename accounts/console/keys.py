@@ -26,6 +26,7 @@ from .frame import render_page
 from .key_lists import notes
 from .limits import exhausted
 from .numbers import share
+from .sentences import author_of
 from .today import used_today
 
 WHAT = "change keys"
@@ -98,7 +99,7 @@ def _save(request: AccountRequest, account: Account, pk: int) -> HttpResponse:
         try:
             services.update_key(key, version=form.cleaned_data["version"], **form.settings())
         except services.Conflict as error:
-            form.take_version(_find(account, pk))
+            form.take_version(services.version_of_settings(_find(account, pk)))
             form.reject(error)
         except (Refused, ValidationError) as error:
             form.reject(error)
@@ -128,8 +129,8 @@ def _show(request: AccountRequest, key: ApiKey, form: KeyForm) -> HttpResponse:
         "connections": Figure(connections.of(key), quota),
         "quota_is_own": own is not None and own == quota,
         "missing": connections.missing(key),
-        "issued_by": created.email if created else "",
-        "revoked_by": revoked.email if revoked else "",
+        "issued_by": author_of(created) if created else "",
+        "revoked_by": author_of(revoked) if revoked else "",
     }
     return render_page(request, "console/key.html", context, page="clusters")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from accounts.models import AuditEntry, AuditVerb, ResourceKind, WebhookKind
+from accounts.audit import public_author
+from accounts.models import AuditEntry, AuditSource, AuditVerb, ResourceKind, WebhookKind
 
 from . import numbers
 
@@ -54,6 +55,13 @@ def sentence_of(entry: AuditEntry) -> str:
     return f"{begin}: {changes}." if changes else f"{begin}."
 
 
+def author_of(entry: AuditEntry) -> str:
+    """Return who made a change, as tenants may know it: an e-mail address, "an operator" or "this service"."""
+    if entry.source == AuditSource.AUTOMATIC:
+        return "this service"
+    return public_author(entry) or "an operator"
+
+
 def thing_of(entry: AuditEntry) -> str:
     """Return what an entry is about, such as "the API key Web shop (q7RkV2nZ…)"."""
     kind = ResourceKind(entry.kind)
@@ -66,7 +74,7 @@ def thing_of(entry: AuditEntry) -> str:
 
 def _special(entry: AuditEntry) -> str | None:
     """Return a sentence for what people do most often; None for all else."""
-    name, is_own = entry.name, entry.name == entry.email
+    name, is_own = entry.name, entry.name == public_author(entry)
     old, new = next(iter(entry.changes.values()), (None, None))
     sentences: dict[tuple[str, str], Callable[[], str]] = {
         (ResourceKind.ACCOUNT, AuditVerb.CREATED): lambda: f"Created the account {entry.label}",

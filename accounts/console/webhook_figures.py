@@ -6,6 +6,7 @@ from django.db.models import Count, IntegerField, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from accounts.models import Account, ApiKey, DeliveryState, Webhook, WebhookDelivery, WebhookKind
+from accounts.webhook_rows import without_query
 from accounts.webhooks import schedule
 
 
@@ -20,7 +21,7 @@ class Row(NamedTuple):
 
 def name_of(webhook: Webhook) -> str:
     """Return the URL of a webhook without its scheme and query, which may contain a credential."""
-    return webhook.url.partition("://")[2].partition("?")[0].removesuffix("/")
+    return without_query(webhook.url).partition("://")[2].removesuffix("/")
 
 
 def webhooks_of(account: Account) -> Any:

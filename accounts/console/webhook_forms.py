@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import ApiKey, Webhook, WebhookKind
-from accounts.services import WEBHOOK_SETTINGS
+from accounts.services import WEBHOOK_SETTINGS, version_of_webhook
 
-from .forms import PLAIN_TEXT, ConsoleForm
+from .forms import PLAIN_TEXT, ConsoleForm, VersionedForm
 
 # How many API keys the form offers. Who has more can choose any with the REST API.
 MAX_KEYS = 500
@@ -38,7 +38,7 @@ class HeadersField(forms.CharField):
         return {name: text.strip() for name, (_, _, text) in zip(names, pairs, strict=True)}
 
 
-class WebhookForm(ConsoleForm):
+class WebhookForm(VersionedForm):
     """The settings of a webhook."""
 
     url = forms.CharField(
@@ -88,6 +88,8 @@ class WebhookForm(ConsoleForm):
             data: the form as it was sent; None to show the current settings.
         """
         initial = {name: getattr(webhook, name) for name in WEBHOOK_SETTINGS} if webhook else {}
+        if webhook is not None:
+            initial["version"] = version_of_webhook(webhook)
         super().__init__(data, initial=initial)
         by_cluster: dict[str, list[tuple[str, str]]] = {}
         for key in keys:

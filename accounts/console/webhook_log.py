@@ -196,7 +196,10 @@ def _summary(beginning: str, count: int) -> str:
 
 def _opened(webhook: Webhook, delivery: WebhookDelivery) -> Opened:
     row = WebhookDelivery.objects.annotate(shown=Substr("events", 1, _SHOWN), length=Length("events"))
-    shown, length = row.values_list("shown", "length").get(pk=delivery.pk)
+    found = row.values_list("shown", "length").filter(pk=delivery.pk).first()
+    if found is None:  # it was pruned meanwhile
+        raise Http404
+    shown, length = found
     attempts = attempts_of(delivery)
     at = attempts[0].at if attempts else None
     answer = next((attempt.answer for attempt in attempts if attempt.answer), "")

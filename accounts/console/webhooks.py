@@ -105,7 +105,12 @@ def edit(request: AccountRequest, account: Account, webhook_pk: int) -> HttpResp
     form = WebhookForm(keys, webhook, _header_names(webhook), request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            services.update_webhook(webhook, headers=form.new_headers(), **form.settings())
+            services.update_webhook(
+                webhook, headers=form.new_headers(), version=form.cleaned_data["version"], **form.settings()
+            )
+        except services.Conflict as error:
+            form.take_version(services.version_of_webhook(find_webhook(account, webhook_pk)))
+            form.reject(error)
         except (Refused, ValidationError) as error:
             form.reject(error)
         else:

@@ -7,7 +7,7 @@ once for all that is deleted with them.
 """
 
 from ..locks import Gone, Refused
-from .changes import NotAllowed, QuotaReached
+from .changes import Conflict, NotAllowed, QuotaReached
 from .clusters import create_cluster, delete_cluster, update_cluster
 from .demo import DemoTaken, ensure_demo, has_other_accounts
 from .invitations import accept_invitation, decline_invitation, invite, revoke_invitation
@@ -15,7 +15,6 @@ from .keys import (
     KEY_SETTINGS,
     MAX_OVERLAP,
     MAX_REVOKED_KEYS,
-    Conflict,
     IssuedKey,
     KeyRevoked,
     delete_key,
@@ -55,6 +54,7 @@ from .webhooks import (
     rotate_webhook_secret,
     send_test_event,
     update_webhook,
+    version_of_webhook,
 )
 
 __all__ = [
@@ -117,4 +117,5 @@ __all__ = [
     "update_key",
     "update_webhook",
     "version_of_settings",
+    "version_of_webhook",
 ]

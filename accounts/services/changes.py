@@ -1,5 +1,8 @@
 """What all services have in common: a change that is validated, saved and recorded, and a quota that is kept."""
 
+import hashlib
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,6 +15,10 @@ from ..quotas import limit_of
 
 class NotAllowed(Refused):
     """The user may not do this now."""
+
+
+class Conflict(Refused):
+    """Someone else has changed the settings meanwhile."""
 
 
 class QuotaReached(Refused):
@@ -54,6 +61,12 @@ def update_recorded(resource: Resource, values: dict[str, Any]) -> None:
     changes = {name: (before[name], value) for name in values if before[name] != (value := getattr(resource, name))}
     if changes:
         record_change(AuditVerb.CHANGED, resource, changes)
+
+
+def version_of(resource: Resource, fields: Iterable[str]) -> str:
+    """Return a text that is another one after each change of these fields."""
+    values = json.dumps([getattr(resource, name) for name in fields])
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
 def check_room(account: Account, quota: str, used: int) -> None:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from ..locks import lock_account
+from ..locks import lock_account, lock_webhooks
 from ..models import Account, Cluster
 from ..signals import announce
 from .changes import check_room, create_recorded, update_recorded
@@ -54,4 +54,5 @@ def delete_cluster(cluster: Cluster, *, suspended_too: bool = False) -> None:
         Gone, AccountSuspended: see `lock_account`.
     """
     lock_account(cluster, suspended_too=suspended_too)
+    lock_webhooks(cluster=cluster)
     cluster.delete()

@@ -1,7 +1,5 @@
 """The services that change API keys."""
 
-import hashlib
-import json
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ from ..locks import Refused, lock_account
 from ..models import Account, ApiKey, AuditVerb, Cluster
 from ..quotas import QUOTA_FIELDS, limits_of
 from ..signals import announce
-from .changes import check_room, create_recorded, update_recorded
+from .changes import Conflict, check_room, create_recorded, update_recorded, version_of
 
 
 class IssuedKey(NamedTuple):
@@ -33,10 +31,6 @@ class IssuedKey(NamedTuple):
 
 class KeyRevoked(Refused):
     """The operation is impossible because the key is revoked."""
-
-
-class Conflict(Refused):
-    """Someone else has changed the settings meanwhile."""
 
 
 # How many revoked keys an account keeps in its list.
@@ -112,8 +106,7 @@ def update_key(key: ApiKey, *, version: str | None = None, **settings: Any) -> N
 
 def version_of_settings(key: ApiKey) -> str:
     """Return a text that is another one after each change of the settings of a key."""
-    values = json.dumps([getattr(key, name) for name in KEY_SETTINGS])
-    return hashlib.sha256(values.encode()).hexdigest()[:16]
+    return version_of(key, KEY_SETTINGS)
 
 
 @transaction.atomic

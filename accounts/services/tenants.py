@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ..audit import record_change
-from ..locks import lock_account
+from ..locks import lock_account, lock_webhooks
 from ..models import Account, AuditVerb, Role
 from ..quotas import default_quotas
 from ..signals import announce
@@ -159,5 +159,6 @@ def delete_account(account: Account, *, suspended_too: bool = False) -> None:
         Gone, AccountSuspended: see `lock_account`.
     """
     locked = lock_account(account, suspended_too=suspended_too, to_delete=True)
+    lock_webhooks(cluster__account=locked)
     leave_behind(locked)
     locked.delete()

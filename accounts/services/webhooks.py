@@ -15,13 +15,13 @@ from django.views.decorators.debug import sensitive_variables
 
 from .. import crypto
 from ..audit import record_change
-from ..locks import Gone, Refused, lock_account
+from ..locks import Gone, Refused, lock_account, lock_webhooks
 from ..models import Account, ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
 from ..signals import announce, announce_webhooks_due
 from ..webhooks import queue
 from ..webhooks.addresses import check_host
 from ..webhooks.signing import new_secret
-from .changes import check_room, create_recorded, update_recorded
+from .changes import Conflict, check_room, create_recorded, update_recorded, version_of
 from .keys import MAX_OVERLAP
 
 WEBHOOK_SETTINGS = ("url", "kinds", "channel_prefix", "batches", "signing_key", "enabled")
@@ -99,16 +99,20 @@ def _check_room(account: Account) -> None:
 
 
 @sensitive_variables()
-def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None, **settings: Any) -> None:
+def update_webhook(
+    webhook: Webhook, *, headers: Mapping[str, str] | None = None, version: str | None = None, **settings: Any
+) -> None:
     """Change settings of a webhook. Switching it on sends what waits.
 
     Args:
         webhook: the webhook.
         headers: new extra headers, which replace all; None to keep those that it has.
+        version: the `version_of_webhook` that the user has seen; None to overwrite whatever the settings are now.
         settings: new values for any settings in WEBHOOK_SETTINGS.
 
     Raises:
         ValidationError: a setting is invalid.
+        Conflict: the settings have another version now.
         Gone, AccountSuspended: see `lock_account`.
     """
     if "url" in settings and not Webhook.objects.filter(pk=webhook.pk, url=settings["url"]).exists():
@@ -118,14 +122,16 @@ def update_webhook(webhook: Webhook, *, headers: Mapping[str, str] | None = None
         trial.full_clean()
         _encrypted(headers or {})
         check_host(trial.url, webhook.cluster.account_id)  # not while the account is locked
-    _update(webhook, headers, settings)
+    _update(webhook, headers, version, settings)
 
 
 @sensitive_variables()
 @transaction.atomic
-def _update(webhook: Webhook, headers: Mapping[str, str] | None, settings: dict[str, Any]) -> None:
+def _update(webhook: Webhook, headers: Mapping[str, str] | None, version: str | None, settings: dict[str, Any]) -> None:
     lock_account(webhook)
-    was_enabled = Webhook.objects.select_for_update().get(pk=webhook.pk).enabled
+    current = Webhook.objects.select_for_update().get(pk=webhook.pk)
+    if version is not None and version_of_webhook(current) != version:
+        raise Conflict("Someone changed this webhook meanwhile. Check the values and save again.")
     if settings:
         update_recorded(webhook, _checked(webhook.cluster, settings))
     if headers is not None:
@@ -134,7 +140,7 @@ def _update(webhook: Webhook, headers: Mapping[str, str] | None, settings: dict[
         webhook.save(update_fields=["headers_ciphertext"])
         record_change(AuditVerb.CHANGED, webhook, {"headers": (names[0], names[1])})
     announce(cluster_pk=webhook.cluster_id)
-    if settings.get("enabled") and not was_enabled:
+    if settings.get("enabled") and not current.enabled:
         fresh = {"failures": 0, "failing_since": None, "probe_at": None, "disabled_because": ""}
         now = timezone.now()
         Webhook.objects.filter(pk=webhook.pk).update(due_at=now, **fresh)
@@ -142,9 +148,14 @@ def _update(webhook: Webhook, headers: Mapping[str, str] | None, settings: dict[
         webhook.refresh_from_db()
 
 
+def version_of_webhook(webhook: Webhook) -> str:
+    """Return a text that is another one after each change of the settings of a webhook."""
+    return version_of(webhook, (*WEBHOOK_SETTINGS, "headers_ciphertext"))
+
+
 @transaction.atomic
 def delete_webhook(webhook: Webhook, *, suspended_too: bool = False) -> None:
-    """Delete a webhook with its log.
+    """Delete a webhook. Its log disappears with it, and is pruned later.
 
     Args:
         webhook: the webhook.
@@ -154,6 +165,7 @@ def delete_webhook(webhook: Webhook, *, suspended_too: bool = False) -> None:
         Gone, AccountSuspended: see `lock_account`.
     """
     lock_account(webhook, suspended_too=suspended_too)
+    lock_webhooks(pk=webhook.pk)
     record_change(AuditVerb.DELETED, webhook)
     announce(cluster_pk=webhook.cluster_id)
     webhook.delete()
@@ -231,7 +243,8 @@ def redeliver(delivery: WebhookDelivery) -> None:
     """
     _lock_enabled(delivery.webhook)
     rows = WebhookDelivery.objects.filter(pk=delivery.pk)
-    state = rows.values_list("state", flat=True).first()
+    # Locked, because finished deliveries are pruned.
+    state = rows.select_for_update(no_key=True).values_list("state", flat=True).first()
     if state is None:
         raise Gone("This delivery is no longer in the log.")
     if state == DeliveryState.WAITING:

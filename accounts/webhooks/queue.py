@@ -10,6 +10,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from ..locks import lock_webhooks
 from ..signals import announce_webhooks_due
 from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
 from .signing import new_message_id
@@ -60,7 +61,7 @@ def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[
         return []
     now = now or timezone.now()
     wanted = {delivery.webhook_pk for delivery in deliveries}
-    known = sorted(Webhook.objects.filter(pk__in=wanted, enabled=True).values_list("pk", flat=True))
+    known = lock_webhooks(pk__in=wanted, enabled=True)
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
     created = WebhookDelivery.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE)
     for webhook_pk, most in shares(known, MAX_WAITING_BYTES, MAX_BYTES_OF_ACCOUNT).items():
@@ -118,6 +119,7 @@ def _drop_oldest(webhook_pk: int, most: int, now: datetime) -> None:
 
 def drop(waiting: models.QuerySet[WebhookDelivery], now: datetime) -> None:
     """Give up deliveries that wait, and count their events."""
+    lock_webhooks(pk__in=set(waiting.order_by().values_list("webhook", flat=True)))
     events = dict(waiting.order_by().values_list("webhook").annotate(Sum("count")))
     waiting.update(state=DeliveryState.DROPPED, lease="")
     for webhook_pk, number in events.items():
@@ -127,6 +129,15 @@ def drop(waiting: models.QuerySet[WebhookDelivery], now: datetime) -> None:
 def count_dropped(webhook_pk: int, events: int, now: datetime | None = None) -> None:
     """Count events of a webhook that could not be kept."""
     Webhook.objects.filter(pk=webhook_pk).update(dropped=F("dropped") + events, dropped_at=now or timezone.now())
+
+
+def delete_free(rows: models.QuerySet[Any], keys: Sequence[int]) -> None:
+    """Delete those of some rows that have these primary keys, except those that another transaction is changing."""
+    if not keys:
+        return
+    with transaction.atomic():
+        locked = rows.filter(pk__in=keys).order_by().select_for_update(skip_locked=True)
+        rows.model._default_manager.filter(pk__in=list(locked.values_list("pk", flat=True))).delete()
 
 
 def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None = None) -> int:

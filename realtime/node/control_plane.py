@@ -20,7 +20,7 @@ from msgspec import Raw
 from accounts.access import find_access_of_people
 from accounts.key_access import KeyAccess
 from accounts.models import Cluster
-from accounts.usage import NodesState, NotPublished
+from accounts.usage import MaybePublished, NodesState, NotPublished
 from realtime.cluster import redis_queries
 from realtime.cluster.bus import CONTROL_GROUP
 from realtime.node import access_changes, publishing
@@ -104,6 +104,7 @@ def publish(cluster: Cluster, channel: str, message: str) -> int:
 
     Raises:
         NotPublished: the message was not sent.
+        MaybePublished: the message may not have been sent.
     """
     node, access = running_node(), find_access_of_people(cluster.pk)
     if node is None or access is None:
@@ -115,7 +116,7 @@ def publish(cluster: Cluster, channel: str, message: str) -> int:
     except Problem as problem:
         raise NotPublished(str(problem)) from None
     except TimeoutError:
-        raise NotPublished("The message may not have been sent, because the server did not answer.") from None
+        raise MaybePublished("The message may not have been sent, because the server did not answer.") from None
 
 
 def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: "Future[int]") -> None:

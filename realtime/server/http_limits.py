@@ -6,6 +6,7 @@ connections. Here, a request must be complete within a time limit, its body has 
 maximum number of connections that are not WebSockets.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from realtime.server.fair_scheduling import SlicedConnection, scheduler
 SWEEP_SECONDS = 1.0
 # How long a rejected client may take to read the response, in seconds; what it still sends is discarded.
 REJECTED_SECONDS = 5.0
+# How long a client may take nothing of a response that is sent in parts, in seconds.
+TAKE_SECONDS = 30.0
 # Larger bodies are stored on disk (Twisted's constant).
 LARGE_BODY_BYTES = 100_000
 # How many large bodies may be received at the same time. An address may use half of those that others leave.
@@ -144,6 +147,8 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     visitor: Any = None
     """The connection as the front door sees it, which gets it back after each request; None if the door is shut."""
     is_rejected = False
+    _is_lost = False
+    _waiting: asyncio.Future[None] | None = None
     target: Target
     cost = 4  # `consume` parses a request; answering it later takes three times as long
 
@@ -265,7 +270,28 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     def connectionLost(self, reason: Any) -> None:
         http_connections.close(self)
         self.unconsumed = b""
+        self._is_lost = True
+        self._end_waiting()
         super().connectionLost(reason)
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        self._end_waiting()
+
+    async def drain(self) -> None:
+        """Wait until the client has taken what was written. It is disconnected if it takes nothing."""
+        while self._waitingForTransport and self.transport is not None and not self._is_lost:
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(TAKE_SECONDS):
+                    await self._waiting
+            except TimeoutError:
+                self.transport.abortConnection()
+                return
+
+    def _end_waiting(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.reject(400, b"Bad Request", INVALID)
@@ -322,6 +348,11 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
             if behind_body := b"".join(channel._dataBuffer):
                 protocol.dataReceived(behind_body)
         return processed
+
+    async def drain(self) -> None:
+        """Wait until the client has taken what was written of the response."""
+        if self.channel is not None:
+            await self.channel.drain()
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.channel.is_rejected:

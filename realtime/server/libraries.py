@@ -26,6 +26,8 @@ from realtime.server.websocket import ServerProtocol
 
 logger = logging.getLogger(__name__)
 
+_daphne_handle_reply = Server.handle_reply
+
 
 def missing_internals() -> list[str]:
     """Return the internals that the installed libraries lack; empty if they have all of them."""
@@ -73,6 +75,10 @@ def missing_internals() -> list[str]:
         "twisted: Request.handleContentChunk(data)": _accepts(http.Request, "handleContentChunk", "data"),
         "daphne: HTTPFactory creates WebRequest": "WebRequest" in HTTPFactory.buildProtocol.__code__.co_names,
         "daphne: Server.protocol_disconnected(protocol)": _accepts(Server, "protocol_disconnected", "protocol"),
+        "daphne: Server.handle_reply(protocol, message)": _accepts(Server, "handle_reply", "protocol", "message"),
+        "twisted: HTTPChannel.resumeProducing(), and whether it waits for the transport": (
+            _accepts(http.HTTPChannel, "resumeProducing", "self") and hasattr(http.HTTPChannel, "_waitingForTransport")
+        ),
         "twisted: HTTPFactory.log(request)": _accepts(HTTPFactory, "log", "request"),
         "daphne: onMessage(payload, isBinary)": _accepts(WebSocketProtocol, "onMessage", "payload", "isBinary"),
         "twisted: the write buffer of a transport": (
@@ -100,6 +106,7 @@ def install() -> bool:
     # Twisted would format a line for each request, although no log file is open (Daphne has its own log).
     HTTPFactory.log = _log_nothing
     Server.protocol_disconnected = _disconnected
+    Server.handle_reply = _handle_reply
     # Daphne measures how long something takes with the wall clock, which an administrator or NTP may change.
     for module in (http_protocol, server, ws_protocol):
         module.time = _MonotonicTime
@@ -167,6 +174,16 @@ def _disconnected(server: Any, protocol: object) -> None:
     application = details.get("application_instance")
     if application is not None:
         application.add_done_callback(partial(_forget, server, protocol))
+
+
+async def _handle_reply(server: Any, protocol: Any, message: dict[str, Any]) -> None:
+    """Send a part of a response as Daphne does, and wait until the client has taken it if there are more parts.
+
+    Daphne itself would keep the whole response in memory if the client reads slowly.
+    """
+    await _daphne_handle_reply(server, protocol, message)
+    if message.get("more_body"):
+        await protocol.drain()
 
 
 def _forget(server: Any, protocol: object, application: "asyncio.Future[None]") -> None:

@@ -36,6 +36,8 @@ MAX_SIGNED_BYTES = 64 * 1024
 # How long finished attempts wait for others that are written with them.
 GATHER_SECONDS = 0.02
 PRUNE_SECONDS = 60.0
+# Others write meanwhile: on SQLite, only one transaction does at a time.
+PRUNE_PAUSE_SECONDS = 0.05
 STOP_SECONDS = 3.0
 
 Exchange = Callable[[Sequence[Result], Sequence[Flight] | None], Awaitable[Turn]]
@@ -163,6 +165,7 @@ class Sender:
         while True:
             with contextlib.suppress(DatabaseError):  # an outage is reported where deliveries wait for the database
                 if await self._prune():  # there may be more
+                    await asyncio.sleep(PRUNE_PAUSE_SECONDS)
                     continue
             await asyncio.sleep(PRUNE_SECONDS)
 

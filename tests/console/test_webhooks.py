@@ -55,6 +55,18 @@ def path(webhook: Webhook, rest: str = "") -> str:
     return f"webhooks/{webhook.pk}/{rest}"
 
 
+def edit(client: Client, account: Account, webhook: Webhook, **values: Any) -> str:
+    """Send the form of a webhook's settings as it is now, with these values, and return the page that follows."""
+    version = version_in(page(client, account, path(webhook, "edit/")))
+    return send(client, account, path(webhook, "edit/"), **values, version=version)
+
+
+def version_in(shown: str) -> str:
+    found = re.search(r'name="version" value="(\w+)"', shown)
+    assert found
+    return found[1]
+
+
 def form(**values: Any) -> dict[str, Any]:
     return {"url": URL, "cluster": "shop", "kinds": CHANNELS, "enabled": "on", **values}
 
@@ -188,22 +200,70 @@ def test_settings_are_changed_and_headers_are_kept_without_being_shown(
     assert "of-mine" not in shown
     assert 'name="cluster"' not in shown
     changed = form(url="https://new.example/", kinds=["client_event"], batches="on", signing_key=key.public_key)
-    assert "Settings saved." in send(owner, account, path(webhook, "edit/"), **changed)
+    assert "Settings saved." in edit(owner, account, webhook, **changed)
     webhook.refresh_from_db()
     assert (webhook.url, webhook.kinds, webhook.batches) == ("https://new.example/", ["client_event"], True)
     assert services.headers_of(webhook) == {"X-Mine": "of-mine"}
-    send(owner, account, path(webhook, "edit/"), **changed, headers="X-Other: 1")
+    edit(owner, account, webhook, **changed, headers="X-Other: 1")
     webhook.refresh_from_db()
     assert services.headers_of(webhook) == {"X-Other": "1"}
-    send(owner, account, path(webhook, "edit/"), **changed, removes_headers="on")
+    edit(owner, account, webhook, **changed, removes_headers="on")
     webhook.refresh_from_db()
     assert services.headers_of(webhook) == {}
+
+
+def test_two_people_who_change_a_webhook_at_the_same_time_do_not_overwrite_each_other(
+    as_: As, account: Account, webhook: Webhook
+) -> None:
+    owner, developer = as_("owner"), as_("developer")
+    first, second = (version_in(page(client, account, path(webhook, "edit/"))) for client in (owner, developer))
+    changed = form(url="https://of-the-owner.example/", version=first)
+    assert "Settings saved." in send(owner, account, path(webhook, "edit/"), **changed)
+    changed = form(url="https://of-the-developer.example/", kinds=CHANNELS, version=second)
+    shown = send(developer, account, path(webhook, "edit/"), **changed)
+    assert "Someone changed this webhook meanwhile. Check the values and save again." in shown
+    assert 'value="https://of-the-developer.example/"' in shown
+    assert shown.count(" checked") == len(CHANNELS) + 1
+    webhook.refresh_from_db()
+    assert webhook.url == "https://of-the-owner.example/"
+    assert "Settings saved." in send(
+        developer, account, path(webhook, "edit/"), **{**changed, "version": version_in(shown)}
+    )
+    webhook.refresh_from_db()
+    assert webhook.url == "https://of-the-developer.example/"
+
+
+def test_extra_headers_that_someone_else_has_changed_are_a_conflict_too(
+    owner: Client, account: Account, webhook: Webhook
+) -> None:
+    version = version_in(page(owner, account, path(webhook, "edit/")))
+    services.update_webhook(webhook, headers={"X-Other": "1"})
+    shown = send(owner, account, path(webhook, "edit/"), **form(headers="X-Mine: 2", version=version))
+    assert "Someone changed this webhook meanwhile." in shown
+    webhook.refresh_from_db()
+    assert services.headers_of(webhook) == {"X-Other": "1"}
+
+
+def test_a_delivery_that_is_pruned_while_its_page_is_made_is_not_found(
+    owner: Client, account: Account, webhook: Webhook
+) -> None:
+    delivery = deliver(webhook, answers=(Answer(200, 5),))
+
+    def prune(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "LENGTH" in sql:  # the last query, for the events of the open delivery
+            with connection.cursor() as cursor:
+                cursor.cursor.execute("DELETE FROM accounts_webhookdelivery")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(prune):
+        answer = owner.get(f"/console/{account.pk}/{path(webhook)}?delivery={delivery.pk}")
+    assert answer.status_code == 404
 
 
 def test_a_change_that_is_refused_keeps_the_name_of_the_webhook(
     owner: Client, account: Account, webhook: Webhook
 ) -> None:
-    shown = send(owner, account, path(webhook, "edit/"), **form(url="https://192.168.0.1/"))
+    shown = edit(owner, account, webhook, **form(url="https://192.168.0.1/"))
     assert "Webhooks can only be sent to public addresses." in shown
     assert f"Edit the webhook {NAME}" in shown
 

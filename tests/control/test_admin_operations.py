@@ -139,6 +139,15 @@ def test_before_a_deletion_its_page_says_how_many_connections_it_closes(
     assert "Open connections that will be closed now: 3" in page.content.decode()
 
 
+def test_before_an_account_is_deleted_its_page_lists_what_it_owns(admin: Client, key: ApiKey) -> None:
+    account = key.cluster.account
+    services.invite(account, "new@example.com")
+    services.create_webhook(key.cluster, "https://example.com/", kinds=["client_event"])
+    page = admin.get(f"/admin/accounts/account/{account.pk}/delete/").content.decode()
+    for line in ("Clusters: 1", "API keys: 1", "Webhooks: 1", "Invitations: 1"):
+        assert line in page
+
+
 @pytest.mark.parametrize("overlap", ["", "1", "-1", "8640000", "soon"])
 def test_an_unknown_overlap_rotates_nothing(admin: Client, key: ApiKey, overlap: str) -> None:
     before = state(key)

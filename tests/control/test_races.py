@@ -7,6 +7,7 @@ requests, on both databases.
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,12 +21,16 @@ from accounts import services
 from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import AccountSuspended, Gone
-from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role, Usage
+from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role, Usage, Webhook
 from accounts.quota_notices import send_quota_notices
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage_counts import Counts, UsedBy
 from accounts.usage_history import record_usage
 from accounts.users import User
+from accounts.webhooks import pruning, queue
+from accounts.webhooks.client import Answer
+from accounts.webhooks.exchange import Result, Task, exchange
+from accounts.webhooks.queue import NewDelivery
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -33,8 +38,14 @@ pytestmark = [
 ]
 
 
-def race(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
-    """Call `second` in a thread while the changes of `first` are not committed; return its result or exception."""
+def race(first: Callable[[], Any], second: Callable[[], Any], then: Callable[[], Any] = lambda: None) -> Any:
+    """Call `second` in a thread while the changes of `first` are not committed; return its result or exception.
+
+    Args:
+        first: begins a transaction.
+        second: waits for that transaction.
+        then: goes on in that transaction when `second` waits.
+    """
     results: list[Any] = []
 
     def run() -> None:
@@ -53,6 +64,7 @@ def race(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
         while not this_transaction_blocks_another():
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        then()
     thread.join()
     return results[0]
 
@@ -119,6 +131,28 @@ def test_a_change_of_an_account_that_was_just_suspended_is_refused(key: ApiKey, 
     result = race(lambda: services.suspend_account(key.cluster.account), lambda: CHANGES[name](key))
     assert isinstance(result, AccountSuspended)
     assert Account.objects.get().suspended
+
+
+WHILE_SENDING: dict[str, Callable[[Webhook], object]] = {
+    "delete_webhook": services.delete_webhook,
+    "delete_cluster": lambda webhook: services.delete_cluster(webhook.cluster),
+    "delete_account": lambda webhook: services.delete_account(webhook.cluster.account),
+    "prune": lambda _: pruning.prune(timezone.now() + timedelta(hours=31)),
+}
+
+
+@pytest.mark.parametrize("name", WHILE_SENDING)
+def test_a_webhook_is_deleted_and_pruned_while_it_is_being_sent(key: ApiKey, name: str) -> None:
+    """What a sender has locked, it can also write: the others wait for it before they lock anything that it needs."""
+    webhook = services.create_webhook(key.cluster, "https://example.com/hook", kinds=["client_event"]).webhook
+    queue.add([NewDelivery.of(webhook.pk, [{"name": "client_event"}]) for _ in range(2)])
+    earlier, later = exchange([], []).tasks
+
+    def finish(task: Task) -> None:
+        exchange([Result(task, timezone.now(), Answer(200, 5))], None)
+
+    result = race(lambda: finish(later), lambda: WHILE_SENDING[name](webhook), lambda: finish(earlier))
+    assert not isinstance(result, Exception), result
 
 
 @pytest.mark.parametrize("name", ["issue_key", "update_key", "update_cluster", "revoke_key", "rotate_secret"])

@@ -10,11 +10,21 @@ from django.core import mail
 from pytest_django import Settings
 
 from accounts import services
-from accounts.models import Account, ApiKey, AuditEntry, DeliveryState, Webhook, WebhookDelivery, WebhookKind
+from accounts.models import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    DeliveryState,
+    Webhook,
+    WebhookDelivery,
+    WebhookKind,
+    WebhookState,
+)
 from accounts.webhooks import exchange, pruning, queue
 from accounts.webhooks.client import Answer, WebhookClient
 from accounts.webhooks.exchange import Flight, Task
 from accounts.webhooks.schedule import DELAYS
+from accounts.webhooks.states import Subject, record_states
 from tests.control.webhook_clock import ERROR, GONE, MESSAGE, OK, START, STATE, Clock, states
 from tests.receivers import Receiver, Reply
 
@@ -243,6 +253,33 @@ def test_the_log_is_limited_in_bytes_with_events_and_answers(
     clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
     pruning.prune(START)
     assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
+
+
+def test_a_deleted_webhook_leaves_nothing_behind(webhook: Webhook, clock: Clock) -> None:
+    """Its log and its states are pruned in small steps, also what arrives meanwhile."""
+    other = services.create_webhook(webhook.cluster, webhook.url, kinds=["client_event"]).webhook
+    clock.add(webhook, *[MESSAGE] * 600)
+    kept = clock.add(other, MESSAGE)
+    subjects = [Subject(f"channel-{number}") for number in range(600)]
+    record_states(webhook.cluster_id, subjects, is_present=True, now=START)
+    services.delete_webhook(webhook)
+    assert WebhookDelivery.objects.filter(webhook__cluster=other.cluster).count() == 1
+    rounds = 0
+    while pruning.prune(START):
+        rounds += 1
+    assert rounds >= 3
+    assert list(WebhookDelivery.objects.values_list("pk", flat=True)) == kept
+    assert not WebhookState.objects.exists()
+
+
+def test_large_deliveries_of_a_deleted_webhook_are_pruned_a_few_at_a_time(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, *[{**MESSAGE, "data": "x" * 900_000}] * 5)
+    services.delete_webhook(webhook)
+    assert pruning.prune(START)
+    assert WebhookDelivery.objects.count() == 3
+    while pruning.prune(START):
+        pass
+    assert not WebhookDelivery.objects.exists()
 
 
 def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clock) -> None:

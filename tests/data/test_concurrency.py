@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests.data.owners import ADA
-from tests.servers import LiveServer
+from tests.servers import LiveServer, free_port
+from tests.webhooks import SETTINGS
 
 ROUNDS = 12
 ATTEMPTS = 3
@@ -37,6 +38,30 @@ from accounts.users import User
 services.add_member(account, User.objects.get(), Role.OWNER)
 print(account.pk, clusters[0].pk)
 """
+WEBHOOKS, DELIVERIES = 3, 10_000
+FULL_LOGS = f"""
+from django.db import connection
+from django.utils import timezone
+from accounts import services
+from accounts.models import Role
+from accounts.users import User
+account = services.create_account("Large", User.objects.get())
+cluster = services.create_cluster(account, "logs")
+for _ in range({WEBHOOKS}):
+    webhook = services.create_webhook(cluster, "https://example.com/", kinds=["client_event"], enabled=False).webhook
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {DELIVERIES}) "
+            "INSERT INTO accounts_webhookdelivery "
+            "(webhook_id, message_id, events, size, count, in_order, state, tries, "
+            "attempts, attempts_size, created_at, waiting_since, next_at, lease) "
+            "SELECT %s, 'msg_' || %s || '_' || n, %s, 3000, 1, false, "
+            "CASE WHEN n %% 2 = 0 THEN 'delivered' ELSE 'waiting' END, 0, '[]', 2, %s, %s, %s, '' FROM numbers",
+            [webhook.pk, webhook.pk, '[{{"name":"client_event","data":"' + "x" * 2970 + '"}}]', *[timezone.now()] * 3],
+        )
+print(account.pk, cluster.pk, webhook.pk)
+"""
+LEFT_BEHIND = "from accounts.models import WebhookDelivery; print(WebhookDelivery.objects.count())"
 DELETIONS = """
 import json
 from accounts.models import ApiKey, AuditEntry, Cluster
@@ -48,7 +73,7 @@ CONSISTENT = "from django.db import connection; connection.check_constraints(); 
 
 @pytest.fixture
 def server(service: Callable[..., LiveServer], tmp_path: Path) -> LiveServer:
-    server = service(tmp_path)
+    server = service(tmp_path, **SETTINGS)
     server.manage("migrate", "-v", "0")
     server.manage("shell", "-v", "0", "-c", ADA)
     return server.start()
@@ -73,11 +98,20 @@ def test_changes_of_something_that_is_being_deleted_never_fail(server: LiveServe
         account = post("accounts/", name="A")["id"]
         cluster = post("clusters/", account=account, cluster_id=f"c{number}")["id"]
         key = post("keys/", cluster=f"c{number}", label="x")["public_key"]
+        # Nothing listens there, so the senders write down failures while everything is deleted.
+        url = f"http://127.0.0.1:{free_port()}/"
+        webhook = post("webhooks/", cluster=f"c{number}", url=url, kinds=["client_event"])["id"]
+        for _ in range(3):
+            post(f"webhooks/{webhook}/test/")
         requests: list[tuple[str, str, Any]] = [
             ("DELETE", f"accounts/{account}/" if number % 2 else f"clusters/{cluster}/", None),
             ("DELETE", f"accounts/{account}/", None),
             ("DELETE", f"clusters/{cluster}/", None),
             ("DELETE", f"keys/{key}/", None),
+            ("DELETE", f"webhooks/{webhook}/", None),
+            ("PATCH", f"webhooks/{webhook}/", {"batches": True}),
+            ("POST", f"webhooks/{webhook}/rotate-secret/", None),
+            *(("POST", f"webhooks/{webhook}/{action}/", None) for action in ("test", "test", "redeliver")),
             ("PATCH", f"accounts/{account}/", {"name": "B", "max_connections": 5}),
             ("PATCH", f"clusters/{cluster}/", {"enabled": False}),
             ("PATCH", f"keys/{key}/", {"label": "y"}),
@@ -98,12 +132,13 @@ def test_changes_of_something_that_is_being_deleted_never_fail(server: LiveServe
             answers = list(pool.map(send, requests))
         for answer in answers:
             # 400: the account or the cluster that a body names does not exist. 403: nobody is the owner any more.
-            assert answer.status_code in (200, 201, 204, 400, 403, 404, 409), (answer.request.url, answer.text)
+            assert answer.status_code in (200, 201, 202, 204, 400, 403, 404, 409), (answer.request.url, answer.text)
         statuses.update(answer.status_code for answer in answers)
     assert statuses[204] >= ROUNDS
     assert statuses[404] + statuses[400] + statuses[409] > 0
     assert server.manage("shell", "-v", "0", "-c", CONSISTENT) == "consistent\n"
     assert "Traceback" not in server.log
+    assert "unreachable" not in server.log
 
 
 def slowest_write_during(api: httpx.Client, account: int, action: Callable[[], object]) -> tuple[float, float]:
@@ -147,3 +182,33 @@ def test_deleting_thousands_of_keys_is_fast_and_keeps_nobody_waiting(server: Liv
     for wait, seconds in best.values():
         assert seconds < DELETION_SECONDS, best
         assert wait - quiet < OTHERS_WAIT_SECONDS, (best, quiet)
+
+
+def test_deleting_webhooks_with_full_logs_is_fast_and_keeps_nobody_waiting(
+    server: LiveServer, api: httpx.Client
+) -> None:
+    """Neither does the pruning of what they leave behind, which begins when the server starts."""
+    other = api.post("accounts/", json={"name": "Other"}).json()["id"]
+    quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))
+    kinds = ("webhooks", "clusters", "accounts")
+    best = dict.fromkeys((*kinds, "pruning"), (9.0, 9.0))
+
+    def are_good() -> bool:
+        waits = [wait - quiet for wait, _ in best.values()]
+        return max(waits) < OTHERS_WAIT_SECONDS and all(best[kind][1] < DELETION_SECONDS for kind in kinds)
+
+    for _ in range(ATTEMPTS):
+        account, cluster, webhook = server.manage("shell", "-v", "0", "-c", FULL_LOGS).split()
+        for kind, pk in (("webhooks", webhook), ("clusters", cluster), ("accounts", account)):
+
+            def delete(path: str = f"{kind}/{pk}/") -> None:
+                assert api.delete(path).status_code == 204
+
+            best[kind] = min(best[kind], slowest_write_during(api, other, delete))
+        server.stop()
+        server.start()
+        best["pruning"] = min(best["pruning"], slowest_write_during(api, other, lambda: time.sleep(2)))
+        assert int(server.manage("shell", "-v", "0", "-c", LEFT_BEHIND)) < WEBHOOKS * DELIVERIES
+        if are_good():
+            break
+    assert are_good(), (best, quiet)
