@@ -49,7 +49,7 @@ class AuditMiddleware:
 
 # How many items of a list an entry contains, and how many characters of a text.
 MAX_LISTED = 10
-MAX_TEXT = 200
+MAX_TEXT = 300
 # These take access away, and only as often as something was created. They are possible on every day.
 _UNLIMITED = {
     AuditVerb.SUSPENDED,
