@@ -122,7 +122,7 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
 
     def leave(self) -> None:
         """Leave all channels; the connection has ended, however it did."""
-        self._session.node.leave(self._session.connection)
+        self._session.leave()
 
 
 async def _admit(node: Node, scope: Mapping[str, Any], read: Read) -> Admission:

@@ -2,6 +2,7 @@
 
 import time
 from asyncio import TimerHandle
+from collections.abc import Callable
 
 from accounts.key_access import KeyAccess
 from realtime.cluster.connection_counts import Place
@@ -12,22 +13,33 @@ from realtime.node.message_quotas import AccountUse, Bucket
 from realtime.node.usage import KeyTraffic
 from realtime.protocols.admission import Admission, Target
 from realtime.protocols.closes import Close
-from realtime.protocols.frames import Message, frame_size
+from realtime.protocols.frames import Message, Sendable, frame_size
 
 # How many tiny fragments a connection may send in a second, also if it may send only a few messages.
 MIN_FRAGMENTS_PER_SECOND = 1_000
 
 
+SignedIn = tuple[int, str]
+"""The primary key of a cluster, and the ID of a user in it."""
+
+
 class Subscription(Member):
     """The membership of a connection in one channel."""
 
-    __slots__ = ("connection", "identity", "room")
+    __slots__ = ("connection", "identity", "on_welcome", "room")
 
     def __init__(self, connection: "Connection", target: Target, room: Room) -> None:
         super().__init__(connection.outlet, echo=target.notify_self)
         self.connection = connection
         self.identity = target.identity
         self.room = room
+        self.on_welcome: Callable[[], None] | None = None
+        """Called when it has got the list of the members of its channel."""
+
+    def welcome(self, members: Sendable) -> None:
+        super().welcome(members)
+        if self.on_welcome is not None:
+            self.on_welcome()
 
 
 class Connection:
@@ -49,6 +61,7 @@ class Connection:
         "place",
         "primary",
         "proof",
+        "signed_in",
         "subscriptions",
         "takes_messages",
         "traffic",
@@ -78,6 +91,8 @@ class Connection:
         """The subscription to the channel in the URL, if the protocol has one there."""
         self.subscriptions: dict[str, Subscription] = {}
         """All subscriptions, by the groups of their channels."""
+        self.signed_in: SignedIn | None = None
+        """The user who has signed in with a frame, if the protocol has users."""
         self.takes_messages = False
         """Whether the client's messages are handled: from the handshake until the connection ends."""
         self.ended: Close | None = None
@@ -97,7 +112,7 @@ class Connection:
         self.outlet.limit_messages(max_message_bytes)
 
     def fragment_bucket(self) -> Bucket:
-        """Return the rate limit of tiny fragments, which most connections never send."""
+        """Return the rate limit of frames that cost little, such as tiny fragments; most connections never send any."""
         if self._fragment_bucket is None:
             self._fragment_bucket = Bucket(max(self.access.quotas.messages_per_second, MIN_FRAGMENTS_PER_SECOND))
         return self._fragment_bucket

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -31,13 +31,13 @@ from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
-from realtime.fanout.hub import Hub
+from realtime.fanout.hub import Hub, Member
 from realtime.fanout.outlets import Outlet
 from realtime.live.watches import PREFIX as LIVE
 from realtime.live.watches import Watches
 from realtime.metrics.counters import Counters
 from realtime.metrics.lag import Lag
-from realtime.node import access_changes
+from realtime.node import access_changes, users
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection, Subscription
 from realtime.node.database import background, lookups
@@ -50,10 +50,11 @@ from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
 from realtime.node.usage import Store, Usage
+from realtime.node.users import Users
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
-from realtime.protocols.admission import Admission, Target, end_of
+from realtime.protocols.admission import Admission, Proof, Target, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
 from realtime.protocols.presence import Identity, PresenceEvents
@@ -99,6 +100,9 @@ class Node:
         self.watched = self.watches.watched
         """Empty while nobody watches live; then this is all that Live costs a message."""
         self.connections: set[Connection] = set()
+        self.sockets: dict[str, Mapping[str, Member]] = {}
+        """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
+        self.users = Users(self.bus, self.end)
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -240,8 +244,12 @@ class Node:
         Returns:
             The subscription; None if the connection has ended in the meantime.
         """
-        await self.bus.join(target.group)
-        if not connection.takes_messages:
+        try:
+            await self.bus.join(target.group)
+        except BaseException:
+            self.bus.leave(target.group)
+            raise
+        if connection not in self.connections:
             self.bus.leave(target.group)
             return None
         subscription = self._enter(connection, target)
@@ -258,10 +266,22 @@ class Node:
     def join_presence(self, subscription: Subscription, identity: Identity, events: PresenceEvents) -> None:
         """Add a subscription to the presence of its channel.
 
+        Args:
+            subscription: the subscription, which has this identity.
+            identity: the member.
+            events: what the members of the channel get.
+
         Raises:
             Refusal: there is no room for it.
         """
         self.presence.join(subscription.room.name, subscription, identity, events)
+
+    def prove(self, connection: Connection, proof: Proof) -> None:
+        """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
+        known = connection.proof
+        if known is None or end_of(connection.access, proof) < end_of(connection.access, known):
+            connection.proof = proof
+            self._schedule_end(connection)
 
     def _enter(self, connection: Connection, target: Target) -> Subscription:
         """Make a connection a member of a room."""
@@ -301,6 +321,7 @@ class Node:
             self.bus.leave(admission.target.group)  # it has not joined its room
         connection.primary, connection.subscriptions = None, {}
         connection.takes_messages = False
+        self.users.sign_out(connection)
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from the server's side. It no longer counts, and neither sends nor receives messages."""
@@ -353,6 +374,8 @@ class Node:
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
                 self.inquiries.receive(event)
+            case users.TERMINATE:
+                self.users.receive(event)
             case bus.INTERRUPTED:
                 self.presence.compare()
                 self.access_changes.check_all()

@@ -62,6 +62,10 @@ class Session(ABC):
     def open(self) -> None:
         """Answer that the connection is open, before anything else is sent."""
 
+    def leave(self) -> None:
+        """Leave all channels, since the connection has ended."""
+        self.node.leave(self.connection)
+
     @abstractmethod
     def receive(self, data: str | bytes) -> None:
         """Handle a message of the client."""
@@ -90,16 +94,16 @@ class Session(ABC):
         connection = self.connection
         self.node.reports.refuse(connection, TOO_BIG, bytes=size, limit=message_limit(connection.access))
 
-    def publish(self, sender: Subscription, data: str | bytes, message: Message) -> None:
+    def publish(self, sender: Subscription, data: str | bytes, message: Message, size: int) -> None:
         """Send a client's message to its channel, if size and daily quota permit.
 
         Args:
             sender: the subscription that sends it.
             data: what the client has sent.
             message: what the others get.
+            size: the size of the frame that the client has sent, in bytes and without its mask.
         """
         connection = self.connection
-        size = len(message.wire)
         # Daphne rejects larger messages by their frame header; other servers have limits of their own.
         if size > connection.max_frame_bytes:
             self.note_too_big(len(data.encode()) if isinstance(data, str) else len(data))

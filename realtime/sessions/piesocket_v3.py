@@ -39,7 +39,8 @@ class PieSocketV3(Session):
         elif is_forged(data):
             self.drop(FORGED, connection.path, data)
         else:
-            self.publish(primary, data, Message(data))
+            message = Message(data)
+            self.publish(primary, data, message, len(message.wire))
 
     def answer_dropped(self, notice: Notice) -> None:
         self.connection.send(_notice_message(notice))
