@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
-from realtime.fanout.hub import Hub, Room
+from realtime.fanout.hub import Hub, Member, Room
 from realtime.fanout.outlets import Outlet
 from realtime.live.watches import PREFIX as LIVE
 from realtime.live.watches import Watches
@@ -98,6 +98,8 @@ class Node:
         self.watched = self.watches.watched
         """Empty while nobody watches live; then this is all that Live costs a message."""
         self.connections: set[Connection] = set()
+        self.sockets: dict[str, Mapping[str, Member]] = {}
+        """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -331,7 +333,8 @@ class Node:
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)
         if room is not None:
-            self.hub.publish(room, messages)
+            excluded = messages.excluded
+            self.hub.publish(room, messages, self.sockets.get(excluded, {}).get(group) if excluded else None)
 
 
 on_start: list[Callable[[Node], None]] = []
