@@ -14,7 +14,7 @@ from typing import Any
 from realtime.cluster.bus import CONTROL_GROUP, Bus
 from realtime.fanout.hub import Hub
 from realtime.node.connections import Connection
-from realtime.protocols.closes import DISCONNECTED, Close
+from realtime.protocols.closes import DISCONNECTED, TERMINATED, Close
 
 PREFIX = "inquiry."
 """Begins the types of the events between nodes."""
@@ -22,6 +22,9 @@ ASK, ANSWER = f"{PREFIX}ask", f"{PREFIX}answer"
 ANSWER_SECONDS = 0.3
 MAX_LISTED = 200
 """How many connections of a channel are listed."""
+
+CLOSES = {close.reason: close for close in (TERMINATED,)}
+"""What `Inquiries.disconnect_all` can close connections with, by its reason."""
 
 Answers = list[Any]
 
@@ -60,6 +63,15 @@ class Inquiries:
     async def disconnect(self, group: str, connection_id: str) -> bool:
         """Close one connection of a channel, on whichever node it is; return whether it was found."""
         return any(await self._ask({"kind": "disconnect", "group": group, "id": connection_id}))
+
+    async def disconnect_all(self, group: str, close: Close) -> None:
+        """Close all connections that are members of a group, on all nodes.
+
+        Args:
+            group: the group of a channel.
+            close: the close that they get; one of `CLOSES`.
+        """
+        await self._ask({"kind": "disconnect all", "group": group, "close": close.reason})
 
     def receive(self, event: dict[str, Any]) -> None:
         """Receive an event of this module, from any node."""
@@ -100,6 +112,10 @@ class Inquiries:
         connections = (member for member in members if isinstance(member, Connection))
         if question["kind"] == "list":
             return [_describe(connection) for connection in islice(connections, MAX_LISTED)]
+        if question["kind"] == "disconnect all":
+            for connection in list(connections):
+                self._end(connection, CLOSES[question["close"]])
+            return None
         found = next((each for each in connections if _id_of(each) == question["id"]), None)
         if found is not None:
             self._end(found, DISCONNECTED)
