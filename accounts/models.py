@@ -301,6 +301,11 @@ class Cluster(models.Model):
     def __str__(self) -> str:
         return self.cluster_id
 
+    @property
+    def app_id(self) -> str:
+        """The number by which clients of Pusher's protocol call the cluster. Pusher's libraries expect a string."""
+        return str(self.pk)
+
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def visible_to(self, user: UserOrAnonymous) -> "ApiKeyQuerySet":

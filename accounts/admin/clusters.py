@@ -16,7 +16,7 @@ from .base import ConnectionsColumn
 from .frozen import why_account_frozen
 from .inlines import ServiceInline
 from .keys import ApiKeyInline
-from .lists import change_link, changelist_link
+from .lists import change_link, changelist_link, copyable
 from .operations import Operation
 
 
@@ -52,9 +52,11 @@ class ClusterAdmin(ConnectionsColumn):
     search_fields = ["cluster_id", "account__name"]
     autocomplete_fields = ["account"]
     ordering = ["cluster_id"]
-    fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled", "connections", "key_count", "created_at"]})]
+    fieldsets = [
+        (None, {"fields": ["account", "cluster_id", "app_id", "enabled", "connections", "key_count", "created_at"]})
+    ]
     add_fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled"]})]
-    readonly_fields = ["connections", "key_count", "created_at"]
+    readonly_fields = ["app_id", "connections", "key_count", "created_at"]
     inlines = [ApiKeyInline]
     operations = [
         Operation(
@@ -91,6 +93,10 @@ class ClusterAdmin(ConnectionsColumn):
 
     def save_model(self, request: HttpRequest, obj: Cluster, form: ModelForm, change: bool) -> None:
         save_cluster(obj)
+
+    @admin.display(description="app ID for Pusher’s libraries")
+    def app_id(self, cluster: Cluster) -> str:
+        return copyable(cluster.app_id)
 
     @admin.display(description="account", ordering="account__name")
     def account_link(self, cluster: Cluster) -> str:

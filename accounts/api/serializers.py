@@ -226,10 +226,11 @@ class AcceptedInvitationSerializer(MemberSerializer):
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
     account: Any = VisiblePrimaryKeyRelatedField(queryset=Account.objects.all())
+    app_id = serializers.CharField(read_only=True, help_text="The `app_id` for Pusher's libraries.")
 
     class Meta:
         model = Cluster
-        fields = ["id", "account", "cluster_id", "enabled", "created_at"]
+        fields = ["id", "account", "cluster_id", "app_id", "enabled", "created_at"]
         read_only_fields = ["created_at"]
         extra_kwargs = DEFAULT_ON
 

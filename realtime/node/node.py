@@ -413,7 +413,8 @@ class Node:
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)
         if room is not None:
-            self.hub.publish(room, messages)
+            excluded = messages.excluded
+            self.hub.publish(room, messages, self.sockets.get(excluded, {}).get(group) if excluded else None)
 
 
 on_start: list[Callable[[Node], None]] = []

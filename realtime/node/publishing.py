@@ -1,8 +1,9 @@
 """Messages that servers and people send to channels: whether they may, and on which node they are delivered.
 
-Each step is decided without waiting. Loop thread only.
+Each step but `deliver` is decided without waiting. Loop thread only.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from accounts.key_access import KeyAccess
@@ -13,6 +14,8 @@ from realtime.protocols.admission import why_off
 from realtime.protocols.channels import path_of
 from realtime.protocols.frames import Message
 from realtime.protocols.publishing import Problem
+
+FindPath = Callable[[str, str], str]
 
 
 def check_enabled(access: KeyAccess) -> None:
@@ -25,8 +28,38 @@ def check_enabled(access: KeyAccess) -> None:
         raise Problem(403, off.sentence)
 
 
+async def deliver(
+    node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]], find_path: FindPath = path_of
+) -> None:
+    """Publish messages, all of them or none; return when all of them are delivered here and taken by Redis.
+
+    Args:
+        node, access, messages, find_path: see `publish`.
+
+    Raises:
+        Problem: the quota does not allow as many messages today.
+    """
+    are_done = False
+    waiter: asyncio.Future[None] | None = None
+
+    def note_done() -> None:
+        nonlocal are_done
+        are_done = True
+        if waiter is not None and not waiter.done():  # else the client has disconnected
+            waiter.set_result(None)
+
+    publish(node, access, messages, note_done, find_path)
+    if not are_done:
+        waiter = node.loop.create_future()
+        await waiter
+
+
 def publish(
-    node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]], on_done: Callable[[], None]
+    node: Node,
+    access: KeyAccess,
+    messages: Sequence[tuple[str, Message]],
+    on_done: Callable[[], None],
+    find_path: FindPath = path_of,
 ) -> None:
     """Publish messages, all of them or none.
 
@@ -35,6 +68,7 @@ def publish(
         access: what the key allows.
         messages: the channel's group and the message of each.
         on_done: called when all of them are delivered here and taken by Redis.
+        find_path: returns the path of the channel of a group in a cluster, which depends on the protocol.
 
     Raises:
         Problem: the quota does not allow as many messages today.
@@ -47,7 +81,7 @@ def publish(
         traffic.bytes += len(message.wire)
     if node.watched:
         for group, message in messages:
-            channel = (access.cluster_pk, path_of(group, access.cluster_id))
+            channel = (access.cluster_pk, find_path(group, access.cluster_id))
             node.reports.publish(channel, access.public_key, message)
     if len(messages) == 1:
         ((group, message),) = messages

@@ -5,8 +5,7 @@ from typing import Any
 
 from realtime.cluster.bus import CONTROL_GROUP, Bus
 from realtime.node.connections import Connection, SignedIn
-from realtime.protocols.closes import Close
-from realtime.protocols.pusher_closes import TERMINATED
+from realtime.protocols.closes import TERMINATED, Close
 
 TERMINATE = "user.terminate"
 """The type of the event that nodes send to each other to close the connections of a user."""

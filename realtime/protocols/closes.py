@@ -85,6 +85,7 @@ TOO_MANY_MEMBERS = Close(
     "The presence of this channel is full; connect without presence or to another channel.",
 )
 BAD_JWT = Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.")
+TERMINATED = Close(4009, "terminated", "A server of the application has closed all connections of this user.")
 TOO_SLOW = Close(4100, "too_slow")
 TOO_FAST = Close(
     4301, "too_fast", "You kept sending far more messages per second than the quota allows; send less often."

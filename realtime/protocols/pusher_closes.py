@@ -24,7 +24,6 @@ NOT_A_VERSION = Close(4006, "bad_version", "The option protocol must be a number
 UNSUPPORTED_VERSION = Close(4007, "bad_version", "This service supports the versions 4 to 7 of Pusher's protocol.")
 NO_VERSION = Close(4008, "bad_version", "Provide the version of the protocol as the option protocol in the URL.")
 BAD_SIGN_IN = Close(4009, "bad_sign_in", "The sign-in is not signed with the secret of this app key, or names no user.")
-TERMINATED = Close(4009, "terminated", "A server has closed the connections of this user.")
 
 _RETRY_LATER, _RECONNECT = 4100, 4200
 _CODES = {

@@ -12,7 +12,8 @@ _MAX_HEADERS = 100
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DIGITS = 5
 _REQUEST_LINE = re.compile(
-    rb"(?:GET (/(?:v3|app)/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?))(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
+    rb"(?:GET (/(?:v3|app)/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?|/apps/[0-9]{1,20}/(?:batch_)?events))"
+    rb"(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(0x20, 0x7F))

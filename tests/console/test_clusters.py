@@ -76,6 +76,10 @@ def test_an_account_with_as_many_clusters_as_it_may_have_is_told_what_to_do(owne
     assert "You have 1 of 1 clusters. Delete one, or ask for more." in shown
 
 
+def test_the_page_shows_the_app_id_for_pushers_libraries(owner: Client, account: Account, cluster: Cluster) -> None:
+    assert f'<code id="app-id">{cluster.pk}</code>' in page(owner, account, "clusters/shop/")
+
+
 def test_switching_off_says_how_many_connections_it_closes(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:

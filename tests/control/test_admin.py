@@ -64,6 +64,11 @@ def test_accounts_are_suspended_and_resumed(admin: Client, account: Account, ann
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Suspended.", "Resumed."]
 
 
+def test_the_page_of_a_cluster_shows_its_app_id_for_pushers_libraries(admin: Client, cluster: Cluster) -> None:
+    page = admin.get(f"/admin/accounts/cluster/{cluster.pk}/change/").content.decode()
+    assert f'<code data-copy="{cluster.pk}">' in page
+
+
 def test_clusters_are_disabled_and_enabled(admin: Client, cluster: Cluster, announcements: Announcements) -> None:
     run_action(admin, "cluster", "disable", cluster)
     assert not Cluster.objects.get().enabled

@@ -177,6 +177,12 @@ class TestClusters:
         assert answer.json()["cluster_id"] == "acme"
         assert Cluster.objects.get().account_id == cluster.account_id
 
+    def test_the_app_id_for_pushers_libraries_is_shown_and_cannot_be_chosen(
+        self, as_: As, owner: User, account: Account
+    ) -> None:
+        created = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "fresh", "app_id": "7"})
+        assert created.json()["app_id"] == str(Cluster.objects.get().pk)
+
     @pytest.mark.parametrize(("query", "count"), [("", 2), ("?account={}", 1), ("?account=999999999", 0)])
     def test_clusters_can_be_filtered_by_account(
         self, as_: As, owner: User, cluster: Cluster, query: str, count: int
