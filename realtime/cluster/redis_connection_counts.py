@@ -59,7 +59,8 @@ class RedisConnectionCounts(ConnectionCounts):
         super().__init__()
         self._prefix = prefix
         self._node_id = node_id
-        self._client = RedisClient(url, prefix, node_id)
+        self.client = self._client = RedisClient(url, prefix, node_id)
+        """The node's client of Redis."""
         self._redis = self._client.redis
         self.seats = RedisSeats(self._client)
         """The seats of presence in Redis, which the same lease keeps."""

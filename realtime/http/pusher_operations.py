@@ -1,6 +1,7 @@
 """What requests to Pusher's HTTP API do: publish events, ask about channels, and close the connections of a user."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,10 +21,10 @@ from realtime.protocols.pusher_channels import (
     path_for,
     path_of,
 )
-from realtime.protocols.pusher_events import check_name, read_batch, read_body, read_event, read_info
+from realtime.protocols.pusher_events import Event, check_name, read_batch, read_body, read_event, read_info
 
 SUCCESS = b"{}"
-USER_COUNT, SUBSCRIPTION_COUNT = "user_count", "subscription_count"
+USER_COUNT, SUBSCRIPTION_COUNT, CACHE = "user_count", "subscription_count", "cache"
 
 
 class Inquiry(NamedTuple):
@@ -43,6 +44,7 @@ async def publish_event(inquiry: Inquiry) -> bytes:
     """Publish an event to one or more channels."""
     node, access, *_ = inquiry
     event = read_event(read_body(inquiry.content), access.cluster_id, message_limit(access))
+    await _keep_last(node, [event])
     await deliver(node, access, event.messages, path_of)
     if not event.info:
         return SUCCESS
@@ -54,6 +56,7 @@ async def publish_batch(inquiry: Inquiry) -> bytes:
     """Publish several events, all of them or none."""
     node, access, *_ = inquiry
     events = read_batch(read_body(inquiry.content), access.cluster_id, message_limit(access))
+    await _keep_last(node, events)
     await deliver(node, access, [message for event in events for message in event.messages], path_of)
     if not any(event.info for event in events):
         return SUCCESS
@@ -115,6 +118,14 @@ async def terminate_connections(inquiry: Inquiry) -> bytes:
     return SUCCESS
 
 
+async def _keep_last(node: Node, events: Iterable[Event]) -> None:
+    """Keep the events of cache channels for their future subscribers."""
+    for event in events:
+        for channel, (group, message) in zip(event.channels, event.messages, strict=True):
+            if "cache-" in channel and kind_of(channel).is_cache:
+                await node.last_events.put(group, str(message.data))
+
+
 async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str]) -> dict[str, Any]:
     """Return those attributes of a channel that a request asks for and the channel has."""
     attributes: dict[str, Any] = {}
@@ -122,6 +133,9 @@ async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str
         attributes[USER_COUNT] = len(await _users(node, access, name))
     if SUBSCRIPTION_COUNT in info:
         attributes[SUBSCRIPTION_COUNT] = await _count(node, (access.cluster_pk, path_for(name)))
+    if CACHE in info and kind_of(name).is_cache:
+        last = await node.last_events.find(group_for(access.cluster_id, name))
+        attributes[CACHE] = last and {"data": json.loads(last.frame)["data"], "ttl": last.seconds_left}
     return attributes
 
 

@@ -28,6 +28,7 @@ from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
+from realtime.cluster.last_events import LastEvents, SharedLastEvents
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
@@ -49,15 +50,15 @@ from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
+from realtime.node.subscriptions import Subscriptions
 from realtime.node.usage import Store, Usage
 from realtime.node.users import Users
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
-from realtime.protocols.admission import Admission, Proof, Target, end_of
+from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
-from realtime.protocols.presence import Identity, PresenceEvents
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
@@ -86,7 +87,9 @@ class Node:
         if settings.REDIS_URLS:
             self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
             self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
+            self.last_events: LastEvents = SharedLastEvents(counts.client)
         else:
+            self.last_events = LastEvents()
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
@@ -103,6 +106,7 @@ class Node:
         self.sockets: dict[str, Mapping[str, Member]] = {}
         """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
         self.users = Users(self.bus, self.end)
+        self.subscriptions = Subscriptions(self.hub, self.bus, self.counts, self.presence, self.connections)
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -203,7 +207,7 @@ class Node:
         if connection.ended is None:  # its access may have been withdrawn in the meantime
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
             if target is not None:
-                connection.primary = self._enter(connection, target)
+                connection.primary = self.subscriptions.enter(connection, target)
             if not await self.counts.join(connection.place) and connection.ended is None:
                 self.counters.refusals[QUOTA_USED_UP.reason] += 1
                 connection.ended = QUOTA_USED_UP
@@ -232,74 +236,12 @@ class Node:
                 if self.watched:
                     self.reports.subscribe(connection, target.channel[1], target.identity)
 
-    async def subscribe(self, connection: Connection, target: Target) -> Subscription | None:
-        """Subscribe an open connection to a further channel, and count the subscription.
-
-        When this returns, the subscription receives messages. Its presence is still to be joined with `join_presence`.
-
-        Args:
-            connection: an open connection without a subscription to the channel.
-            target: the channel.
-
-        Returns:
-            The subscription; None if the connection has ended in the meantime.
-        """
-        try:
-            await self.bus.join(target.group)
-        except BaseException:
-            self.bus.leave(target.group)
-            raise
-        if connection not in self.connections:
-            self.bus.leave(target.group)
-            return None
-        subscription = self._enter(connection, target)
-        self.counts.subscribe(subscription.room.channel)
-        if self.watched:
-            self.reports.subscribe(connection, target.channel[1], target.identity)
-        return subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Undo `subscribe` and `join_presence`."""
-        del subscription.connection.subscriptions[subscription.room.name]
-        self._drop(subscription)
-
-    def join_presence(self, subscription: Subscription, identity: Identity, events: PresenceEvents) -> None:
-        """Add a subscription to the presence of its channel.
-
-        Args:
-            subscription: the subscription, which has this identity.
-            identity: the member.
-            events: what the members of the channel get.
-
-        Raises:
-            Refusal: there is no room for it.
-        """
-        self.presence.join(subscription.room.name, subscription, identity, events)
-
     def prove(self, connection: Connection, proof: Proof) -> None:
         """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
         known = connection.proof
         if known is None or end_of(connection.access, proof) < end_of(connection.access, known):
             connection.proof = proof
             self._schedule_end(connection)
-
-    def _enter(self, connection: Connection, target: Target) -> Subscription:
-        """Make a connection a member of a room."""
-        room = self.hub.room(target.group, target.channel, connection.traffic.account.deliveries)
-        subscription = Subscription(connection, target, room)
-        room.add(subscription)
-        connection.subscriptions[room.name] = subscription
-        return subscription
-
-    def _drop(self, subscription: Subscription) -> None:
-        """Take a subscription out of everything in which it takes part, besides its connection."""
-        connection, room = subscription.connection, subscription.room
-        self.hub.leave(room, subscription)
-        if subscription.identity is not None:
-            self.presence.leave(room.name, subscription)
-        if subscription is not connection.primary:  # else it is counted together with its connection
-            self.counts.unsubscribe(room.channel)
-        self.bus.leave(room.name)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection. It may have left already, or may never have joined."""
@@ -316,7 +258,7 @@ class Node:
         self.usage.close(admission.access)
         address_limits.close(connection.network)
         for subscription in connection.subscriptions.values():
-            self._drop(subscription)
+            self.subscriptions.drop(subscription)
         if connection.primary is None and admission.target is not None:
             self.bus.leave(admission.target.group)  # it has not joined its room
         connection.primary, connection.subscriptions = None, {}

@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
+from typing import Any
 
 from realtime.base import tasks
 from realtime.conf import conf
@@ -11,7 +13,7 @@ from realtime.node.node import Node
 from realtime.protocols import pusher_frames as frames
 from realtime.protocols.admission import Proof, Target
 from realtime.protocols.closes import Refusal
-from realtime.protocols.frames import frame_size
+from realtime.protocols.frames import Message, frame_size
 from realtime.protocols.presence import Identity, shown_user
 from realtime.protocols.pusher_channels import group_for, kind_of, path_for
 from realtime.protocols.pusher_closes import BAD_SIGN_IN, error_message, tell_pusher
@@ -140,12 +142,15 @@ class Pusher(Session):
             return
         self._note_proof(permission.secret)
         self._joining[group] = True
-        joining = tasks.run_eagerly(
-            self._answer_again(group, channel) if is_repeated else self._join(group, channel, permission)
-        )
-        if joining is not None:
-            _subscribing.add(joining)
-            joining.add_done_callback(_subscribing.discard)
+        self._run(self._answer_again(group, channel) if is_repeated else self._join(group, channel, permission))
+
+    @staticmethod
+    def _run(subscribing: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine, in a task if it has to wait."""
+        task = tasks.run_eagerly(subscribing)
+        if task is not None:
+            _subscribing.add(task)
+            task.add_done_callback(_subscribing.discard)
 
     @property
     def _channels(self) -> int:
@@ -153,26 +158,40 @@ class Pusher(Session):
 
     async def _join(self, group: str, channel: str, permission: Permission) -> None:
         node, identity = self.node, permission.identity
+        subscriptions = node.subscriptions
         counted = (self.connection.access.cluster_pk, path_for(channel))
         try:
-            subscription = await node.subscribe(self.connection, Target(group, counted, False, identity))
+            subscription = await subscriptions.subscribe(self.connection, Target(group, counted, False, identity))
         finally:
             is_wanted = self._joining.pop(group)
         if subscription is None:
             return
+        if node.watched:
+            node.reports.subscribe(self.connection, counted[1], identity)
         if not is_wanted:
-            node.unsubscribe(subscription)
-        elif identity is None:
-            self.connection.outlet.deliver(frames.subscription_succeeded(channel))
-        else:
+            subscriptions.unsubscribe(subscription)
+        elif identity is not None:
             self._join_presence(subscription, identity, channel)
+        else:
+            self.connection.outlet.deliver(frames.subscription_succeeded(channel))
+            if kind_of(channel).is_cache:
+                await self._send_last_event(group, channel)
+
+    async def _send_last_event(self, group: str, channel: str) -> None:
+        event = await self.node.last_events.find(group)
+        if group in self.connection.subscriptions:
+            message = frames.cache_miss(channel) if event is None else Message(event.frame)
+            self.connection.outlet.deliver(message)
 
     def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> None:
         """Join the presence of a channel, which answers the client with the list of members."""
+        if kind_of(channel).is_cache:
+            group = subscription.room.name
+            subscription.on_welcome = lambda: self._run(self._send_last_event(group, channel))
         try:
-            self.node.join_presence(subscription, identity, PusherEvents(channel))
+            self.node.subscriptions.join_presence(subscription, identity, PusherEvents(channel))
         except Refusal as refusal:
-            self.node.unsubscribe(subscription)
+            self.node.subscriptions.unsubscribe(subscription)
             sentence = refusal.close.sentence or "Members join and leave too fast; try again later."
             self._deny(channel, Denied(sentence, "LimitReached", 403))
 
@@ -187,7 +206,7 @@ class Pusher(Session):
         if subscription is None:
             return
         if not is_wanted:
-            self.node.unsubscribe(subscription)
+            self.node.subscriptions.unsubscribe(subscription)
         elif is_presence:
             self.connection.outlet.deliver(PusherEvents(channel).list_message(members))
         else:
@@ -206,7 +225,7 @@ class Pusher(Session):
         if group in self._joining:
             self._joining[group] = False
         elif group in self.connection.subscriptions:
-            self.node.unsubscribe(self.connection.subscriptions[group])
+            self.node.subscriptions.unsubscribe(self.connection.subscriptions[group])
 
     def _sign_in(self, request: SignIn | None) -> None:
         try:
