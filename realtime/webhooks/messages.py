@@ -23,7 +23,7 @@ MAX_BATCH_BYTES = 256 * 1024
 _OVERHEAD = 200
 _MESSAGES_PER_TURN = 50
 _KINDS = (WebhookKind.CLIENT,)
-PUSHER = "pusher"
+_PUSHER = "pusher"
 
 S = TypeVar("S")
 
@@ -116,7 +116,7 @@ def _event(path: str, data: str | bytes, socket_id: str, user_id: str | None, at
     """Return the event that reports a message, as JSON."""
     protocol, channel = split_path(path)
     event: dict[str, object] = {"name": "client_event", "channel": channel, "event": _name_of(data)}
-    if protocol == PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
+    if protocol == _PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
         data = msgspec.json.decode(data, type=_Event).data
     if isinstance(data, str):
         event["data"] = data

@@ -11,6 +11,7 @@ import pytest
 from tests.clients import Client, channel_path, open_client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
+from tests.sockets.pusher import channel_name, open_pusher
 from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 
@@ -159,3 +160,32 @@ async def test_messages_of_servers_and_other_channels_are_not_reported(
         await client.send("of a client")
         await tenant.until(lambda: bool(messages(tenant)))
     assert [event["data"] for event in messages(tenant)] == ["of a client"]
+
+
+async def test_channels_members_and_events_of_pusher_are_reported_by_the_names_that_its_clients_know(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel = channel_name("presence-")
+    kinds = ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event"]
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix="presence-")
+    common = {"channel": channel, "protocol": "pusher"}
+    async with (
+        open_pusher(server, keys["demo"], secrets["demo"]) as ann,
+        open_pusher(server, keys["demo"], secrets["demo"]) as tab,
+    ):
+        await ann.join(channel, {"user_id": "ann"})
+        await tab.join(channel, {"user_id": "ann"})
+        await tenant.until(lambda: len(tenant.events()) == 2)
+        await ann.send("client-x", {"a": 1}, channel)
+        await tenant.until(lambda: len(tenant.events()) == 3)
+        assert [shown(event) for event in tenant.events()] == [
+            {"name": "channel_occupied", **common},
+            {"name": "member_added", "user_id": "ann", **common},
+            {"name": "client_event", "event": "client-x", "data": '{"a": 1}', "user_id": "ann", **common},
+        ]
+        assert tenant.events()[2]["socket_id"] == ann.socket_id
+    await tenant.until(lambda: len(tenant.events()) == 5)
+    assert [shown(event) for event in tenant.events()[3:]] == [
+        {"name": "member_removed", "user_id": "ann", **common},
+        {"name": "channel_vacated", **common},
+    ]
