@@ -239,6 +239,7 @@ OPERATIONS = (
         "GET /apps/APP_ID/channels/CHANNEL/users",
         operations.list_users,
     ),
+    Operation("GET", re.compile(f"{_APP}/connections"), "GET /apps/APP_ID/connections", operations.count_connections),
     Operation(
         "POST",
         re.compile(f"(?:{_APP})?/users/(.+)/terminate_connections"),

@@ -72,8 +72,8 @@ async def list_channels(inquiry: Inquiry) -> bytes:
     counts = await node.counts.of_cluster(access.cluster_pk)
     listed: dict[str, dict[str, Any]] = {}
     for path, subscribers in list(counts.items()):
-        name = path.removeprefix(PATH_PREFIX)
-        if name is not path and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
+        name = path.removeprefix(PATH_PREFIX) if path.startswith(PATH_PREFIX) else ""
+        if name and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
             listed[name] = {SUBSCRIPTION_COUNT: subscribers} if SUBSCRIPTION_COUNT in info else {}
     if USER_COUNT in info:
         for name, attributes in listed.items():
@@ -100,6 +100,12 @@ async def list_users(inquiry: Inquiry) -> bytes:
     if not kind_of(name).is_presence:
         raise Problem(400, "Ask for the users only of presence channels.")
     return compact_json({"users": [{"id": user} for user in await _users(node, access, name)]}).encode()
+
+
+async def count_connections(inquiry: Inquiry) -> bytes:
+    """Return the number of connections of Pusher's protocol, as Reverb does."""
+    node, access, *_ = inquiry
+    return compact_json({"connections": await _count(node, (access.cluster_pk, PATH_PREFIX))}).encode()
 
 
 async def terminate_connections(inquiry: Inquiry) -> bytes:

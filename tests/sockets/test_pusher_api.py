@@ -70,6 +70,7 @@ async def test_channels_without_subscribers_are_not_occupied(pusher: PusherServe
         {"occupied": False, "user_count": 0, "subscription_count": 0},
     )
     assert await pusher.ask("GET", "/channels/presence-a/users") == (200, {"users": []})
+    assert await pusher.ask("GET", "/connections") == (200, {"connections": 0})
 
 
 async def test_channels_of_other_protocols_are_not_listed(
