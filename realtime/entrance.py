@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from accounts.key_access import KeyAccess
 from realtime.base import tasks
 from realtime.conf import conf
 from realtime.consumers import ChannelConsumer, check_limits, refuse
 from realtime.node.node import Node, current_node
-from realtime.protocols.admission import decide
+from realtime.protocols.admission import Admission
 from realtime.protocols.closes import Refusal
-from realtime.protocols.handshake import Request, parse_request
 from realtime.server.addresses import client_network
 from realtime.server.door_socket import DoorSocket
 from realtime.server.socket_outlet import SocketOutlet
+from realtime.sessions.all import session_type
+from realtime.sessions.base import Session
 
 logger = logging.getLogger(__name__)
 
@@ -30,35 +30,32 @@ def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | Non
     Args:
         scope: the ASGI scope of the handshake.
     """
-    node = current_node()
-    request: Request | Refusal
-    access: KeyAccess | None = None
+    node, kind = current_node(), session_type(scope)
+    decide: Callable[[], Admission]
     try:
-        request = parsed = parse_request(scope, conf().cluster_domains)
-        access = node.keys.find_cached(parsed.api_key)
+        handshake = kind.read(scope, conf().cluster_domains)
+        decide = partial(handshake.decide, node.keys.find_cached(handshake.api_key))
     except Refusal as refusal:
-        request = refusal
+        decide = partial(_raise, refusal)
     except KeyError:
         return None
-    return partial(_serve, node, scope, request, access)
+    return partial(_serve, node, kind, scope, decide)
 
 
 def _serve(
     node: Node,
+    kind: type[Session],
     scope: Mapping[str, Any],
-    request: Request | Refusal,
-    access: KeyAccess | None,
+    decide: Callable[[], Admission],
     socket: DoorSocket,
 ) -> None:
     """Admit or refuse a connection, in the same order as the ordinary way does."""
-    outlet = SocketOutlet(socket, node.backlogs, node.counters.closes)
+    outlet = SocketOutlet(socket, node.backlogs, node.counters.closes, kind.tell)
     network = client_network(scope, conf().num_proxies)
     try:
         check_limits(node, network)
-        if isinstance(request, Refusal):
-            raise request
         consumer = ChannelConsumer()
-        consumer.open(node, decide(request, access), outlet, network)
+        consumer.open(node, kind, decide(), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
         joining = tasks.run_eagerly(refuse(node, scope, outlet, socket.accept, refusal))
@@ -67,6 +64,10 @@ def _serve(
     if joining is not None:
         _joining.add(joining)
         joining.add_done_callback(_joining.discard)
+
+
+def _raise(refusal: Refusal) -> Admission:
+    raise refusal
 
 
 async def _join(consumer: ChannelConsumer, outlet: SocketOutlet, socket: DoorSocket) -> None:

@@ -24,6 +24,7 @@ from realtime.http.cors import PREFLIGHT, allow
 from realtime.node.connections import message_limit
 from realtime.node.node import Node, current_node
 from realtime.node.publishing import deliver
+from realtime.protocols.channels import counts_connections, is_of_v3
 from realtime.protocols.frames import compact_json
 from realtime.protocols.publishing import (
     Body,
@@ -199,13 +200,14 @@ async def _members(node: Node, access: KeyAccess, body: Body) -> bytes:
 
 async def _connections(node: Node, access: KeyAccess, body: Body) -> bytes:
     channels = await node.counts.of_cluster(access.cluster_pk)
-    listed = [{"channel": path, "connections": count} for path, count in channels.items()]
+    listed = [{"channel": path, "connections": count} for path, count in channels.items() if is_of_v3(path)]
     return compact_json({"channels": listed}).encode()
 
 
 async def _connections_sum(node: Node, access: KeyAccess, body: Body) -> bytes:
     channels = await node.counts.of_cluster(access.cluster_pk)
-    return compact_json({"connections": sum(channels.values())}).encode()
+    connections = sum(count for path, count in channels.items() if counts_connections(path))
+    return compact_json({"connections": connections}).encode()
 
 
 async def _domains(node: Node, access: KeyAccess, body: Body) -> bytes:

@@ -1,6 +1,7 @@
 """What requests to Pusher's HTTP API do: publish events, ask about channels, and close the connections of a user."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ from realtime.node.connections import message_limit
 from realtime.node.node import Node
 from realtime.node.publishing import deliver
 from realtime.protocols.channels import Channel
-from realtime.protocols.closes import TERMINATED
 from realtime.protocols.frames import compact_json
 from realtime.protocols.publishing import Problem
 from realtime.protocols.pusher_channels import (
@@ -17,15 +17,14 @@ from realtime.protocols.pusher_channels import (
     PATH_PREFIX,
     USER_PREFIX,
     group_for,
-    is_valid_name,
     kind_of,
     path_for,
     path_of,
 )
-from realtime.protocols.pusher_events import check_name, read_batch, read_body, read_event, read_info
+from realtime.protocols.pusher_events import Event, check_name, read_batch, read_body, read_event, read_info
 
 SUCCESS = b"{}"
-USER_COUNT, SUBSCRIPTION_COUNT = "user_count", "subscription_count"
+USER_COUNT, SUBSCRIPTION_COUNT, CACHE = "user_count", "subscription_count", "cache"
 
 
 class Inquiry(NamedTuple):
@@ -45,6 +44,7 @@ async def publish_event(inquiry: Inquiry) -> bytes:
     """Publish an event to one or more channels."""
     node, access, *_ = inquiry
     event = read_event(read_body(inquiry.content), access.cluster_id, message_limit(access))
+    await _keep_last(node, [event])
     await deliver(node, access, event.messages, path_of)
     if not event.info:
         return SUCCESS
@@ -56,6 +56,7 @@ async def publish_batch(inquiry: Inquiry) -> bytes:
     """Publish several events, all of them or none."""
     node, access, *_ = inquiry
     events = read_batch(read_body(inquiry.content), access.cluster_id, message_limit(access))
+    await _keep_last(node, events)
     await deliver(node, access, [message for event in events for message in event.messages], path_of)
     if not any(event.info for event in events):
         return SUCCESS
@@ -111,11 +112,18 @@ async def count_connections(inquiry: Inquiry) -> bytes:
 async def terminate_connections(inquiry: Inquiry) -> bytes:
     """Close the connections of a signed-in user, on all nodes."""
     node, access, (user,), *_ = inquiry
-    channel = f"{USER_PREFIX}{user}"
-    if not is_valid_name(channel):
+    if not 1 <= len(user) <= MAX_USER_ID_LENGTH:
         raise Problem(400, f"A user ID has 1 to {MAX_USER_ID_LENGTH} characters.")
-    await node.inquiries.disconnect_all(group_for(access.cluster_id, channel), TERMINATED)
+    node.users.terminate(access.cluster_pk, user)
     return SUCCESS
+
+
+async def _keep_last(node: Node, events: Iterable[Event]) -> None:
+    """Keep the events of cache channels for their future subscribers."""
+    for event in events:
+        for channel, (group, message) in zip(event.channels, event.messages, strict=True):
+            if "cache-" in channel and kind_of(channel).is_cache:
+                await node.last_events.put(group, str(message.data))
 
 
 async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str]) -> dict[str, Any]:
@@ -125,6 +133,9 @@ async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str
         attributes[USER_COUNT] = len(await _users(node, access, name))
     if SUBSCRIPTION_COUNT in info:
         attributes[SUBSCRIPTION_COUNT] = await _count(node, (access.cluster_pk, path_for(name)))
+    if CACHE in info and kind_of(name).is_cache:
+        last = await node.last_events.find(group_for(access.cluster_id, name))
+        attributes[CACHE] = last and {"data": json.loads(last.frame)["data"], "ttl": last.seconds_left}
     return attributes
 
 

@@ -27,7 +27,7 @@ from realtime.node import access_changes, publishing
 from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
 from realtime.node.node import Node, running_node
-from realtime.protocols.channels import group_name
+from realtime.protocols.channels import group_name, is_channel
 from realtime.protocols.publishing import Item, Problem, read_message
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,8 @@ def channels(cluster_pk: int) -> dict[str, int]:
     """
 
     async def ask(node: Node) -> dict[str, int]:
-        return dict(await node.counts.of_cluster(cluster_pk))  # the node goes on to change its own
+        counted = await node.counts.of_cluster(cluster_pk)
+        return {path: count for path, count in counted.items() if is_channel(path)}
 
     return _ask(ask, {})
 

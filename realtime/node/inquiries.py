@@ -13,8 +13,8 @@ from typing import Any
 
 from realtime.cluster.bus import CONTROL_GROUP, Bus
 from realtime.fanout.hub import Hub
-from realtime.node.connections import Connection
-from realtime.protocols.closes import DISCONNECTED, TERMINATED, Close
+from realtime.node.connections import Connection, Subscription
+from realtime.protocols.closes import DISCONNECTED, Close
 
 PREFIX = "inquiry."
 """Begins the types of the events between nodes."""
@@ -22,9 +22,6 @@ ASK, ANSWER = f"{PREFIX}ask", f"{PREFIX}answer"
 ANSWER_SECONDS = 0.3
 MAX_LISTED = 200
 """How many connections of a channel are listed."""
-
-CLOSES = {close.reason: close for close in (TERMINATED,)}
-"""What `Inquiries.disconnect_all` can close connections with, by its reason."""
 
 Answers = list[Any]
 
@@ -64,15 +61,6 @@ class Inquiries:
         """Close one connection of a channel, on whichever node it is; return whether it was found."""
         return any(await self._ask({"kind": "disconnect", "group": group, "id": connection_id}))
 
-    async def disconnect_all(self, group: str, close: Close) -> None:
-        """Close all connections that are members of a group, on all nodes.
-
-        Args:
-            group: the group of a channel.
-            close: the close that they get; one of `CLOSES`.
-        """
-        await self._ask({"kind": "disconnect all", "group": group, "close": close.reason})
-
     def receive(self, event: dict[str, Any]) -> None:
         """Receive an event of this module, from any node."""
         if event["type"] == ASK:
@@ -109,13 +97,9 @@ class Inquiries:
     def _answer(self, question: dict[str, Any]) -> Any:
         room = self._hub.rooms.get(question["group"])
         members = () if room is None else room.members
-        connections = (member for member in members if isinstance(member, Connection))
+        connections = (member.connection for member in members if isinstance(member, Subscription))
         if question["kind"] == "list":
             return [_describe(connection) for connection in islice(connections, MAX_LISTED)]
-        if question["kind"] == "disconnect all":
-            for connection in list(connections):
-                self._end(connection, CLOSES[question["close"]])
-            return None
         found = next((each for each in connections if _id_of(each) == question["id"]), None)
         if found is not None:
             self._end(found, DISCONNECTED)
@@ -125,7 +109,7 @@ class Inquiries:
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
         "id": _id_of(connection),
-        "user": connection.admission.user,
+        "user": connection.user,
         "public_key": connection.access.public_key,
         "address": connection.network or "",
         "since": connection.opened_at,

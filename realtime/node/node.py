@@ -28,18 +28,19 @@ from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
+from realtime.cluster.last_events import LastEvents, SharedLastEvents
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
-from realtime.fanout.hub import Hub, Member, Room
+from realtime.fanout.hub import Hub, Member
 from realtime.fanout.outlets import Outlet
 from realtime.live.watches import PREFIX as LIVE
 from realtime.live.watches import Watches
 from realtime.metrics.counters import Counters
 from realtime.metrics.lag import Lag
-from realtime.node import access_changes
+from realtime.node import access_changes, users
 from realtime.node.access_changes import AccessChanges
-from realtime.node.connections import Connection
+from realtime.node.connections import Connection, Subscription
 from realtime.node.database import background, lookups
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
@@ -49,11 +50,13 @@ from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
+from realtime.node.subscriptions import Subscriptions
 from realtime.node.usage import Store, Usage
+from realtime.node.users import Users
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
-from realtime.protocols.admission import Admission, end_of
+from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
@@ -84,7 +87,9 @@ class Node:
         if settings.REDIS_URLS:
             self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
             self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
+            self.last_events: LastEvents = SharedLastEvents(counts.client)
         else:
+            self.last_events = LastEvents()
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
@@ -100,6 +105,8 @@ class Node:
         self.connections: set[Connection] = set()
         self.sockets: dict[str, Mapping[str, Member]] = {}
         """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
+        self.users = Users(self.bus, self.end)
+        self.subscriptions = Subscriptions(self.hub, self.bus, self.counts, self.presence, self.connections)
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -173,10 +180,10 @@ class Node:
             Refusal: the node is full, or a quota is used up.
         """
         self.check_capacity()
-        place = self.counts.enter(admission.channel, connection_quotas(admission.access))
+        access = admission.access
+        place = self.counts.enter(admission.channel, connection_quotas(access))
         if place is None:
             raise Refusal(QUOTA_USED_UP)
-        access = admission.access
         use, traffic = self.message_quotas.open(access), self.usage.open(access)
         connection = Connection(admission, outlet, network, place, use, traffic)
         self.connections.add(connection)
@@ -186,7 +193,7 @@ class Node:
         return connection
 
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
-        """Add a connection to its channel.
+        """Complete the handshake of a connection, and add it to the channel in its URL if it has one there.
 
         The connection receives every message that is sent on any node after its client has seen it open.
 
@@ -194,11 +201,13 @@ class Node:
             connection: a connection that is not accepted yet.
             accept: accepts it, which completes the client's handshake.
         """
-        admission = connection.admission
-        await self.bus.join(admission.group)
+        target = connection.admission.target
+        if target is not None:
+            await self.bus.join(target.group)
         if connection.ended is None:  # its access may have been withdrawn in the meantime
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
-            connection.room = self.hub.join(admission.group, connection, connection.traffic.account.deliveries)
+            if target is not None:
+                connection.primary = self.subscriptions.enter(connection, target)
             if not await self.counts.join(connection.place) and connection.ended is None:
                 self.counters.refusals[QUOTA_USED_UP.reason] += 1
                 connection.ended = QUOTA_USED_UP
@@ -212,19 +221,27 @@ class Node:
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return
+        connection.takes_messages = True
         if self.watched:
             self.reports.connect(connection)
-        self.key_use.note(admission.access.public_key)
-        if admission.identity is not None:
+        self.key_use.note(connection.access.public_key)
+        if connection.primary is not None and target is not None and target.identity is not None:
             try:
-                self.presence.join(admission.group, connection, admission.identity)
+                self.presence.join(target.group, connection.primary, target.identity)
             except Refusal as refusal:
                 self.counters.refusals[refusal.close.reason] += 1
                 self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
             else:
                 if self.watched:
-                    self.reports.subscribe(connection, admission.identity)
+                    self.reports.subscribe(connection, target.channel[1], target.identity)
+
+    def prove(self, connection: Connection, proof: Proof) -> None:
+        """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
+        known = connection.proof
+        if known is None or end_of(connection.access, proof) < end_of(connection.access, known):
+            connection.proof = proof
+            self._schedule_end(connection)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection. It may have left already, or may never have joined."""
@@ -240,28 +257,29 @@ class Node:
         self.message_quotas.close(admission.access)
         self.usage.close(admission.access)
         address_limits.close(connection.network)
-        room, connection.room = connection.room, None
-        if room is not None:
-            self.hub.leave(room, connection)
-            if admission.identity is not None:
-                self.presence.leave(admission.group, connection)
-        self.bus.leave(admission.group)
+        for subscription in connection.subscriptions.values():
+            self.subscriptions.drop(subscription)
+        if connection.primary is None and admission.target is not None:
+            self.bus.leave(admission.target.group)  # it has not joined its room
+        connection.primary, connection.subscriptions = None, {}
+        connection.takes_messages = False
+        self.users.sign_out(connection)
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from the server's side. It no longer counts, and neither sends nor receives messages."""
         connection.ended = close
-        if connection.room is not None:
+        if connection.is_accepted and connection in self.connections:
             connection.flush()
             self.leave(connection)
-            if connection.is_accepted:
-                connection.outlet.close(close)
+            connection.outlet.close(close)
 
-    def publish(self, room: Room, message: Message, sender: Connection) -> None:
+    def publish(self, sender: Subscription, message: Message) -> None:
         """Send a client's message to its channel on all nodes."""
+        room, connection = sender.room, sender.connection
         self.hub.publish(room, message, sender)
-        self.bus.publish(room.name, message, sender.access.account_id)
+        self.bus.publish(room.name, message, connection.access.account_id)
         if self.watched:
-            self.reports.message(sender, message.data)
+            self.reports.message(connection, room.channel[1], message.data)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
         """Send a server's message to a channel on all nodes, in one order with other servers' messages.
@@ -283,9 +301,11 @@ class Node:
     def _close_for_restart(self, connection: Connection) -> None:
         """Ask a client to reconnect elsewhere. Messages that it sends before it sees the close are still published."""
         if connection.ended is None:
-            room = connection.room
+            primary, subscriptions = connection.primary, connection.subscriptions
+            takes_messages = connection.takes_messages
             self.end(connection, RESTARTING)
-            connection.room = room
+            connection.primary, connection.subscriptions = primary, subscriptions
+            connection.takes_messages = takes_messages
 
     def handle_event(self, event: dict[str, Any]) -> None:
         """Handle an event from another node or from the bus."""
@@ -296,6 +316,8 @@ class Node:
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
                 self.inquiries.receive(event)
+            case users.TERMINATE:
+                self.users.receive(event)
             case bus.INTERRUPTED:
                 self.presence.compare()
                 self.access_changes.check_all()
@@ -312,7 +334,7 @@ class Node:
 
     def _schedule_end(self, connection: Connection) -> None:
         """Close a connection when its JWT ends. Connections without one need no timer."""
-        proof = connection.admission.proof
+        proof = connection.proof
         if proof is None:
             return
         if connection.end_timer is not None:

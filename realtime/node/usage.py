@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts.key_access import KeyAccess
 from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
+from realtime.base.portions import paced
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.metrics.counters import Deliveries
@@ -170,45 +171,50 @@ class Usage:
         """The size of their frames."""
         return self._delivered.bytes + sum(account.deliveries.bytes for account in self._accounts.values())
 
-    def collect(self) -> None:
-        """Move what was counted since the last call to what waits to be recorded, for the hour in which it happened.
+    async def collect(self) -> None:
+        """Move what was counted since the last call to what waits to be recorded, for the hour in which this began.
 
         A counter is dropped when nothing was counted between two calls: a connection that the server has closed may
         still publish what it receives until its client has seen the close.
         """
-        peaks = self._connections.take_peaks()
-        for name, key in list(self._keys.items()):
-            peak = peaks.get(key_user(key.public_key), 0)
-            if key.messages or key.api_calls or peak:
-                counts = self._waiting_counts(UsedBy(key.account_id, key.public_key))
-                counts.messages += key.messages
-                counts.message_bytes += key.bytes
-                counts.api_calls += key.api_calls
-                counts.peak_connections = max(counts.peak_connections, peak)
-                key.messages = key.bytes = key.api_calls = 0
-            elif not key.connections:
-                del self._keys[name]
-                key.account.keys -= 1
-        for account_id, account in list(self._accounts.items()):
-            peak, deliveries = peaks.get(account_user(account_id), 0), account.deliveries
-            if deliveries.count or peak:
-                counts = self._waiting_counts(UsedBy(account_id))
-                counts.deliveries += deliveries.count
-                counts.delivered_bytes += deliveries.bytes
-                counts.peak_connections = max(counts.peak_connections, peak)
-                self._delivered.count += deliveries.count
-                self._delivered.bytes += deliveries.bytes
-                deliveries.count = deliveries.bytes = 0
-            if not account.keys:
-                del self._accounts[account_id]
+        hour, peaks = self._hour, self._connections.take_peaks()
+        async for name, key in paced(list(self._keys.items())):
+            self._collect_key(hour, name, key, peaks.get(key_user(key.public_key), 0))
+        async for account_id, account in paced(list(self._accounts.items())):
+            self._collect_account(hour, account_id, account, peaks.get(account_user(account_id), 0))
         refusals, self._refusals = self._refusals, {}
-        for who, reasons in refusals.items():
-            self._waiting_counts(who).refusals.update(reasons)
+        async for who, reasons in paced(refusals.items()):
+            self._waiting_counts(hour, who).refusals.update(reasons)
         self._hour = _hour_of(self._now())
 
-    def _waiting_counts(self, who: UsedBy) -> Counts:
-        """Return the counts that wait to be recorded for this hour."""
-        key = self._hour, who
+    def _collect_key(self, hour: datetime, name: str, key: KeyTraffic, peak: int) -> None:
+        if key.messages or key.api_calls or peak:
+            counts = self._waiting_counts(hour, UsedBy(key.account_id, key.public_key))
+            counts.messages += key.messages
+            counts.message_bytes += key.bytes
+            counts.api_calls += key.api_calls
+            counts.peak_connections = max(counts.peak_connections, peak)
+            key.messages = key.bytes = key.api_calls = 0
+        elif not key.connections and self._keys.get(name) is key:
+            del self._keys[name]
+            key.account.keys -= 1
+
+    def _collect_account(self, hour: datetime, account_id: int, account: AccountTraffic, peak: int) -> None:
+        deliveries = account.deliveries
+        if deliveries.count or peak:
+            counts = self._waiting_counts(hour, UsedBy(account_id))
+            counts.deliveries += deliveries.count
+            counts.delivered_bytes += deliveries.bytes
+            counts.peak_connections = max(counts.peak_connections, peak)
+            self._delivered.count += deliveries.count
+            self._delivered.bytes += deliveries.bytes
+            deliveries.count = deliveries.bytes = 0
+        if not account.keys and self._accounts.get(account_id) is account:
+            del self._accounts[account_id]
+
+    def _waiting_counts(self, hour: datetime, who: UsedBy) -> Counts:
+        """Return the counts that wait to be recorded for an hour."""
+        key = hour, who
         counts = self._waiting.get(key)
         if counts is None:
             counts = Counts()
@@ -220,7 +226,7 @@ class Usage:
 
     async def flush(self) -> bool:
         """Record what was counted; return whether all of it is in the database now."""
-        self.collect()
+        await self.collect()
         while self._batch is not None or self._waiting:
             if self._batch is None:
                 self._batch, self._waiting = self._waiting, {}
@@ -233,7 +239,7 @@ class Usage:
                     logger.error("Cannot record usage yet; this node keeps it in memory: %s", reason)
                 self._can_write = False
                 return False
-            for (_, who), counts in self._batch.items():
+            async for (_, who), counts in paced(self._batch.items()):
                 if who.account_id:
                     peak = 0 if who.public_key else counts.peak_connections
                     self._active[who.account_id] = max(self._active.get(who.account_id, 0), peak)
@@ -268,7 +274,7 @@ class Usage:
             next_hour = self._hour + timedelta(hours=1)
             await asyncio.sleep(max((next_hour - self._now()).total_seconds(), 0) + 0.001)
             if self._now() >= next_hour:
-                self.collect()
+                await self.collect()
                 await self._connections.note_all()
 
     async def _prune_regularly(self) -> None:

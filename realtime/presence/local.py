@@ -6,7 +6,7 @@ import time
 from realtime.fanout.hub import Member
 from realtime.presence.roster import Roster
 from realtime.presence.seats import Seat, SeatList
-from realtime.protocols.presence import Identity
+from realtime.protocols.presence import PIESOCKET_EVENTS, Identity, PresenceEvents
 
 
 class Presence:
@@ -32,15 +32,21 @@ class Presence:
     async def stop(self) -> None:
         """Stop sharing presence with other nodes."""
 
-    def join(self, group: str, member: Member, identity: Identity) -> None:
+    def join(self, group: str, member: Member, identity: Identity, events: PresenceEvents = PIESOCKET_EVENTS) -> None:
         """Add a member to a channel.
+
+        Args:
+            group: the group of the channel.
+            member: the member.
+            identity: how the others see it.
+            events: what the members of this channel get; the same for all of them.
 
         Raises:
             Refusal: members join and leave faster than events can be sent, or the list would be too large to send.
         """
         roster = self._rosters.get(group)
         if roster is None:
-            roster = self._rosters[group] = Roster(self._max_backlog_bytes)
+            roster = self._rosters[group] = Roster(self._max_backlog_bytes, events)
             self._local_seats[group] = {}
             self._prepare(group)
         roster.check_room(identity)

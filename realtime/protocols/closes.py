@@ -1,6 +1,10 @@
 """Close codes, their sentences, and whether clients may reconnect (the wire contract, *Refusal*)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from realtime.protocols.frames import Message, error_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,24 @@ class Close:
     def saying(self, sentence: str) -> "Close":
         """Return the same final close with a more precise sentence, which must not contain any part of a credential."""
         return replace(self, sentence=sentence)
+
+
+class Farewell(NamedTuple):
+    """How a client learns that its connection closes."""
+
+    code: int
+    """The code of the close frame."""
+    message: Message | None
+    """The message before the close frame."""
+
+
+Tell = Callable[[Close], Farewell]
+"""Returns how the clients of one protocol learn of a close."""
+
+
+def tell_piesocket(close: Close) -> Farewell:
+    """Return how clients of PieSocket learn of a close."""
+    return Farewell(close.code, error_message(close.sentence) if close.sentence else None)
 
 
 class Refusal(Exception):

@@ -31,6 +31,7 @@ from realtime.protocols import tokens
 from realtime.protocols.closes import BAD_JWT, BAD_KEY, BAD_REQUEST, QUOTA_USED_UP, Close, Refusal
 from realtime.protocols.handshake import cluster_of, parse_options
 from realtime.protocols.presence import clean, shown_user
+from realtime.protocols.pusher_handshake import is_for_pusher, key_in_path
 
 _PREFIX = "/v3/"
 _CLUSTER = re.compile("[a-z0-9-]{1,63}")
@@ -55,10 +56,12 @@ def describe(
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
     options = _options(scope)
-    public_key = _key_of(options)
+    public_key = key_in(scope)
     named = cluster_of(headers.get(b"host", ""), cluster_domains)
     host = named if named is not None and _CLUSTER.fullmatch(named) else None
-    path = sent_path(scope).removeprefix(_PREFIX)
+    sent = sent_path(scope)
+    # Pusher's URLs name no channel, but the key.
+    path = "" if is_for_pusher(sent) else sent.removeprefix(_PREFIX)
     detail: str = ""
     facts: dict[str, Any] = {}
     user = options.get("user", "")
@@ -97,7 +100,8 @@ def describe(
 
 def key_in(scope: Mapping[str, Any]) -> str:
     """Return the API key that a handshake names; empty if it names none."""
-    return _key_of(_options(scope))
+    path = sent_path(scope)
+    return key_in_path(path) if is_for_pusher(path) else _key_of(_options(scope))
 
 
 def about_quota(access: KeyAccess) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.clients import channel_path
 from tests.servers import LiveServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
-EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "100"))
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
 # How long to wait for the server's answers, in seconds. After garbage the wait is short, because the server may itself

@@ -13,7 +13,18 @@ from django.utils import timezone
 
 from accounts import services
 from accounts.access import find_access
-from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Membership, Role
+from accounts.models import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    AuditSource,
+    Cluster,
+    Invitation,
+    Membership,
+    Role,
+    Usage,
+    UsageUnit,
+)
 from accounts.usage import NodesState
 from accounts.users import User
 from tests.control.conftest import data_plane
@@ -278,8 +289,27 @@ def test_every_page_answers_within_half_a_second_with_500_accounts_and_10000_key
             for n in range(10_000)
         ]
     )
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    units = {UsageUnit.HOUR: (hour, timedelta(hours=1)), UsageUnit.DAY: (hour.replace(hour=0), timedelta(days=1))}
+    Usage.objects.bulk_create(
+        [
+            Usage(unit=unit, start=last - n * step, account_pk=each.pk, messages=n)
+            for n in range(4)
+            for each in accounts
+            for unit, (last, step) in units.items()
+        ]
+    )
+    Invitation.objects.bulk_create(
+        [Invitation(account=accounts[n % 500], email=f"guest-{n}@example.com", token_hash=str(n)) for n in range(2_000)]
+    )
     pages = [
         "",
+        "accounts/invitation/",
+        "accounts/invitation/?q=guest-77",
+        "accounts/account/busiest/",
+        f"accounts/account/{accounts[0].pk}/usage/",
+        f"accounts/account/{accounts[0].pk}/delete/",
+        f"accounts/cluster/{clusters[0].pk}/delete/",
         "accounts/auditentry/",
         "accounts/auditentry/?q=key",
         "accounts/user/",

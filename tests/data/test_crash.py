@@ -12,7 +12,7 @@ from tests.data.owners import LOOK, Owners
 from tests.servers import LiveServer
 
 # CRASH_KILLS=100 takes minutes and finds rare faults.
-KILLS = int(os.environ.get("CRASH_KILLS", "6"))
+KILLS = int(os.environ.get("CRASH_KILLS", "4"))
 
 
 def test_repeated_kills_lose_no_confirmed_change_and_leave_none_half_done(

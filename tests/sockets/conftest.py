@@ -1,6 +1,6 @@
 """What several tests of sockets use."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer, Redis
 from tests.sockets.cluster_api import Publish
+from tests.sockets.pusher import PusherClient, open_pusher
 from tests.sockets.raw import Open, Raw
 from tests.sockets.workers import SPREAD, WORKERS
 
@@ -66,3 +67,16 @@ def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, st
         return answer.status_code, answer.text
 
     return post
+
+
+@pytest.fixture
+async def pusher(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> AsyncIterator[Callable[..., Awaitable[PusherClient]]]:
+    """Connect with Pusher's protocol: `await pusher()`, or `await pusher("other")` with another key."""
+    async with AsyncExitStack() as stack:
+
+        async def connect_client(key: str = "demo") -> PusherClient:
+            return await stack.enter_async_context(open_pusher(server, keys[key], secrets[key]))
+
+        yield connect_client

@@ -15,7 +15,7 @@ from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 MEMBERS, LEAVING = 1000, 20
 STORM_SECONDS = 15
-JOIN_SECONDS = 0.25
+JOIN_SECONDS = 0.5
 
 
 class Listener(asyncio.Protocol):

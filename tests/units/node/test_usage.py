@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -120,13 +121,31 @@ async def test_usage_belongs_to_the_hour_in_which_it_was_collected_last(
     traffic = usage.open(ACCESS)
     traffic.messages += 1
     clock.now += timedelta(hours=1)
-    usage.collect()
+    await usage.collect()
     traffic.messages += 10
     assert await usage.flush()
     assert database.total == {
         (NOON, KEY): Counts(messages=1),
         (NOON + timedelta(hours=1), KEY): Counts(messages=10),
     }
+
+
+async def test_others_have_their_turn_while_many_keys_are_collected(usage: Usage, database: Database) -> None:
+    for number in range(10_000):
+        usage.open(replace(ACCESS, public_key=f"key-{number}")).messages += 1
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    assert await usage.flush()
+    counting.cancel()
+    assert turns >= 50
+    assert sum(counts.messages for counts in database.total.values()) == 10_000
 
 
 async def test_peaks_are_the_most_connections_of_key_and_account(
@@ -145,7 +164,7 @@ async def test_peaks_are_the_most_connections_of_key_and_account(
     assert await usage.flush()
     assert database.total == dict.fromkeys([(NOON, KEY), (NOON, ACCOUNT)], Counts(peak_connections=3))
     clock.now += timedelta(hours=1)
-    usage.collect()
+    await usage.collect()
     await connections.note_all()
     assert await usage.flush()
     assert database.total[clock.now, ACCOUNT] == Counts(peak_connections=1)
