@@ -1,4 +1,4 @@
-"""Pusher's protocol on one node and on two: what subscribers get of servers and other clients, and how they are closed."""
+"""Pusher's protocol on one node and on two: what subscribers get of servers and of others, and how they are closed."""
 
 import json
 import signal
