@@ -185,7 +185,8 @@ class _PusherCall(ApiCall):
         return access
 
     async def run(self, access: KeyAccess) -> bytes:
-        inquiry = Inquiry(self.node, access, self._target.names, self._parameters, self._content)
+        idempotency_key = self.headers.get(b"x-idempotency-key")
+        inquiry = Inquiry(self.node, access, self._target.names, self._parameters, self._content, idempotency_key)
         return await self._target.operation.run(inquiry)
 
     def _check_signed(self, access: KeyAccess) -> None:
