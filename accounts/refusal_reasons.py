@@ -21,6 +21,8 @@ REASONS = {
     "quota_used_up": Reason("Connection quota used up", 4004),
     "too_many_members": Reason("Channel has too many members", 4004),
     "bad_jwt": Reason("JWT not valid", 4009),
+    "bad_version": Reason("Version of Pusher's protocol not supported", 4007),
+    "bad_sign_in": Reason("Sign-in not valid", 4009),
     "restarting": Reason("Server restarts", 1012),
     "over_capacity": Reason("Server at capacity", 1013),
     "no_database": Reason("Server not ready", 1013),

@@ -51,9 +51,15 @@ _KINDS = {
 }
 
 
+@lru_cache(maxsize=10_000)
 def kind_of(name: str) -> Kind:
     """Return the kind of a channel."""
     return next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), PUBLIC)
+
+
+def is_short_enough(name: str) -> bool:
+    """Return whether a name is short enough to look it up, although perhaps not valid."""
+    return len(name) <= MAX_NAME_LENGTH
 
 
 def is_valid_name(name: str) -> bool:
@@ -74,7 +80,7 @@ def group_for(cluster_id: str, name: str) -> str:
 
     Args:
         cluster_id: the Cluster ID, a DNS label.
-        name: a valid name of a channel.
+        name: the name of a channel. The cache keeps it, so it must be short enough.
     """
     group = f"{_GROUP_PREFIX}{cluster_id}.{name.translate(_ESCAPE)}"
     if len(group) < 100 and _IN_GROUPS.fullmatch(group):

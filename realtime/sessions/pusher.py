@@ -15,7 +15,7 @@ from realtime.protocols.admission import Proof, Target
 from realtime.protocols.closes import Refusal
 from realtime.protocols.frames import Message, frame_size
 from realtime.protocols.presence import Identity, shown_user
-from realtime.protocols.pusher_channels import group_for, kind_of, path_for
+from realtime.protocols.pusher_channels import group_for, is_short_enough, kind_of, path_for
 from realtime.protocols.pusher_closes import BAD_SIGN_IN, error_message, tell_pusher
 from realtime.protocols.pusher_frames import CLIENT_EVENTS, Frame, PusherEvents, SignIn, Subscribe
 from realtime.protocols.pusher_handshake import read_pusher
@@ -94,21 +94,20 @@ class Pusher(Session):
     def _relay(self, frame: Frame, data: str | bytes) -> None:
         """Send the event of a client to the others in its channel."""
         connection = self.connection
-        channel = frame.channel or ""
+        channel = frame.channel if frame.channel and is_short_enough(frame.channel) else ""
         subscription = connection.subscriptions.get(group_for(connection.access.cluster_id, channel))
-        path = path_for(channel)
         bucket = connection.bucket
         bucket.tokens -= 1
         if bucket.tokens < 0 and not bucket.refill():
-            self.exceed_rate(path, data)
+            self.exceed_rate(path_for(channel), data)
         elif not connection.allows_client_messages:
-            self.drop(NOT_ALLOWED, path, data)
+            self.drop(NOT_ALLOWED, path_for(channel), data)
         elif not kind_of(channel).is_private or len(frame.event) > frames.MAX_EVENT_NAME_LENGTH:
             self._report("Client events need a private or presence channel, and a name of at most 200 characters.")
         elif subscription is None:
             pass  # it may have been sent before the answer to an unsubscription
         elif not self._is_within_event_rate():
-            self.drop(TOO_OFTEN, path, data)
+            self.drop(TOO_OFTEN, path_for(channel), data)
         else:
             identity = subscription.identity
             message = frames.client_event(frame, None if identity is None else identity.uuid)
@@ -127,6 +126,9 @@ class Pusher(Session):
             self._report("Invalid subscription: send the channel in data.")
             return
         connection, channel = self.connection, request.channel
+        if not is_short_enough(channel):
+            self._report("The name of the channel is too long.")
+            return
         group = group_for(connection.access.cluster_id, channel)
         if group in self._joining:
             self._joining[group] = True
@@ -213,13 +215,15 @@ class Pusher(Session):
             self.connection.outlet.deliver(frames.subscription_succeeded(channel))
 
     def _deny(self, channel: str, denied: Denied) -> None:
-        self.node.counters.refused_messages[denied.kind] += 1
+        self.node.counters.refused_messages["subscription"] += 1
         message = frames.subscription_error(channel, denied.kind, str(denied), denied.status)
         self.connection.outlet.deliver(message)
 
     def _unsubscribe(self, request: Subscribe | None) -> None:
         if request is None:
             self._report("Invalid unsubscription: send the channel in data.")
+            return
+        if not is_short_enough(request.channel):
             return
         group = group_for(self.connection.access.cluster_id, request.channel)
         if group in self._joining:
@@ -235,6 +239,7 @@ class Pusher(Session):
             if self._user is not None and self._user.id != user.id:
                 raise Denied("Another user has signed in on this connection.")
         except Denied as denied:
+            self.node.reports.refuse(self.connection, BAD_SIGN_IN)
             self.node.end(self.connection, BAD_SIGN_IN.saying(str(denied)))
             return
         self._user = user

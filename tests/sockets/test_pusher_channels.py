@@ -26,14 +26,14 @@ async def test_a_repeated_subscription_succeeds_again(pusher: OpenPusher) -> Non
     await client.settle()
 
 
-@pytest.mark.parametrize("channel", ["", "a b", "é", "#", "#x", "a" * 165, "a/b", "a:b"])
+@pytest.mark.parametrize("channel", ["", "a b", "é", "#", "#x", "a/b", "a:b"])
 async def test_a_name_outside_the_alphabet_is_refused(pusher: OpenPusher, channel: str) -> None:
     client = await pusher()
     assert (await client.refusal(channel))["type"] == "InvalidChannel"
     await client.settle()
 
 
-@pytest.mark.parametrize("data", [None, 1, {}, {"channel": 1}, "x", "{}"])
+@pytest.mark.parametrize("data", [None, 1, {}, {"channel": 1}, "x", "{}", {"channel": "a" * 165}])
 async def test_a_subscription_without_a_channel_gets_an_error(pusher: OpenPusher, data: Any) -> None:
     client = await pusher()
     await client.send("pusher:subscribe", data)
