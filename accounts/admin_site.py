@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 # What operators work with every day comes first.
-MODEL_ORDER = ["Account", "Cluster", "ApiKey", "User", "Invitation", "AuditEntry"]
+MODEL_ORDER = ["Account", "Cluster", "ApiKey", "Webhook", "WebhookDelivery", "User", "Invitation", "AuditEntry"]
 
 
 class ServiceAdminConfig(AdminConfig):

@@ -24,6 +24,7 @@ from .models import (
     Membership,
     Resource,
     ResourceKind,
+    Webhook,
     account_of,
 )
 from .users import User, may_operate
@@ -69,6 +70,8 @@ def record_change(
     verb: AuditVerb,
     resource: Resource,
     changes: Mapping[str, tuple[Any, Any]] | None = None,
+    *,
+    is_automatic: bool = False,
 ) -> None:
     """Record a change and who made it: the user of the current request, or a command if there is no request.
 
@@ -76,12 +79,13 @@ def record_change(
         verb: what was done.
         resource: the changed resource; a deleted resource still has its primary key.
         changes: the old and the new value of each changed field; never a secret.
+        is_automatic: whether nobody asked for the change.
 
     Raises:
         TooManyChanges: a user of the account has no changes left today. The change must not be made.
     """
     account = account_of(resource)
-    author = _author()
+    author = {"source": AuditSource.AUTOMATIC} if is_automatic else _author()
     if verb not in _UNLIMITED and _is_limited(author["source"]):
         _check_limit(account)
     kind, name = _kind_and_name(resource)
@@ -109,7 +113,7 @@ def made_by_people() -> Q:
 
 
 def public_author(entry: AuditEntry) -> str | None:
-    """Return the e-mail address of the person who made a change; None if an operator or a command made it.
+    """Return the e-mail address of the person who made a change; None if an operator, a command or nobody made it.
 
     Tenants must not learn the address of an operator: they could guess its password in the admin.
     """
@@ -193,3 +197,5 @@ def _kind_and_name(resource: Resource) -> tuple[ResourceKind, str]:
             return ResourceKind.CLUSTER, resource.cluster_id
         case ApiKey():
             return ResourceKind.KEY, resource.public_key
+        case Webhook():
+            return ResourceKind.WEBHOOK, str(resource.pk)

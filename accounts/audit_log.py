@@ -15,6 +15,7 @@ class AuditSource(models.TextChoices):
     ADMIN = "admin"
     REST = "rest", "REST API"
     COMMAND = "command"
+    AUTOMATIC = "automatic"
 
 
 class AuditVerb(models.TextChoices):
@@ -26,6 +27,8 @@ class AuditVerb(models.TextChoices):
     RESUMED = "resumed"
     ROTATED = "rotated"
     PUBLISHED = "published", "Message sent"
+    TESTED = "tested"
+    RESENT = "resent", "Sent again"
     ENDED = "ended", "Old secret ended"
     REVOKED = "revoked"
     DECLINED = "declined"
@@ -40,6 +43,7 @@ class ResourceKind(models.TextChoices):
     INVITATION = "invitation"
     CLUSTER = "cluster"
     KEY = "key", "API key"
+    WEBHOOK = "webhook"
     TOKEN = "token", "API token"
     USER = "user"
     FACTOR = "factor", "second factor"
@@ -62,8 +66,8 @@ class AuditEntry(models.Model):
     kind = models.CharField("type", max_length=10, choices=ResourceKind.choices)
     name = models.CharField(
         max_length=MAX_EMAIL_LENGTH,
-        help_text="The account's ID, the e-mail address of the member or of the token's user, the cluster ID or the "
-        "public key.",
+        help_text="The account's ID, the e-mail address of the member or of the token's user, the cluster ID, the "
+        "public key, or the webhook's ID.",
     )
     # The label of a member is the longest: the e-mail address and the role.
     label = models.CharField(max_length=300, help_text="The resource's name for people at the time of the change.")

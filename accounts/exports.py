@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from .audit import public_author
 from .daily_usage import DailyUsage
-from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal
+from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal, Webhook, WebhookDelivery
 from .quotas import default_quotas
-from .services import KEY_SETTINGS
+from .services import KEY_SETTINGS, WEBHOOK_SETTINGS
 from .usage_rows import RefusedUsage, Usage
 
 # How many rows are read at a time.
@@ -36,10 +36,15 @@ async def export(account: Account) -> AsyncIterator[str]:
 
 def _sections(account: Account) -> Iterator[tuple[str, QuerySet[Any], Callable[[Any], dict[str, Any]]]]:
     keys = ApiKey.objects.filter(cluster__account=account).select_related("cluster")
+    webhooks = Webhook.objects.filter(cluster__account=account).select_related("cluster")
+    # Without the events, which can be gigabytes. The log of each webhook has them.
+    deliveries = WebhookDelivery.objects.filter(webhook__cluster__account=account)
     yield "people", account.memberships.select_related("user"), _member
     yield "invitations", account.invitations.all(), _invitation
     yield "clusters", account.clusters.all(), _cluster
     yield "api_keys", keys, _key
+    yield "webhooks", webhooks, _webhook
+    yield "webhook_deliveries", deliveries.defer("events", "attempts"), _delivery
     yield "messages_per_day", DailyUsage.objects.filter(account_pk=account.pk), _messages
     yield "usage", Usage.objects.filter(account_pk=account.pk), _usage
     yield "refusals", RefusedUsage.objects.filter(account_pk=account.pk), _refusals
@@ -82,6 +87,16 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 def _key(key: ApiKey) -> dict[str, Any]:
     names = ("public_key", *KEY_SETTINGS, "created_at", "last_used_at", "old_secret_ends_at", "revoked_at")
     return {"key": key.pk, "cluster_id": key.cluster.cluster_id, **_values(key, *names)}
+
+
+def _webhook(webhook: Webhook) -> dict[str, Any]:
+    names = ("created_at", "old_secret_ends_at", "disabled_because", "failing_since", "dropped", "dropped_at")
+    settings = _values(webhook, *WEBHOOK_SETTINGS, *names)
+    return {"webhook": webhook.pk, "cluster_id": webhook.cluster.cluster_id, **settings}
+
+
+def _delivery(delivery: WebhookDelivery) -> dict[str, Any]:
+    return {"webhook": delivery.webhook_id, **_values(delivery, "message_id", "state", "count", "size", "created_at")}
 
 
 def _messages(usage: DailyUsage) -> dict[str, Any]:

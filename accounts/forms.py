@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django import forms
 
-from .models import ApiKey, Cluster, Membership
+from .models import ApiKey, Cluster, Membership, Webhook, WebhookKind
 from .services import KEY_SETTINGS, MAX_OVERLAP
 
 
@@ -95,3 +95,19 @@ class ApiKeyForm(FixedFieldsForm):
 
     def clean_allowed_origins(self) -> list[str]:
         return [origin.lower() for origin in self.cleaned_data["allowed_origins"]]
+
+
+class WebhookForm(forms.ModelForm):
+    """The settings of a webhook, without its extra headers, whose values are secret."""
+
+    kinds = forms.MultipleChoiceField(
+        label="Events",
+        choices=WebhookKind.choices,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="The kinds of events to send.",
+    )
+
+    class Meta:
+        model = Webhook
+        fields = ["url", "kinds", "channel_prefix", "batches", "signing_key"]
+        widgets = {"url": forms.URLInput(attrs={"class": "vURLField"})}

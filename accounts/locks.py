@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from .models import Account, ApiKey, Cluster, Invitation, Membership, Resource
+from .models import Account, ApiKey, Cluster, Invitation, Membership, Resource, Webhook
 
 # The lookup path from an account to each kind of resource.
 _PATHS: dict[type[Any], str] = {
@@ -14,6 +14,7 @@ _PATHS: dict[type[Any], str] = {
     Invitation: "invitations",
     Cluster: "clusters",
     ApiKey: "clusters__keys",
+    Webhook: "clusters__webhooks",
 }
 
 

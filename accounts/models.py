@@ -19,6 +19,7 @@ from .origins import validate_allowed_origins
 from .refusal_rows import Refusal, RefusalCount
 from .usage_rows import QuotaKind, QuotaNotice, RefusedUsage, Usage, UsageRow, UsageUnit, UsageWriter
 from .users import MAX_EMAIL_LENGTH, NormalizedEmailField, User, may_operate
+from .webhook_rows import DeliveryState, Webhook, WebhookDelivery, WebhookKind, WebhookState
 
 __all__ = [
     "Account",
@@ -29,6 +30,7 @@ __all__ = [
     "AuditVerb",
     "Cluster",
     "DailyUsage",
+    "DeliveryState",
     "FormerAccount",
     "Invitation",
     "Membership",
@@ -43,6 +45,10 @@ __all__ = [
     "UsageRow",
     "UsageUnit",
     "UsageWriter",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookKind",
+    "WebhookState",
 ]
 
 CLUSTER_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -132,6 +138,9 @@ class Account(QuotaOverrides):
     )
     max_members = models.PositiveIntegerField(
         "people", null=True, blank=True, help_text="Maximum number of people, including those who are only invited."
+    )
+    max_webhooks = models.PositiveIntegerField(
+        "webhooks", null=True, blank=True, help_text="Maximum number of webhooks."
     )
 
     objects = AccountQuerySet.as_manager()
@@ -388,16 +397,18 @@ class ApiKey(QuotaOverrides):
         return not self.revoked and self.old_secret_ends_at is not None and self.old_secret_ends_at > timezone.now()
 
 
-Resource = Account | Membership | Invitation | Cluster | ApiKey
+Resource = Account | Membership | Invitation | Cluster | ApiKey | Webhook
 """An account, or anything that belongs to one."""
 
 
-def account_of(resource: Resource) -> Account:
+def account_of(resource: Resource | WebhookDelivery) -> Account:
     """Return the account that a resource belongs to, or the account itself."""
     match resource:
         case Account():
             return resource
-        case ApiKey():
+        case WebhookDelivery():
+            return resource.webhook.cluster.account
+        case ApiKey() | Webhook():
             return resource.cluster.account
         case _:
             return resource.account

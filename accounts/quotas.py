@@ -13,7 +13,7 @@ QUOTA_FIELDS = ("max_connections", "max_message_bytes", "max_messages_per_second
 """The quotas that a key can set lower than its account."""
 TRAFFIC_FIELDS = (*QUOTA_FIELDS, "max_messages_per_day")
 """The quotas of an account that the data plane enforces."""
-SIZE_FIELDS = ("max_clusters", "max_keys", "max_members")
+SIZE_FIELDS = ("max_clusters", "max_keys", "max_members", "max_webhooks")
 """The quotas of an account that limit how much it may own; the services enforce them."""
 
 

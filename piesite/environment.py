@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -22,6 +23,21 @@ def _words(value: Any, **_: Any) -> Any:
     if not isinstance(value, str):
         return value  # the default
     return [word for part in re.split(r"[,\n]", value) if (word := part.strip())]
+
+
+def networks(variable: str) -> list[IPv4Network | IPv6Network]:
+    """Return the networks in a variable.
+
+    Raises:
+        EnvError: one of them is neither an IP address nor a network.
+    """
+    found = []
+    for word in env.words(variable, default=[]):
+        try:
+            found.append(ip_network(word, strict=False))
+        except ValueError:
+            raise EnvError(f"{word!r} in {variable} is neither an IP address nor a network.") from None
+    return found
 
 
 def one_of(variable: str, *choices: str) -> Callable[[str], None]:

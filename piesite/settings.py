@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__
 from .data_files import create_private_file, read_or_create_secret
-from .environment import env, known_time_zone, mail_server, one_of, supported_database
+from .environment import env, known_time_zone, mail_server, networks, one_of, supported_database
 from .redis_urls import database_number
 
 VERSION = __version__
@@ -296,7 +296,7 @@ API_TOKENS_PER_USER = env.int("API_TOKENS_PER_USER", default=50)
 SPECTACULAR_SETTINGS = {
     "TITLE": f"{SITE_NAME}: management API",
     "DESCRIPTION": (
-        "Manages the accounts, clusters and API keys of this WebSocket service.\n\n"
+        "Manages the accounts, clusters, API keys and webhooks of this WebSocket service.\n\n"
         "Every request needs a token. Send your e-mail address and password to `POST /api/v1/token/`, and send the "
         "`token` in the answer with all other requests, as the header `Authorization: Token …`. "
         "`DELETE /api/v1/token/` revokes the token. Users with a second factor create tokens in the console."
@@ -348,9 +348,16 @@ QUOTAS = {
     "CLUSTERS": env.int("QUOTA_CLUSTERS", default=50),
     "KEYS": env.int("QUOTA_KEYS", default=1_000),  # that are not revoked
     "MEMBERS": env.int("QUOTA_MEMBERS", default=100),  # and pending invitations
+    "WEBHOOKS": env.int("QUOTA_WEBHOOKS", default=20),
 }
 # Whether the owners of accounts get an e-mail when 80 % and 100 % of a quota are used.
 QUOTA_NOTICES = env.bool("QUOTA_NOTICES", default=True)
+# Whether webhooks may also be sent with http, without encryption.
+WEBHOOK_ALLOWS_HTTP = env.bool("WEBHOOK_ALLOWS_HTTP", default=False)
+# The networks that webhooks may be sent to although they are not public, for the operator's own receivers.
+WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
+# The HTTP proxy that all webhooks are sent through. It decides which addresses they may reach.
+WEBHOOK_PROXY = env.str("WEBHOOK_PROXY", default="")
 # How many accounts a person may create. With 0, only operators create accounts.
 ACCOUNTS_PER_PERSON = env.int("ACCOUNTS_PER_PERSON", default=1)
 # How often the people of an account may change it in a day (UTC), since each change is recorded in the audit log.

@@ -27,6 +27,10 @@ WRONG = {
     "SUPPORT_URL": ("help.example.com", "SUPPORT_URL is 'help.example.com', which is not a URL."),
     "TERMS_URL": ("javascript:alert(1)", "TERMS_URL is 'javascript:alert(1)', which is not a URL."),
     "METRICS_ALLOWED": ("monitor", "'monitor' in METRICS_ALLOWED is neither an IP address nor a network."),
+    "WEBHOOK_ALLOWED_NETWORKS": (
+        "intranet",
+        "'intranet' in WEBHOOK_ALLOWED_NETWORKS is neither an IP address nor a network.",
+    ),
     "DATABASE_URL": ("mysql://127.0.0.1/ws", "DATABASE_URL must begin with postgres:// or sqlite:///."),
     "DATA_DIR": ("/proc/none", "Cannot read or create /proc/none/secret_key"),
 }

@@ -12,7 +12,7 @@ from django.utils.formats import date_format
 
 from .. import services
 from ..forms import MembershipForm
-from ..models import Account, ApiKey, Cluster, Membership, Role
+from ..models import Account, ApiKey, Cluster, Membership, Role, Webhook
 from ..quotas import default_quotas
 from ..usage import messages_today
 from .base import ConnectionsColumn
@@ -83,7 +83,7 @@ class AccountAdmin(UsagePages, ConnectionsColumn):
             "The account is not suspended.",
         ),
     ]
-    owned = [(Cluster, "account"), (ApiKey, "cluster__account")]
+    owned = [(Cluster, "account"), (ApiKey, "cluster__account"), (Webhook, "cluster__account")]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view

@@ -11,7 +11,7 @@ from django.utils.formats import date_format
 
 from .. import services
 from ..forms import ClusterForm
-from ..models import Account, ApiKey, Cluster
+from ..models import Account, ApiKey, Cluster, Webhook
 from .base import ConnectionsColumn
 from .frozen import why_account_frozen
 from .inlines import ServiceInline
@@ -79,7 +79,7 @@ class ClusterAdmin(ConnectionsColumn):
             "The cluster is on already, or its account is suspended.",
         ),
     ]
-    owned = [(ApiKey, "cluster")]
+    owned = [(ApiKey, "cluster"), (Webhook, "cluster")]
 
     def why_frozen(self, obj: Cluster) -> str | None:
         return why_account_frozen(obj.account)

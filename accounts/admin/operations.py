@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import model_ngettext
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -92,7 +93,8 @@ class OperationsMixin(admin.ModelAdmin):
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request)
-        if actions and self.may_operate(request):
+        # Not if there are other actions: people may change objects without the permission to delete them.
+        if IS_POPUP_VAR not in request.GET and self.may_operate(request):
             for operation in self.operations:
                 function = partial(self._operate_on_selected, operation)
                 actions[operation.name] = (function, operation.name, operation.label)

@@ -11,11 +11,11 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.models import Account, ApiKey, Cluster, Role, UserOrAnonymous, account_of
+from accounts.models import Account, ApiKey, Cluster, Role, UserOrAnonymous, Webhook, account_of
 from accounts.users import may_operate
 
 DEVELOPERS = (Role.OWNER, Role.DEVELOPER)
-"""The roles that may change clusters and API keys."""
+"""The roles that may change clusters, API keys and webhooks."""
 _ACTIONS = {"POST": "add", "DELETE": "delete"}
 
 
@@ -75,7 +75,7 @@ def operates(request: Request, kind: type[Model], *, creates: bool = False) -> b
 
 
 class RoleAllowsChange(BasePermission):
-    """All members can read an account; owners can change it, and developers its clusters and API keys.
+    """All members can read an account; owners can change it, and developers its clusters, API keys and webhooks.
 
     Only owners can delete a cluster. Operators can do everything that the admin permits them.
     """
@@ -83,7 +83,7 @@ class RoleAllowsChange(BasePermission):
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
         if request.method not in SAFE_METHODS and not operates(request, type(obj)):
             deletes_cluster = isinstance(obj, Cluster) and request.method == "DELETE"
-            is_developers = isinstance(obj, Cluster | ApiKey) and not deletes_cluster
+            is_developers = isinstance(obj, Cluster | ApiKey | Webhook) and not deletes_cluster
             roles = DEVELOPERS if is_developers else (Role.OWNER,)
             require_role_to_change(request.user, account_of(obj), *roles)
         return True

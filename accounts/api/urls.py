@@ -13,11 +13,13 @@ from .views.keys import KeyViewSet
 from .views.logins import PasswordView, StoredTokenViewSet, TokenView, UserSessionViewSet
 from .views.people import InvitationViewSet, MemberViewSet, OwnInvitationViewSet
 from .views.refusals import RefusalViewSet
+from .views.webhooks import DeliveryViewSet, WebhookViewSet
 
 router = SimpleRouter()
 router.register("accounts", AccountViewSet)
 router.register("clusters", ClusterViewSet)
 router.register("keys", KeyViewSet)
+router.register("webhooks", WebhookViewSet)
 router.register("invitations", OwnInvitationViewSet, basename="own-invitation")
 router.register("audit", WholeAuditViewSet, basename="whole-audit")
 router.register("tokens", StoredTokenViewSet)
@@ -27,6 +29,8 @@ account_router.register("members", MemberViewSet)
 account_router.register("invitations", InvitationViewSet)
 account_router.register("audit", AuditViewSet)
 account_router.register("refusals", RefusalViewSet)
+webhook_router = SimpleRouter()
+webhook_router.register("deliveries", DeliveryViewSet)
 
 urlpatterns = [
     path("token/", TokenView.as_view(), name="token"),
@@ -40,5 +44,6 @@ urlpatterns = [
     ),
     path("", include(router.urls)),
     re_path(f"accounts/(?P<account_pk>{PRIMARY_KEY})/", include(account_router.urls)),
+    re_path(f"webhooks/(?P<webhook_pk>{PRIMARY_KEY})/", include(webhook_router.urls)),
     re_path("", NotFoundView.as_view()),
 ]

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.audit import made_by_people, public_author
-from accounts.models import Account, AuditEntry, ResourceKind
+from accounts.models import Account, AuditEntry, AuditSource, ResourceKind
 from accounts.users import normalize_email
 
 from .access import AccountRequest, account_page
@@ -25,6 +25,7 @@ _THINGS = (
     (ResourceKind.INVITATION, "Invitations"),
     (ResourceKind.CLUSTER, "Clusters"),
     (ResourceKind.KEY, "API keys"),
+    (ResourceKind.WEBHOOK, "Webhooks"),
 )
 
 
@@ -32,7 +33,7 @@ class Row(NamedTuple):
     """An entry as the page shows it."""
 
     entry: AuditEntry
-    author: str | None
+    author: str
     sentence: str
     only_url: str
     """Shows only the entries about the same thing."""
@@ -52,7 +53,7 @@ def activity(request: AccountRequest, account: Account) -> HttpResponse:
     entries = list(found[: PER_PAGE + 1])
     url = reverse("console:activity", args=[account.pk])
     rows = [
-        Row(entry, public_author(entry), sentence_of(entry), f"{url}?{_only(entry)}", thing_of(entry))
+        Row(entry, _author(entry), sentence_of(entry), f"{url}?{_only(entry)}", thing_of(entry))
         for entry in entries[:PER_PAGE]
     ]
     filters = {name: value for name, value in (("person", person), ("thing", request.GET.get("thing", ""))) if value}
@@ -69,6 +70,12 @@ def activity(request: AccountRequest, account: Account) -> HttpResponse:
         "older": f"{url}?{urlencode({**filters, 'before': rows[-1].entry.pk})}" if more else "",
     }
     return render_page(request, "console/activity.html", context, page="activity")
+
+
+def _author(entry: AuditEntry) -> str:
+    if entry.source == AuditSource.AUTOMATIC:
+        return "this service"
+    return public_author(entry) or "an operator"
 
 
 def _found(account: Account, person: str, kind: str, name: str) -> QuerySet[AuditEntry]:

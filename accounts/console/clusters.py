@@ -184,6 +184,7 @@ def delete(request: AccountRequest, account: Account, cluster_id: str) -> HttpRe
         "cluster": cluster,
         "form": form,
         "keys": ApiKey.objects.filter(cluster=cluster, revoked_at=None).count(),
+        "webhooks": cluster.webhooks.count(),
         "connections": Connections([cluster]).of(cluster),
     }
     return render_page(request, "console/cluster_delete.html", context, page="clusters")

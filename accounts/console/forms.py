@@ -16,7 +16,7 @@ from accounts.services import KEY_SETTINGS, MAX_OVERLAP, version_of_settings
 
 from .numbers import whole
 
-_PLAIN_TEXT = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
+PLAIN_TEXT = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
 
 
 class ConsoleForm(forms.Form):
@@ -35,7 +35,7 @@ class ConsoleForm(forms.Form):
     def problems(self) -> list[tuple[str, str]]:
         """Return each error with the ID of its field, which is empty for errors of the whole form."""
         return [
-            ("" if name == NON_FIELD_ERRORS else self[name].id_for_label, str(sentence))
+            ("" if name == NON_FIELD_ERRORS else self[name].id_for_label or self[name].auto_id, str(sentence))
             for name, sentences in self.errors.items()
             for sentence in sentences
         ]
@@ -58,7 +58,7 @@ class OriginsField(forms.CharField):
     default_validators = [validate_allowed_origins]
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(widget=forms.Textarea(attrs={"rows": 3, **_PLAIN_TEXT}), required=False, **options)
+        super().__init__(widget=forms.Textarea(attrs={"rows": 3, **PLAIN_TEXT}), required=False, **options)
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
@@ -78,7 +78,7 @@ class ClusterForm(ConsoleForm):
     cluster_id = forms.CharField(
         label="Cluster ID",
         max_length=63,
-        widget=forms.TextInput(attrs=_PLAIN_TEXT),
+        widget=forms.TextInput(attrs=PLAIN_TEXT),
         help_text="Lower-case letters, digits and hyphens. It becomes part of the address and cannot be changed later:",
         error_messages={"required": "Enter a cluster ID."},
     )
@@ -206,7 +206,7 @@ class RotationForm(ConsoleForm):
 class DeletionForm(ConsoleForm):
     """Asks for the name of what is deleted."""
 
-    name = forms.CharField(label="Cluster ID", widget=forms.TextInput(attrs=_PLAIN_TEXT), required=False)
+    name = forms.CharField(label="Cluster ID", widget=forms.TextInput(attrs=PLAIN_TEXT), required=False)
 
     def __init__(self, expected: str, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

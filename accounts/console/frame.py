@@ -66,6 +66,7 @@ PAGES = (
     Page("live", "Live", (Role.OWNER, Role.DEVELOPER)),
     Page("refusals", "Refusals"),
     Page("usage", "Usage"),
+    Page("webhooks", "Webhooks"),
 )
 ACCOUNT_PAGES = (
     Page("people", "People"),

@@ -1,7 +1,7 @@
 """What an account may own at most, in the words of the console."""
 
 from accounts.locks import Refused
-from accounts.models import Account, ApiKey
+from accounts.models import Account, ApiKey, Webhook
 from accounts.quotas import limit_of
 
 from .numbers import whole
@@ -14,6 +14,8 @@ def exhausted(account: Account, quota: str) -> Refused:
     elif quota == "max_members":
         used = account.memberships.count() + account.invitations.pending().count()
         things, remedy = "people", "Remove"
+    elif quota == "max_webhooks":
+        used, things, remedy = Webhook.objects.filter(cluster__account=account).count(), "webhooks", "Delete"
     else:
         used = ApiKey.objects.filter(cluster__account=account, revoked_at=None).count()
         things, remedy = "API keys", "Revoke"

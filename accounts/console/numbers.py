@@ -1,7 +1,7 @@
 """How the console writes numbers, sizes and times. All times are in UTC."""
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 _ZEROS = re.compile(r"\.0+(?= )")
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"))
@@ -59,6 +59,14 @@ def since(value: datetime, now: datetime) -> str:
     if seconds < 86400:
         return _ago(int(seconds // 3600), "hour")
     return f"{value.day} {value:%B}" if value.year == now.year else day(value)
+
+
+def hour(value: datetime, now: datetime) -> str:
+    """Return a point in time near now, such as "14:18 UTC", "tomorrow, 14:18 UTC" or "20 November, 14:18 UTC"."""
+    utc = value.astimezone(UTC)
+    days = (utc.date() - now.astimezone(UTC).date()).days
+    names = {-1: "yesterday, ", 0: "", 1: "tomorrow, "}
+    return f"{names.get(days, f'{utc.day} {utc:%B}, ')}{utc:%H:%M} UTC"
 
 
 def _ago(number: int, unit: str) -> str:

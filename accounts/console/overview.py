@@ -17,9 +17,11 @@ from .frame import render_page
 from .start import has_sent, leads_to_steps
 from .today import messages_of_clusters, used_today
 from .usage import overview_chart
+from .webhook_figures import webhooks_in_trouble
 
-# How many clusters the page lists.
+# How many clusters the page lists, and how many webhooks that fail.
 MAX_CLUSTERS = 10
+MAX_WEBHOOKS = 5
 
 
 @require_safe
@@ -43,6 +45,7 @@ def overview(request: AccountRequest, account: Account) -> HttpResponse:
         "refused": today.refused,
         "main_reason": today.refusals.most_common(1),
         "problems": recent_problems(account),
+        "webhooks": webhooks_in_trouble(account)[:MAX_WEBHOOKS],
         "missing": connections.missing(account),
         "messages_today": Figure(sent, limit_of(account, "max_messages_per_day")),
         "rows": rows_of(request, shown, connections, messages_of_clusters(account)),

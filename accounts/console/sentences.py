@@ -1,12 +1,13 @@
 """Sentences for the entries of the audit log."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from accounts.models import AuditEntry, AuditVerb, ResourceKind
+from accounts.models import AuditEntry, AuditVerb, ResourceKind, WebhookKind
 
 from . import numbers
 
@@ -16,6 +17,7 @@ _NAMES = {
     ResourceKind.INVITATION: "the invitation of",
     ResourceKind.CLUSTER: "the cluster",
     ResourceKind.KEY: "the API key",
+    ResourceKind.WEBHOOK: "the webhook",
     ResourceKind.TOKEN: "the API token",
 }
 _FIELDS = {
@@ -26,11 +28,18 @@ _FIELDS = {
     "max_clusters": "quota of clusters",
     "max_keys": "quota of API keys",
     "max_members": "quota of people",
+    "max_webhooks": "quota of webhooks",
     "protects_channels": "every channel needs a JWT",
     "allows_client_messages": "clients may send messages",
     "closes_expired_connections": "close connections when their JWT expires",
     "sends_quota_notices": "e-mails about quotas",
+    "url": "URL",
+    "kinds": "events",
+    "channel_prefix": "beginning of channel IDs",
+    "signing_key": "key for Pusher’s libraries",
+    "headers": "extra headers",
 }
+_SWITCHED = {"enabled", "reason"}
 
 
 def sentence_of(entry: AuditEntry) -> str:
@@ -50,6 +59,8 @@ def thing_of(entry: AuditEntry) -> str:
     kind = ResourceKind(entry.kind)
     name = entry.name if kind in (ResourceKind.MEMBER, ResourceKind.INVITATION) else entry.label
     of_kind = _NAMES.get(kind, f"the {kind.label}")
+    if kind == ResourceKind.WEBHOOK:
+        name = _without_query(name)
     return of_kind if kind == ResourceKind.ACCOUNT else f"{of_kind} {name}"
 
 
@@ -68,11 +79,23 @@ def _special(entry: AuditEntry) -> str | None:
         (ResourceKind.KEY, AuditVerb.CREATED): lambda: f"Issued {thing_of(entry)}",
         (ResourceKind.KEY, AuditVerb.ROTATED): lambda: f"Rotated the secret of {thing_of(entry)}{_end(new)}",
         (ResourceKind.KEY, AuditVerb.ENDED): lambda: f"Ended the old secret of {thing_of(entry)}",
+        (ResourceKind.WEBHOOK, AuditVerb.CREATED): lambda: f"Added {thing_of(entry)}",
+        (ResourceKind.WEBHOOK, AuditVerb.ROTATED): lambda: f"Rotated the secret of {thing_of(entry)}{_end(new)}",
+        (ResourceKind.WEBHOOK, AuditVerb.ENDED): lambda: f"Ended the old secret of {thing_of(entry)}",
+        (ResourceKind.WEBHOOK, AuditVerb.TESTED): lambda: f"Sent a test event to {thing_of(entry)}",
+        (ResourceKind.WEBHOOK, AuditVerb.RESENT): lambda: f"Sent {_deliveries(new)} of {thing_of(entry)} again",
     }
     if (entry.kind, entry.verb) == (ResourceKind.ACCOUNT, AuditVerb.CHANGED) and list(entry.changes) == ["name"]:
         return f"Renamed the account from {_text(old)} to {_text(new)}"
+    if (entry.kind, entry.verb) == (ResourceKind.WEBHOOK, AuditVerb.CHANGED) and set(entry.changes) <= _SWITCHED:
+        because = f": {reason.removesuffix('.')}" if (reason := entry.changes.get("reason", ["", ""])[1]) else ""
+        return f"Switched {thing_of(entry)} {'on' if new else 'off'}{because}"
     sentence = sentences.get((entry.kind, entry.verb))
     return sentence() if sentence else None
+
+
+def _deliveries(number: Any) -> str:
+    return "1 delivery" if number == 1 else f"{_text(number)} deliveries"
 
 
 def _end(old_secret_ends_at: Any) -> str:
@@ -80,8 +103,27 @@ def _end(old_secret_ends_at: Any) -> str:
     return f"; the old secret ends on {numbers.moment(moment.astimezone(UTC))}" if moment else ""
 
 
+def _without_query(text: str) -> str:
+    """Return a text without the query of a URL in it, which may contain a credential."""
+    return re.sub(r"\?\S*", "", text)
+
+
+def _shown(field: str, value: Any) -> Any:
+    match field, value:
+        case "kinds", list():
+            labels = dict(WebhookKind.choices)
+            return [str(labels.get(kind, kind)).lower() for kind in value]
+        case "url", str():
+            return _without_query(value)
+        case "signing_key", str() if value:
+            return f"{value[:8]}…"
+        case _:
+            return value
+
+
 def _change(field: str, old: Any, new: Any) -> str:
     name = _FIELDS.get(field, field.replace("_", " "))
+    old, new = _shown(field, old), _shown(field, new)
     if isinstance(old, list) and isinstance(new, list):
         parts = [("added", new), ("removed", old)]
         return f"{name}: {', '.join(f'{verb} {_text(items)}' for verb, items in parts if items)}"

@@ -19,6 +19,8 @@ from . import (
     start,
     tokens,
     usage,
+    webhook_deliveries,
+    webhooks,
 )
 
 app_name = "console"
@@ -63,6 +65,32 @@ urlpatterns = [
     path("<int:account>/refusals/", refusals.refusals, name="refusals"),
     path("<int:account>/usage/", usage.usage, name="usage"),
     path("<int:account>/usage.csv", usage.usage_csv, name="usage_csv"),
+    path("<int:account>/webhooks/", webhooks.index, name="webhooks"),
+    path("<int:account>/webhooks/new/", webhooks.new, name="new_webhook"),
+    path("<int:account>/webhooks/<int:webhook_pk>/", webhooks.detail, name="webhook"),
+    path("<int:account>/webhooks/<int:webhook_pk>/edit/", webhooks.edit, name="webhook_edit"),
+    path("<int:account>/webhooks/<int:webhook_pk>/secret/", webhooks.secret, name="webhook_secret"),
+    path("<int:account>/webhooks/<int:webhook_pk>/verify/", webhooks.verify, name="webhook_verify"),
+    path("<int:account>/webhooks/<int:webhook_pk>/rotate/", webhooks.rotate, name="webhook_rotate"),
+    path(
+        "<int:account>/webhooks/<int:webhook_pk>/end-old-secret/",
+        webhooks.end_old_secret,
+        name="webhook_end_old_secret",
+    ),
+    path("<int:account>/webhooks/<int:webhook_pk>/off/", webhooks.off, name="webhook_off"),
+    path("<int:account>/webhooks/<int:webhook_pk>/on/", webhooks.on, name="webhook_on"),
+    path("<int:account>/webhooks/<int:webhook_pk>/delete/", webhooks.delete, name="webhook_delete"),
+    path("<int:account>/webhooks/<int:webhook_pk>/test/", webhook_deliveries.test, name="webhook_test"),
+    path(
+        "<int:account>/webhooks/<int:webhook_pk>/redeliver/",
+        webhook_deliveries.redeliver_failed,
+        name="webhook_redeliver_failed",
+    ),
+    path(
+        "<int:account>/webhooks/<int:webhook_pk>/redeliver/<int:delivery_pk>/",
+        webhook_deliveries.redeliver,
+        name="webhook_redeliver",
+    ),
     path("<int:account>/people/", people.people, name="people"),
     path("<int:account>/people/invite/", people.invite, name="invite"),
     path("<int:account>/people/invitations/<int:pk>/", people.invitation_link, name="invitation_link"),

@@ -44,6 +44,22 @@ def moment(value: datetime | None) -> str:
 
 
 @register.filter
+def hour(value: datetime | None) -> str:
+    """Write a point in time near now, such as "14:18 UTC" or "yesterday, 14:18 UTC"; a dash for None."""
+    return UNKNOWN if value is None else _time(value, numbers.hour(value, timezone.now()))
+
+
+@register.filter
+def log_time(value: datetime | None) -> str:
+    """Write the time of an entry of a log, such as "14:32:08", or "20 Nov, 14:32:08" if it is not from today."""
+    if value is None:
+        return UNKNOWN
+    utc = value.astimezone(UTC)
+    is_today = utc.date() == timezone.now().astimezone(UTC).date()
+    return _time(value, f"{utc:%H:%M:%S}" if is_today else f"{numbers.short_day(utc)}, {utc:%H:%M:%S}")
+
+
+@register.filter
 def day(value: datetime | None) -> str:
     """Write the day of a point in time, such as "20 November 2026"; a dash for None."""
     return UNKNOWN if value is None else _time(value, numbers.day(value.astimezone(UTC)))

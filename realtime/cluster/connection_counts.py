@@ -121,7 +121,7 @@ class ConnectionCounts:
             channel: the channel.
             then: called with the number; on a single node, immediately.
         """
-        then(self._count_here(channel))
+        then(self.count_here(channel))
 
     async def living_nodes(self) -> list[str] | None:
         """Return the nodes that hold a lease; None if Redis does not answer."""
@@ -145,7 +145,8 @@ class ConnectionCounts:
         for user in place.quotas:
             add(self._users, user, connections)
 
-    def _count_here(self, channel: Channel) -> int:
+    def count_here(self, channel: Channel) -> int:
+        """Return the number of connections to a channel on this node."""
         return self._channels[channel[0]][channel[1]] if channel[0] in self._channels else 0
 
 

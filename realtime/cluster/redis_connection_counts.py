@@ -194,7 +194,7 @@ class RedisConnectionCounts(ConnectionCounts):
                 for number, (channel, callbacks) in enumerate(batch):
                     elsewhere = sum(map(int, found[number][1::2])) if found else 0
                     for then in callbacks:
-                        then(self._count_here(channel) + elsewhere)
+                        then(self.count_here(channel) + elsewhere)
         finally:
             self._counting = None
 
@@ -245,7 +245,7 @@ class RedisConnectionCounts(ConnectionCounts):
         pipeline = self._redis.pipeline(transaction=True)
         for cluster_pk, path in channels:
             key = f"{self._prefix}channels:{self._node_id}:{cluster_pk}"
-            connections = self._count_here((cluster_pk, path))
+            connections = self.count_here((cluster_pk, path))
             if connections:
                 pipeline.hset(key, path, connections)
             else:
@@ -254,7 +254,7 @@ class RedisConnectionCounts(ConnectionCounts):
             pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", cluster_pk)
         quotas = [place.quotas for place in places]
         here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
-        joining = [(str(place.channel[0]), place.channel[1], self._count_here(place.channel)) for place in places]
+        joining = [(str(place.channel[0]), place.channel[1], self.count_here(place.channel)) for place in places]
         argument = json.dumps({"here": here, "waiting": quotas, "channels": joining})
         pipeline.eval(WRITE_USERS, 1, self._prefix, self._node_id, argument)
         answers: list[Any] = await pipeline.execute()

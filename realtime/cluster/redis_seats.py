@@ -34,8 +34,16 @@ class RedisSeats:
 
         None if Redis does not answer.
         """
-        found = await self._client.run([read_others("seats:", f":{group}"), (COMPLETE_NODES,)])
-        return ([json.loads(fields) for fields in found[0][1::2]], found[1]) if found else None
+        found = await self.of_groups([group])
+        return (found[0][0], found[1]) if found else None
+
+    async def of_groups(self, groups: Sequence[str]) -> tuple[list[list[list[Any]]], list[str]] | None:
+        """Return the same as `of_group`, with the seats of each group."""
+        found = await self._client.run([*(read_others("seats:", f":{group}") for group in groups), (COMPLETE_NODES,)])
+        if found is None:
+            return None
+        *of_groups, complete_nodes = found
+        return [[json.loads(fields) for fields in seats[1::2]] for seats in of_groups], complete_nodes
 
     async def write(self, changes: Sequence[tuple[str, int, Sequence[Any] | None]], left_groups: Iterable[str]) -> bool:
         """Write changes of the seats on this node.

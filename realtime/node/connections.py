@@ -62,6 +62,7 @@ class Connection:
         "primary",
         "proof",
         "signed_in",
+        "socket_id",
         "subscriptions",
         "takes_messages",
         "traffic",
@@ -91,6 +92,8 @@ class Connection:
         """The subscription to the channel in the URL, if the protocol has one there."""
         self.subscriptions: dict[str, Subscription] = {}
         """All subscriptions, by the groups of their channels."""
+        self.socket_id = ""
+        """Identifies the connection among those of all nodes, if its protocol gives it such an ID."""
         self.signed_in: SignedIn | None = None
         """The user who has signed in with a frame, if the protocol has users."""
         self.takes_messages = False
@@ -101,6 +104,11 @@ class Connection:
         self._fragment_bucket: Bucket | None = None
         self.bucket = Bucket(admission.access.quotas.messages_per_second)
         self.apply_settings(admission.access)
+
+    @property
+    def id(self) -> str:
+        """Identifies the connection among those of all nodes."""
+        return self.socket_id or f"{id(self):x}-{self.opened_at:.6f}"
 
     def apply_settings(self, access: KeyAccess) -> None:
         """Apply the current settings of the key."""

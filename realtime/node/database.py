@@ -42,3 +42,5 @@ lookups = DatabaseThreads("lookup", 8)
 """For questions that a client waits for."""
 background = DatabaseThreads("background", 2)
 """For everything else."""
+webhooks = DatabaseThreads("webhooks", 1)
+"""For the queue of webhooks, which may be long."""

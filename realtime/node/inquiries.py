@@ -100,7 +100,7 @@ class Inquiries:
         connections = (member.connection for member in members if isinstance(member, Subscription))
         if question["kind"] == "list":
             return [_describe(connection) for connection in islice(connections, MAX_LISTED)]
-        found = next((each for each in connections if _id_of(each) == question["id"]), None)
+        found = next((each for each in connections if each.id == question["id"]), None)
         if found is not None:
             self._end(found, DISCONNECTED)
         return found is not None
@@ -108,17 +108,12 @@ class Inquiries:
 
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
-        "id": _id_of(connection),
+        "id": connection.id,
         "user": connection.user,
         "public_key": connection.access.public_key,
         "address": connection.network or "",
         "since": connection.opened_at,
     }
-
-
-def _id_of(connection: Connection) -> str:
-    """Return what identifies a connection among all nodes, without a number that each would have to keep."""
-    return f"{id(connection):x}-{connection.opened_at:.6f}"
 
 
 def _group(node_id: str) -> str:

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import math
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,8 @@ from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
+from accounts.webhooks import queue as webhook_queue
+from accounts.webhooks import states as webhook_states
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -42,7 +45,7 @@ from realtime.metrics.lag import Lag
 from realtime.node import access_changes, users
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection, Subscription
-from realtime.node.database import background, lookups
+from realtime.node.database import background, lookups, webhooks
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
 from realtime.node.key_cache import KeyCache
@@ -60,14 +63,21 @@ from realtime.presence.shared import RedisPresence
 from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
+from realtime.protocols.presence import user_id_of
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
+from realtime.webhooks.messages import Messages
+from realtime.webhooks.occupancy import Occupancy
+from realtime.webhooks.reporter import Reporter
+from realtime.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
 # The longest time until a node looks again whether the JWT of a connection has ended.
 MAX_TIMER_SECONDS = 3600.0
+# How long a thread may compute while the loop waits; Python's default is ten times as long.
+SWITCH_SECONDS = 0.0005
 
 
 class Node:
@@ -101,6 +111,26 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
+        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_states.prune))
+        self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
+        self.reported = self.webhooks.endpoints
+        """The webhooks of each cluster; empty while there are none."""
+        self.messages_reported = self.webhooks.clusters_with_messages
+        self.members_reported = self.webhooks.clusters_with_members
+        self.webhooks.messages = Messages(
+            self.reported,
+            _sender_of,
+            webhooks.wrap(webhook_queue.add),
+            webhooks.wrap(webhook_queue.count_dropped),
+        )
+        self.webhooks.occupancy = Occupancy(
+            self.id,
+            self.reported,
+            self.counts,
+            self.presence,
+            webhooks.wrap(webhook_states.record_states),
+            webhooks.wrap(webhook_states.present_subjects),
+        )
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -109,7 +139,7 @@ class Node:
         self.sockets: dict[str, Mapping[str, Member]] = {}
         """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
         self.users = Users(self.bus, self.end)
-        self.subscriptions = Subscriptions(self.hub, self.bus, self.counts, self.presence, self.connections)
+        self.subscriptions = Subscriptions(self.hub, self.bus, self.counts, self.presence, self.webhooks)
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -119,6 +149,8 @@ class Node:
             [
                 self.access_changes.stop,
                 self.watches.stop,
+                self.webhooks.stop,
+                self.webhook_sender.stop,
                 self.refusal_log.stop,
                 self.key_use.stop,
                 self.message_quotas.stop,
@@ -142,11 +174,15 @@ class Node:
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
+        self.webhook_sender.start()
+        self.webhooks.start()
         self.access_changes.start()
         self.presence.start()
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
         # another 40 ms to look through it.
         gc.freeze()
+        # The loop waits this long for a thread that computes, each time that it comes back from a system call.
+        sys.setswitchinterval(SWITCH_SECONDS)
         scheduler.on_turn = self.hub.flush
         signals.before_stop(self._shutdown.drain, self._shutdown.hurry)
 
@@ -227,6 +263,8 @@ class Node:
         connection.takes_messages = True
         if self.watched:
             self.reports.connect(connection)
+        if connection.primary is not None:
+            self.subscriptions.report(connection.primary)
         self.key_use.note(connection.access.public_key)
         if connection.primary is not None and target is not None and target.identity is not None:
             try:
@@ -238,6 +276,7 @@ class Node:
             else:
                 if self.watched:
                     self.reports.subscribe(connection, target.channel[1], target.identity)
+                self.subscriptions.report_member(connection.primary)
 
     def prove(self, connection: Connection, proof: Proof) -> None:
         """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
@@ -283,6 +322,8 @@ class Node:
         self.bus.publish(room.name, message, connection.access.account_id)
         if self.watched:
             self.reports.message(connection, room.channel[1], message.data)
+        if self.messages_reported and room.channel[0] in self.messages_reported:
+            self.webhooks.messages.note(room.channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
         """Send a server's message to a channel on all nodes, in one order with other servers' messages.
@@ -315,6 +356,7 @@ class Node:
         match event["type"]:
             case access_changes.EVENT:
                 self.access_changes.apply(event)
+                self.webhooks.refresh()
             case kind if kind.startswith(LIVE):
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
@@ -360,6 +402,11 @@ class Node:
         if room is not None:
             excluded = messages.excluded
             self.hub.publish(room, messages, self.sockets.get(excluded, {}).get(group) if excluded else None)
+
+
+def _sender_of(sender: Subscription) -> tuple[str, str | None]:
+    identity = sender.identity
+    return sender.connection.id, None if identity is None else user_id_of(identity.uuid)
 
 
 on_start: list[Callable[[Node], None]] = []

@@ -1,7 +1,5 @@
 """The subscriptions of the connections of this node: their rooms, counts and seats in presence. Loop thread only."""
 
-from collections.abc import Container
-
 from realtime.cluster.bus import Bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.fanout.hub import Hub
@@ -9,6 +7,7 @@ from realtime.node.connections import Connection, Subscription
 from realtime.presence.local import Presence
 from realtime.protocols.admission import Target
 from realtime.protocols.presence import Identity, PresenceEvents
+from realtime.webhooks.reporter import Reporter
 
 
 class Subscriptions:
@@ -19,17 +18,15 @@ class Subscriptions:
         bus: receives the messages of other nodes.
         counts: counts the subscribers of each channel.
         presence: knows who is in each channel.
-        connections: the open connections of this node.
+        webhooks: reports what happens to the webhooks of the cluster.
     """
 
-    def __init__(
-        self, hub: Hub, bus: Bus, counts: ConnectionCounts, presence: Presence, connections: Container[Connection]
-    ) -> None:
+    def __init__(self, hub: Hub, bus: Bus, counts: ConnectionCounts, presence: Presence, webhooks: Reporter) -> None:
         self._hub = hub
         self._bus = bus
         self._counts = counts
         self._presence = presence
-        self._connections = connections
+        self._webhooks = webhooks
 
     async def subscribe(self, connection: Connection, target: Target) -> Subscription | None:
         """Subscribe an open connection to a further channel, and count the subscription.
@@ -48,11 +45,12 @@ class Subscriptions:
         except BaseException:
             self._bus.leave(target.group)
             raise
-        if connection not in self._connections:
+        if connection.ended is not None or not connection.takes_messages:
             self._bus.leave(target.group)
             return None
         subscription = self.enter(connection, target)
         self._counts.subscribe(subscription.room.channel)
+        self.report(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -72,6 +70,7 @@ class Subscriptions:
             Refusal: there is no room for it.
         """
         self._presence.join(subscription.room.name, subscription, identity, events)
+        self.report_member(subscription)
 
     def enter(self, connection: Connection, target: Target) -> Subscription:
         """Make a connection a member of a room."""
@@ -85,8 +84,25 @@ class Subscriptions:
         """Take a subscription out of everything in which it takes part, besides its connection."""
         connection, room = subscription.connection, subscription.room
         self._hub.leave(room, subscription)
-        if subscription.identity is not None:
+        identity, cluster_pk = subscription.identity, room.channel[0]
+        if identity is not None:
             self._presence.leave(room.name, subscription)
+            if cluster_pk in self._webhooks.clusters_with_members:
+                self._webhooks.occupancy.leave_member(room.channel, identity.uuid)
         if subscription is not connection.primary:  # else it is counted together with its connection
             self._counts.unsubscribe(room.channel)
+        if cluster_pk in self._webhooks.endpoints:
+            self._webhooks.occupancy.leave(room.channel)
         self._bus.leave(room.name)
+
+    def report(self, subscription: Subscription) -> None:
+        """Report a subscription to the webhooks of its cluster."""
+        channel = subscription.room.channel
+        if channel[0] in self._webhooks.endpoints:
+            self._webhooks.occupancy.join(channel)
+
+    def report_member(self, subscription: Subscription) -> None:
+        """Report to the webhooks of its cluster that a subscription takes part in presence."""
+        channel, identity = subscription.room.channel, subscription.identity
+        if identity is not None and channel[0] in self._webhooks.clusters_with_members:
+            self._webhooks.occupancy.join_member(channel, identity.uuid)

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 
 from realtime.fanout.hub import Member
 from realtime.presence.roster import Roster
@@ -74,6 +75,10 @@ class Presence:
         for seat in sorted(await self._seats(group), key=lambda seat: seat.place):
             seats.put(seat)
         return seats.identities()
+
+    async def uuids(self, groups: Sequence[str]) -> list[set[str]] | None:
+        """Return the uuids of the members of channels on all nodes; None if some nodes cannot be asked now."""
+        return [{seat.identity.uuid for seat in self._local_seats.get(group, {}).values()} for group in groups]
 
     async def _seats(self, group: str) -> list[Seat]:
         return list(self._local_seats.get(group, {}).values())

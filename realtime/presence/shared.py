@@ -11,7 +11,7 @@ its seats again and compares its rosters.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from realtime.base import tasks
@@ -35,6 +35,8 @@ COMPARE_SECONDS = 20.0
 GRACE_SECONDS = 4.0
 # How long an event of this node may take to come back, in seconds. After that it takes effect here anyway.
 ECHO_SECONDS = 2.0
+# How many groups are read from Redis in one request.
+GROUPS_AT_ONCE = 50
 
 
 class RedisPresence(Presence):
@@ -91,6 +93,17 @@ class RedisPresence(Presence):
         super().leave(group, member)
         if group not in self._rosters:
             self._held.pop(group, None)
+
+    async def uuids(self, groups: Sequence[str]) -> list[set[str]] | None:
+        found = await super().uuids(groups) or []
+        for start in range(0, len(groups), GROUPS_AT_ONCE):
+            elsewhere = await self._counts.seats.of_groups(groups[start : start + GROUPS_AT_ONCE])
+            living = await self._counts.living_nodes()
+            if elsewhere is None or living is None or not {*living} - {self._node_id} <= {*elsewhere[1]}:
+                return None
+            for uuids, seats in zip(found[start:], elsewhere[0], strict=False):
+                uuids.update(_seat(seat).identity.uuid for seat in seats)
+        return found
 
     async def _seats(self, group: str) -> list[Seat]:
         elsewhere, _ = await self._counts.seats.of_group(group) or ([], [])

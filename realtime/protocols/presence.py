@@ -47,6 +47,11 @@ def shown_user(user: Any) -> str:
         return ""
 
 
+def user_id_of(uuid: str) -> str:
+    """Return the uuid of a member as webhooks report it: as it is, with `�` for what no database stores."""
+    return clean(uuid, len(uuid))
+
+
 def clean(text: str, length: int) -> str:
     """Return the beginning of a text that any client may have sent, with `�` for what no database stores."""
     text = text[:length]

@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from realtime.protocols.channels import group_name
+
 USER_PREFIX = "#server-to-user-"
 """Begins the name of the channel in which a signed-in user receives messages from servers."""
 PATH_PREFIX = "pusher:"
@@ -94,6 +96,15 @@ def path_of(group: str, cluster_id: str) -> str:
     if not group.startswith(prefix):
         return ""
     return path_for(_ESCAPED.sub(lambda escape: _UNESCAPE[escape[0]], group[len(prefix) :]))
+
+
+def group_of_path(cluster_id: str, path: str) -> str:
+    """Return the group of a channel of any protocol, by its path."""
+    return (
+        group_for(cluster_id, path[len(PATH_PREFIX) :])
+        if path.startswith(PATH_PREFIX)
+        else group_name(cluster_id, path)
+    )
 
 
 def is_group(group: str) -> bool:

@@ -136,8 +136,10 @@ def _read_object(text: str) -> dict[str, Any]:
 def _read_id(user_id: Any) -> str:
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         user_id = str(user_id)
-    if not isinstance(user_id, str) or not 1 <= len(user_id) <= MAX_USER_ID_LENGTH:
-        raise Denied(f"The ID of the user must have 1 to {MAX_USER_ID_LENGTH} characters.", "InvalidData", 400)
+    # No database stores some of the others.
+    if not isinstance(user_id, str) or not 1 <= len(user_id) <= MAX_USER_ID_LENGTH or not user_id.isprintable():
+        sentence = f"The ID of the user must have 1 to {MAX_USER_ID_LENGTH} printable characters."
+        raise Denied(sentence, "InvalidData", 400)
     return user_id
 
 

@@ -37,27 +37,26 @@ class Pusher(Session):
         connection: the connection.
     """
 
-    __slots__ = ("_events", "_joining", "_user", "socket_id")
+    __slots__ = ("_events", "_joining", "_user")
 
     read = staticmethod(read_pusher)
     tell = staticmethod(tell_pusher)
 
     def __init__(self, node: Node, connection: Connection) -> None:
         super().__init__(node, connection)
-        self.socket_id = f"{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
-        """Identifies the connection among those of all nodes."""
+        connection.socket_id = f"{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
         self._user: User | None = None
         self._events: Bucket | None = None
         # The groups that the connection joins now, and whether the client still wants to subscribe.
         self._joining: dict[str, bool] = {}
 
     def open(self) -> None:
-        self.node.sockets[self.socket_id] = self.connection.subscriptions
-        self.connection.outlet.deliver(frames.hello(self.socket_id))
+        self.node.sockets[self.connection.socket_id] = self.connection.subscriptions
+        self.connection.outlet.deliver(frames.hello(self.connection.socket_id))
 
     def leave(self) -> None:
         super().leave()
-        self.node.sockets.pop(self.socket_id, None)
+        self.node.sockets.pop(self.connection.socket_id, None)
 
     def receive(self, data: str | bytes) -> None:
         if not self.connection.takes_messages:
@@ -138,7 +137,7 @@ class Pusher(Session):
             if not is_repeated and self._channels >= conf().max_channels_per_connection:
                 limit = conf().max_channels_per_connection
                 raise Denied(f"A connection may subscribe to at most {limit} channels.", "LimitReached", 403)
-            permission = authorize(connection.access, self.socket_id, request, self._user)
+            permission = authorize(connection.access, self.connection.socket_id, request, self._user)
         except Denied as denied:
             self._deny(channel, denied)
             return
@@ -235,7 +234,7 @@ class Pusher(Session):
         try:
             if request is None:
                 raise Denied("Invalid sign-in: send auth and user_data.")
-            user, secret = sign_in(self.connection.access, self.socket_id, request)
+            user, secret = sign_in(self.connection.access, self.connection.socket_id, request)
             if self._user is not None and self._user.id != user.id:
                 raise Denied("Another user has signed in on this connection.")
         except Denied as denied:

@@ -118,13 +118,19 @@ async def console(service: Service, axe: str) -> AsyncIterator[Console]:
 
 
 @pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the packages of package.json are installed."""
     need("npm")
-    folder = tmp_path_factory.mktemp("axe")
+    folder = tmp_path_factory.mktemp("packages")
     shutil.copy(FOLDER / "package.json", folder)
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def axe(packages: Path) -> str:
+    """The source of axe-core."""
+    return (packages / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 from django.utils import timezone
 
 from accounts import services
-from accounts.models import Account, ApiKey, AuditEntry
+from accounts.models import Account, ApiKey, AuditEntry, Cluster, Webhook
 from accounts.usage_rows import RefusedUsage, Usage
 from accounts.users import User
 from tests.console.conftest import As
@@ -103,6 +104,27 @@ async def test_a_long_export_is_whole_and_hides_operators(shops: Tenants) -> Non
     names = [entry["changes"]["name"][1] for entry in exported["audit"] if entry["verb"] == "changed"]
     assert names == [f"Shop {number}" for number in range(1_100)]
     assert {entry["email"] for entry in exported["audit"]} == {None}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_export_has_webhooks_and_their_deliveries_without_secrets(shops: Tenants) -> None:
+    @sync_to_async
+    def create() -> tuple[Webhook, str, str]:
+        cluster = Cluster.objects.get(cluster_id="shop")
+        settings: dict[str, Any] = {"kinds": ["client_event"], "headers": {"X-Key": "s3cret"}}
+        created = services.create_webhook(cluster, "https://example.com/hook", **settings)
+        return created.webhook, created.secret, services.send_test_event(created.webhook).message_id
+
+    webhook, secret, message_id = await create()
+    client = AsyncClient()
+    await client.aforce_login(await User.objects.aget(pk=shops.people["owner"]))
+    answer: Any = await client.get(f"/console/{shops.shop.account}/settings/export/")
+    text = b"".join([part async for part in answer.streaming_content]).decode()
+    exported = json.loads(text)
+    assert [(row["cluster_id"], row["url"]) for row in exported["webhooks"]] == [("shop", "https://example.com/hook")]
+    assert [(row["webhook"], row["message_id"]) for row in exported["webhook_deliveries"]] == [(webhook.pk, message_id)]
+    for hidden in (secret, "s3cret", webhook.secret_ciphertext, webhook.headers_ciphertext):
+        assert hidden not in text
 
 
 def test_exports_are_limited(as_: As, account: Account) -> None:

@@ -13,7 +13,16 @@ from django.urls import URLPattern, URLResolver, resolve, reverse
 
 from accounts import services
 from accounts.console import urls
-from accounts.models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership
+from accounts.models import (
+    Account,
+    ApiKey,
+    AuditEntry,
+    Cluster,
+    Invitation,
+    Membership,
+    Webhook,
+    WebhookDelivery,
+)
 from accounts.users import User
 from tests.console import test_members_tenancy
 from tests.console.conftest import As
@@ -89,12 +98,34 @@ TABLE = {
     "refusals": Entry(READS),
     "usage": Entry(READS),
     "usage_csv": Entry(READS),
+    "webhooks": Entry(READS),
+    "new_webhook": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook": Entry(READS),
+    "webhook_edit": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_secret": Entry(DEVELOPERS_READ),
+    "webhook_verify": Entry(READS),
+    "webhook_rotate": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_end_old_secret": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_off": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_on": Entry(None, DEVELOPERS),
+    "webhook_delete": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_test": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_redeliver_failed": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_redeliver": Entry(None, DEVELOPERS),
 }
 
 
 def patterns(items: list[Any] = urls.urlpatterns) -> Iterator[URLPattern]:
     for item in items:
         yield from patterns(item.url_patterns) if isinstance(item, URLResolver) else [item]
+
+
+def webhook_of(tenant: Tenant) -> dict[str, int]:
+    """Return the arguments of the paths about a tenant's webhook; too large numbers for a tenant without one."""
+    delivery = WebhookDelivery.objects.filter(webhook__cluster__cluster_id=tenant.cluster).first()
+    if delivery is None:
+        return dict.fromkeys(("webhook_pk", "delivery_pk"), 10**30)
+    return {"webhook_pk": delivery.webhook_id, "delivery_pk": delivery.pk}
 
 
 class Route(NamedTuple):
@@ -105,7 +136,7 @@ class Route(NamedTuple):
 
     def path(self, account: int, tenant: Tenant) -> str:
         """Return the path of a page of an account about what a tenant owns."""
-        values = {"account": account, "cluster_id": tenant.cluster, "pk": tenant.key}
+        values = {"account": account, "cluster_id": tenant.cluster, "pk": tenant.key, **webhook_of(tenant)}
         return reverse(f"console:{self.name}", kwargs={argument: values[argument] for argument in self.arguments})
 
     @property
@@ -126,8 +157,26 @@ PATHS = [route for route in ROUTES if route.name in TABLE]
 
 def state() -> list[Any]:
     """Return everything that a page could change."""
-    models = (Account, Membership, Invitation, Cluster, ApiKey, AuditEntry, User)
+    models = (Account, Membership, Invitation, Cluster, ApiKey, Webhook, WebhookDelivery, AuditEntry, User)
     return [list(model.objects.order_by("pk").values()) for model in models]
+
+
+def is_done(route: Route, tenant: Tenant) -> bool:
+    """Return whether what can be done only once was done by someone before."""
+    if route.name == "webhook_delete":
+        return not Webhook.objects.filter(cluster__cluster_id=tenant.cluster).exists()
+    return route.name == "key_revoke" and ApiKey.objects.get(pk=tenant.key).revoked
+
+
+@pytest.fixture
+def shops(shops: Tenants) -> Tenants:
+    """The tenants, each with a webhook and a delivery that has failed."""
+    for tenant in (shops.shop, shops.other):
+        cluster = Cluster.objects.get(cluster_id=tenant.cluster)
+        webhook = services.create_webhook(cluster, "https://example.com/", kinds=["client_event"]).webhook
+        services.send_test_event(webhook)
+        webhook.deliveries.update(state="failed")
+    return shops
 
 
 def request(client: Client, method: str, path: str) -> int:
@@ -157,9 +206,10 @@ def test_every_role_gets_its_status(
     if suspended:
         services.suspend_account(Account.objects.get(pk=shops.shop.account))
     clients = {role: as_(role) for role in PEOPLE}
+    path = route.path(shops.shop.account, shops.shop)
     for role, client in clients.items():
         before = state()
-        status = request(client, method, route.path(shops.shop.account, shops.shop))
+        status = request(client, method, path)
         if rule is None:
             assert status == 405 or (role is None and status == 302), role
         elif role is None:
@@ -167,9 +217,7 @@ def test_every_role_gets_its_status(
         elif role == "stranger":
             assert status == 404
         elif role in rule.roles and (rule.in_suspended or not suspended):
-            assert status in (200, 302) or (
-                route.name == "key_revoke" and ApiKey.objects.get(pk=shops.shop.key).revoked
-            ), role
+            assert status in (200, 302) or is_done(route, shops.shop), role
             continue
         else:
             assert status == 403, role

@@ -28,7 +28,7 @@ from accounts.models import (
 from accounts.usage import NodesState
 from accounts.users import User
 from tests.control.conftest import data_plane
-from tests.control.test_admin import Announcements, inline, shown_secrets
+from tests.control.test_admin import Announcements, inline, run_action, shown_secrets
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -161,6 +161,15 @@ def test_operations_need_the_permission_to_change(client: Client, key: ApiKey, o
     client.post(f"/admin/accounts/{model}/", {"action": operation, "_selected_action": [obj.pk], "confirmed": "yes"})
     assert f"{operation}/" not in client.get(f"{path}change/").content.decode()
     assert state(key) == before
+
+
+def test_list_actions_need_no_permission_to_delete(client: Client, key: ApiKey) -> None:
+    operator = User.objects.create_user("operator@example.com", is_staff=True)
+    operator.user_permissions.set(Permission.objects.filter(codename__in=["view_apikey", "change_apikey"]))
+    client.force_login(operator)
+    run_action(client, "apikey", "revoke", key)
+    key.refresh_from_db()
+    assert key.revoked
 
 
 @pytest.mark.parametrize("operation", ["suspend", "disable", "revoke", "rotate"])

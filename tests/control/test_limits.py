@@ -185,7 +185,7 @@ class TestSizes:
         answers = [as_(owner).post(path, {"email": f"{n}@example.com"}).status_code for n in range(2)]
         assert answers == [201, 409]
 
-    @pytest.mark.parametrize("name", ["max_clusters", "max_keys", "max_members"])
+    @pytest.mark.parametrize("name", ["max_clusters", "max_keys", "max_members", "max_webhooks"])
     def test_only_operators_set_these_quotas(self, as_: As, owner: User, account: Account, name: str) -> None:
         path = f"{ACCOUNTS}{account.pk}/"
         assert as_(owner).patch(path, {name: 10_000}).status_code == 403

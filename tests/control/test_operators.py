@@ -95,6 +95,7 @@ def test_each_permission_opens_only_its_own_kind(as_: As, operator: User, key: A
     assert client.get("/api/v1/accounts/").json()["count"] == 1
     assert client.get("/api/v1/clusters/").json()["count"] == 0
     assert client.get("/api/v1/keys/").json()["count"] == 0
+    assert client.get("/api/v1/webhooks/").json()["count"] == 0
     assert client.get(f"/api/v1/accounts/{account.pk}/members/").status_code == 403
     assert client.get(f"/api/v1/accounts/{account.pk}/audit/").status_code == 403
     assert client.get("/api/v1/audit/").status_code == 403

@@ -19,7 +19,7 @@ from pytest_django import Settings
 
 from accounts import crypto, services
 from accounts.access import find_access
-from accounts.models import ApiKey, ApiToken, AuditEntry, Cluster
+from accounts.models import ApiKey, ApiToken, AuditEntry, Cluster, Webhook
 from accounts.users import User
 from tests.servers import LiveServer
 
@@ -97,6 +97,23 @@ class TestErrorsRevealNoSecret:
         text = report()
         assert "issue_key" in text
         assert contains_no_secret(text + answer.content.decode(), secret)
+
+    @pytest.mark.parametrize("method", ["post", "patch"])
+    def test_while_a_webhook_is_created_or_changed(
+        self, client: Client, ada: User, report: Callable[[], str], method: str
+    ) -> None:
+        cluster = services.create_cluster(services.create_account("Acme", ada), "acme")
+        settings: dict[str, Any] = {"url": "https://example.com/", "kinds": ["client_event"]}
+        webhook, secret = services.create_webhook(cluster, **settings)
+        path = "/api/v1/webhooks/" if method == "post" else f"/api/v1/webhooks/{webhook.pk}/"
+        data = {**settings, "cluster": "acme", "headers": {"Authorization": "Bearer s3cret-of-theirs"}}
+        with failing(post_save, AuditEntry):
+            answer = getattr(client, method)(path, data, content_type="application/json")
+        assert answer.status_code == 500
+        text = report()
+        assert "record_change" in text
+        secrets = [secret, *(crypto.decrypt(each.secret_ciphertext) for each in Webhook.objects.all())]
+        assert contains_no_secret(text + answer.content.decode(), "s3cret-of-theirs", *secrets)
 
     @pytest.mark.parametrize("interface", ["rest", "admin"])
     def test_while_a_secret_is_rotated(

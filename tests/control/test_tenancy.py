@@ -17,7 +17,19 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts import services
-from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
+from accounts.models import (
+    Account,
+    ApiKey,
+    ApiToken,
+    AuditEntry,
+    Cluster,
+    DeliveryState,
+    Invitation,
+    Membership,
+    Role,
+    Webhook,
+    WebhookDelivery,
+)
 from accounts.users import User
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +66,7 @@ OWNER_CHANGES, OWNER_CREATES, OWNER_DELETES = (
 )
 OPERATOR_CHANGES = (401, 404, 403, 403, 403, 200)
 DEVELOPER_CHANGES, DEVELOPER_DELETES = (401, 404, 403, 200, 200, 200), (401, 404, 403, 204, 204, 204)
+DEVELOPER_SENDS = (401, 404, 403, 202, 202, 202)
 # A body that references an object which the user cannot see is invalid.
 DEVELOPER_CREATES_WITHIN = (401, 400, 403, 201, 201, 201)
 
@@ -110,6 +123,32 @@ TABLE = [
     Endpoint("delete", "apikey-detail", "keys/{key}/", None, DEVELOPER_DELETES),
     Endpoint("post", "apikey-rotate-secret", "keys/{key}/rotate-secret/", None, DEVELOPER_CHANGES),
     Endpoint("post", "apikey-end-old-secret", "keys/{key}/end-old-secret/", None, DEVELOPER_CHANGES),
+    Endpoint("get", "webhook-list", "webhooks/", None, LOGGED_IN),
+    Endpoint("get", "webhook-list", "webhooks/?cluster={cluster_id}", None, LOGGED_IN),
+    Endpoint(
+        "post",
+        "webhook-list",
+        "webhooks/",
+        {"cluster": "{cluster_id}", "url": "https://new.example.com/", "kinds": ["client_event"]},
+        DEVELOPER_CREATES_WITHIN,
+    ),
+    Endpoint("get", "webhook-detail", "webhooks/{webhook}/", None, READS),
+    Endpoint("patch", "webhook-detail", "webhooks/{webhook}/", {"enabled": False}, DEVELOPER_CHANGES),
+    Endpoint("delete", "webhook-detail", "webhooks/{webhook}/", None, DEVELOPER_DELETES),
+    Endpoint("post", "webhook-rotate-secret", "webhooks/{webhook}/rotate-secret/", None, DEVELOPER_CHANGES),
+    Endpoint("post", "webhook-end-old-secret", "webhooks/{webhook}/end-old-secret/", None, DEVELOPER_CHANGES),
+    Endpoint("post", "webhook-send-test-event", "webhooks/{webhook}/test/", None, DEVELOPER_SENDS),
+    Endpoint("post", "webhook-redeliver", "webhooks/{webhook}/redeliver/", None, DEVELOPER_SENDS),
+    Endpoint("get", "webhookdelivery-list", "webhooks/{webhook}/deliveries/", None, READS),
+    Endpoint("get", "webhookdelivery-list", "webhooks/{webhook}/deliveries/?state=failed", None, READS),
+    Endpoint("get", "webhookdelivery-detail", "webhooks/{webhook}/deliveries/{delivery}/", None, READS),
+    Endpoint(
+        "post",
+        "webhookdelivery-redeliver",
+        "webhooks/{webhook}/deliveries/{delivery}/redeliver/",
+        None,
+        DEVELOPER_SENDS,
+    ),
     # Invitations are only for the person who is invited, who is none of these.
     Endpoint("get", "own-invitation-list", "invitations/", None, LOGGED_IN),
     Endpoint("post", "own-invitation-accept", "invitations/{invitation}/accept/", None, (401, 404, 404, 404, 404, 404)),
@@ -144,6 +183,9 @@ class Tenant(NamedTuple):
     """A token of the owner."""
     session: int
     """A session of the owner."""
+    webhook: int
+    delivery: str
+    """A delivery to the webhook that has failed."""
 
 
 def make_tenant(name: str, owner: User, member: User) -> Tenant:
@@ -152,12 +194,26 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     cluster = services.create_cluster(account, name)
     key = services.issue_key(cluster, name).key
     services.rotate_secret(key, timedelta(days=1))
+    url = f"https://{name}.example.com/"
+    webhook = services.create_webhook(cluster, url, kinds=["channel_occupied"], headers={f"X-{name}": name}).webhook
+    services.rotate_webhook_secret(webhook, timedelta(days=1))
+    delivery = services.send_test_event(webhook)
+    WebhookDelivery.objects.update(state=DeliveryState.FAILED)
     invitation = services.invite(account, f"{name}-invited@example.com")
     token, _ = ApiToken.objects.create(owner)
     Client().force_login(owner)
     session = UserSession.objects.get(user=owner)
     return Tenant(
-        account.pk, membership.pk, invitation.pk, cluster.pk, name, key.public_key, token.token_key, session.pk
+        account.pk,
+        membership.pk,
+        invitation.pk,
+        cluster.pk,
+        name,
+        key.public_key,
+        token.token_key,
+        session.pk,
+        webhook.pk,
+        delivery.message_id,
     )
 
 
@@ -195,7 +251,10 @@ def call(endpoint: Endpoint, tenant: Tenant, user: User | None) -> Response:
 
 def state() -> list[Any]:
     """Return everything that the API could change, except tokens."""
-    models = (Account, Membership, Invitation, Cluster, ApiKey, AuditEntry, User, UserSession, Session)
+    models = (
+        *(Account, Membership, Invitation, Cluster, ApiKey, Webhook, WebhookDelivery),
+        *(AuditEntry, User, UserSession, Session),
+    )
     return [list(model.objects.values()) for model in models]
 
 
@@ -258,6 +317,18 @@ def test_a_member_of_one_account_is_not_found_under_another_of_the_same_owner(
 ) -> None:
     services.add_member(Account.objects.get(name="walrus"), people["owner"], Role.OWNER)
     mixed = tenants["zebra"]._replace(member=tenants["walrus"].member)
+    before = state()
+    assert call(endpoint, mixed, people["owner"]).status_code == 404
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in TABLE if "{delivery}" in endpoint.path], ids=lambda e: e.id
+)
+def test_a_delivery_to_another_webhook_is_not_found(
+    endpoint: Endpoint, tenants: dict[str, Tenant], people: dict[str, User]
+) -> None:
+    mixed = tenants["zebra"]._replace(delivery=tenants["walrus"].delivery)
     before = state()
     assert call(endpoint, mixed, people["owner"]).status_code == 404
     assert state() == before

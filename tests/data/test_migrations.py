@@ -77,8 +77,8 @@ def value_for(field: Any) -> Any:
             return create_row(field.related_model)
         case models.CharField() | models.TextField():
             return f"row-{number}@example.com" if isinstance(field, models.EmailField) else f"row-{number}"
-        case models.IntegerField():
-            return number
+        case models.IntegerField() | models.JSONField() | models.BooleanField():
+            return number if not isinstance(field, models.BooleanField) else True
         case models.DateTimeField():
             return datetime.datetime(2026, 1, 1, second=number % 60, tzinfo=datetime.UTC)
         case models.DateField():

@@ -89,6 +89,12 @@ def test_the_proxy_reaches_the_nodes_and_only_they_reach_the_storage(compose: di
         assert all(compose["networks"][network]["internal"] for network in services[storage]["networks"])
 
 
+def test_only_nodes_can_send_webhooks_to_the_internet(compose: dict[str, Any]) -> None:
+    open_networks = {name for name, network in compose["networks"].items() if not (network or {}).get("internal")}
+    services = {name for name, service in compose["services"].items() if open_networks & {*service["networks"]}}
+    assert services == {"node1", "node2", "haproxy"}  # HAProxy takes connections from outside
+
+
 def reaches(services: dict[str, Any], source: str, target: str) -> bool:
     return not {*services[source]["networks"]}.isdisjoint(services[target]["networks"])
 

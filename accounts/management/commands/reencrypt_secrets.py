@@ -1,5 +1,6 @@
 """`manage.py reencrypt_secrets`: the second step of rotating ENCRYPTION_KEYS."""
 
+from functools import partial
 from typing import Any
 
 from allauth.mfa.models import Authenticator
@@ -8,28 +9,36 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import crypto
-from accounts.models import ApiKey
+from accounts.models import ApiKey, Webhook
 
 BATCH = 500
-FIELDS = ("secret_ciphertext", "old_secret_ciphertext")
+FIELDS: dict[type[ApiKey | Webhook], tuple[str, ...]] = {
+    ApiKey: ("secret_ciphertext", "old_secret_ciphertext"),
+    Webhook: ("secret_ciphertext", "old_secret_ciphertext", "headers_ciphertext"),
+}
 # Where allauth stores what our adapter has encrypted.
 FACTOR_FIELDS = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
 
 
 class Command(BaseCommand):
     help = (
-        "Encrypt the secrets of all API keys and second factors with the first key in ENCRYPTION_KEYS. Afterwards the "
-        "other keys can be removed. The service can keep running, and the command can be interrupted and run again."
+        "Encrypt the secrets of all API keys, webhooks and second factors with the first key in ENCRYPTION_KEYS. "
+        "Afterwards the other keys can be removed. The service can keep running, and the command can be interrupted "
+        "and run again."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ApiKey.objects.filter(old_secret_ends_at__lte=timezone.now()).update(
-            old_secret_ciphertext="", old_secret_ends_at=None
-        )
+        for model in FIELDS:
+            ended = model._default_manager.filter(old_secret_ends_at__lte=timezone.now())
+            ended.update(old_secret_ciphertext="", old_secret_ends_at=None)
         factors = Authenticator.objects.filter(type__in=FACTOR_FIELDS)
-        total = ApiKey.objects.count() + factors.count()
+        kinds: list[tuple[Any, Any, Any]] = [
+            (model, model._default_manager.all(), partial(_of_row, model)) for model in FIELDS
+        ]
+        kinds.append((Authenticator, factors, _of_factor))
+        total = sum(rows.count() for _, rows, _ in kinds)
         done = failed = 0
-        for model, rows, reencrypt in ((ApiKey, ApiKey.objects.all(), _of_key), (Authenticator, factors, _of_factor)):
+        for model, rows, reencrypt in kinds:
             last_pk = 0
             while pks := list(rows.filter(pk__gt=last_pk).order_by("pk").values_list("pk", flat=True)[:BATCH]):
                 for pk in pks:
@@ -47,11 +56,11 @@ class Command(BaseCommand):
         self.stdout.write(f"{done} secrets are encrypted with the first key.")
 
 
-def _of_key(pk: int) -> None:
-    before = ApiKey.objects.filter(pk=pk).values(*FIELDS).first() or {}
+def _of_row(model: type[ApiKey | Webhook], pk: int) -> None:
+    before = model._default_manager.filter(pk=pk).values(*FIELDS[model]).first() or {}
     after = {name: text and crypto.reencrypt(text) for name, text in before.items()}
     # The condition keeps secrets that were rotated in the meantime.
-    ApiKey.objects.filter(pk=pk, **before).update(**after)
+    model._default_manager.filter(pk=pk, **before).update(**after)
 
 
 @transaction.atomic

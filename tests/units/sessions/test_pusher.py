@@ -62,7 +62,7 @@ def frame_for(session: Pusher, chance: random.Random) -> str | bytes:
 
     channel, member = chance.choice(CHANNELS), json.dumps({"user_id": pick("1", "2"), "user_info": pick(None, {})})
     key, secret = session.connection.access.public_key, session.connection.access.secret or ""
-    text = f"{session.socket_id}:{channel}" + (f":{member}" if channel.startswith("presence") else "")
+    text = f"{session.connection.socket_id}:{channel}" + (f":{member}" if channel.startswith("presence") else "")
     subscription = {"channel": pick(channel), "auth": pick(f"{key}:{sign(secret, text)}"), "channel_data": pick(member)}
     user = json.dumps({"id": pick("1")})
     content = {
@@ -71,7 +71,7 @@ def frame_for(session: Pusher, chance: random.Random) -> str | bytes:
         "data": pick(
             subscription,
             json.dumps(subscription),
-            {"auth": f"{key}:{sign(secret, f'{session.socket_id}::user::{user}')}", "user_data": user},
+            {"auth": f"{key}:{sign(secret, f'{session.connection.socket_id}::user::{user}')}", "user_data": user},
         ),
     }
     frame = json.dumps(pick(content))

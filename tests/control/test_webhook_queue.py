@@ -1,0 +1,411 @@
+"""The queue of deliveries, with a clock that tests set: schedule, order, leases, health and limits."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.core import mail
+from pytest_django import Settings
+
+from accounts import services
+from accounts.models import Account, ApiKey, AuditEntry, DeliveryState, Webhook, WebhookDelivery, WebhookKind
+from accounts.webhooks import queue
+from accounts.webhooks.client import Answer, WebhookClient
+from accounts.webhooks.queue import NewDelivery, Result, Task
+from accounts.webhooks.schedule import DELAYS
+from tests.receivers import Receiver, Reply
+
+pytestmark = pytest.mark.django_db
+START = datetime(2026, 11, 1, 12, tzinfo=UTC)
+OK, ERROR, GONE = Answer(200, 5), Answer(500, 5), Answer(410, 5)
+STATE, MESSAGE = {"name": "channel_occupied", "channel": "a"}, {"name": "client_event", "channel": "a"}
+
+
+class Clock:
+    """The time, and a sender that lives by it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def add(self, webhook: Webhook, *events: dict[str, Any]) -> list[int]:
+        return queue.add([NewDelivery.of(webhook.pk, [event], in_order=event is STATE) for event in events], self.now)
+
+    def take(self, capacity: int = 64, busy: dict[int, int] | None = None) -> list[Task]:
+        return queue.exchange([], capacity, busy or {}, self.now)
+
+    def finish(self, answer: Answer, *tasks: Task) -> None:
+        queue.exchange([Result(task, self.now, answer) for task in tasks], 0, {}, self.now)
+
+    def run(self, until: timedelta, answer: Callable[[Task], Answer]) -> list[tuple[timedelta, Task]]:
+        """Send everything that is due until then; return each attempt and its time since the start."""
+        attempts = []
+        end = self.now + until
+        while True:
+            while tasks := self.take():
+                attempts += [(self.now - START, task) for task in tasks]
+                for task in tasks:
+                    self.finish(answer(task), task)
+            due = Webhook.objects.filter(enabled=True, due_at__gt=self.now).order_by("due_at").first()
+            if due is None or due.due_at is None or due.due_at > end:
+                self.now = end
+                return attempts
+            self.now = due.due_at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def webhook(key: ApiKey) -> Webhook:
+    return services.create_webhook(key.cluster, "https://example.com/hook", kinds=list(WebhookKind.values)).webhook
+
+
+def states(webhook: Webhook) -> list[str]:
+    return list(webhook.deliveries.order_by("pk").values_list("state", flat=True))
+
+
+def fail(*deliveries: int) -> None:
+    WebhookDelivery.objects.filter(pk__in=deliveries).update(state=DeliveryState.FAILED, lease="")
+
+
+def test_a_delivery_is_sent_once_and_logged(webhook: Webhook, key: ApiKey, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    [task] = clock.take()
+    assert (task.url, task.events) == (webhook.url, '[{"name":"client_event","channel":"a"}]')
+    assert task.api_key is not None
+    assert task.api_key[0] == key.public_key
+    assert clock.take() == []
+    clock.finish(Answer(200, 84, "thanks"), task)
+    delivery = webhook.deliveries.get()
+    assert (delivery.state, delivery.tries) == (DeliveryState.DELIVERED, 1)
+    assert delivery.attempts == [
+        {
+            "at": "2026-11-01T12:00:00.000+00:00",
+            "status": 200,
+            "milliseconds": 84,
+            "error": "",
+            "answer": "thanks",
+        }
+    ]
+    webhook.refresh_from_db()
+    assert webhook.due_at is None
+
+
+def test_no_secret_is_shown_with_a_task(webhook: Webhook, clock: Clock) -> None:
+    services.update_webhook(webhook, headers={"X-Key": "hidden-value"})
+    clock.add(webhook, MESSAGE)
+    [task] = clock.take()
+    assert task.headers == (("X-Key", "hidden-value"),)
+    assert task.api_key is not None
+    for secret in (*task.secrets, *task.api_key, "hidden-value"):
+        assert secret not in repr(task)
+
+
+def test_a_failing_delivery_is_retried_over_a_day_and_then_fails(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    attempts = clock.run(timedelta(days=3), lambda _: ERROR)
+    times = [at for at, _ in attempts]
+    assert len(times) == len(DELAYS) + 1
+    for earlier, later, pause in zip(times[:-1], times[1:], DELAYS, strict=True):
+        assert 0.8 * pause <= later - earlier <= max(1.2 * pause, timedelta(minutes=1))
+    assert states(webhook) == ["failed"]
+    assert len({task.message_id for _, task in attempts}) == 1
+
+
+def test_pauses_differ_so_that_many_deliveries_do_not_return_together(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE, MESSAGE, MESSAGE, MESSAGE)
+    clock.finish(ERROR, *clock.take())
+    assert len(set(webhook.deliveries.values_list("next_at", flat=True))) == 4
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(3600, 3600), (10**8, 36_000)])
+def test_a_receiver_can_ask_for_a_longer_pause(webhook: Webhook, clock: Clock, asked: float, waits: int) -> None:
+    clock.add(webhook, MESSAGE)
+    clock.finish(Answer(429, 5, retry_after=asked), *clock.take())
+    assert webhook.deliveries.get().next_at == START + timedelta(seconds=waits)
+
+
+def test_states_are_sent_in_order_one_after_the_other(webhook: Webhook, clock: Clock) -> None:
+    numbers = clock.add(webhook, STATE, STATE, STATE)
+    sent = []
+    while tasks := clock.take():
+        [task] = tasks
+        sent.append(task.delivery_pk)
+        clock.finish(OK, task)
+    assert sent == numbers
+
+
+def test_messages_do_not_wait_for_states(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, STATE, STATE, MESSAGE, MESSAGE, MESSAGE, MESSAGE)
+    tasks = clock.take()
+    assert len(tasks) == queue.MAX_IN_FLIGHT
+    assert [task.events for task in tasks].count('[{"name":"channel_occupied","channel":"a"}]') == 1
+
+
+def test_a_dead_sender_loses_its_lease_and_another_sends_the_same_again(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, STATE, STATE)
+    [lost] = clock.take()
+    clock.now += queue.LEASE - timedelta(seconds=1)
+    assert clock.take() == []
+    clock.now += timedelta(seconds=2)
+    [again] = clock.take()
+    assert (again.message_id, again.events) == (lost.message_id, lost.events)
+    # The first sender was only slow. Its failure does not end the lease of the second; its success counts.
+    clock.finish(ERROR, lost)
+    assert clock.take() == []
+    clock.finish(OK, lost)
+    assert states(webhook) == ["delivered", "waiting"]
+    clock.finish(ERROR, again)
+    assert states(webhook) == ["delivered", "waiting"]
+
+
+def test_an_endpoint_that_fails_gets_one_request_a_minute_and_everything_when_it_recovers(
+    webhook: Webhook, clock: Clock
+) -> None:
+    clock.add(webhook, *[MESSAGE] * 20)
+    attempts = clock.run(timedelta(hours=1), lambda _: ERROR)
+    minutes = [at // timedelta(minutes=1) for at, _ in attempts if at > timedelta(minutes=3)]
+    assert len(minutes) == len(set(minutes))
+    assert 50 <= len(minutes) <= 60
+    attempts = clock.run(timedelta(minutes=3), lambda _: OK)
+    assert set(states(webhook)) == {"delivered"}
+    assert len({task.message_id for _, task in attempts}) == 20
+
+
+def test_an_endpoint_that_fails_for_five_days_is_switched_off_and_the_owners_are_told(
+    webhook: Webhook, clock: Clock, django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(11):
+            clock.add(webhook, STATE)
+            clock.run(timedelta(hours=12), lambda _: ERROR)
+    webhook.refresh_from_db()
+    assert (webhook.enabled, webhook.disabled_because) == (False, "It has failed for 5 days.")
+    [sent] = mail.outbox
+    assert sent.to == ["owner@example.com"]
+    assert "It has failed for 5 days." in sent.body
+    entry = AuditEntry.objects.first()
+    assert entry is not None
+    assert entry.changes["enabled"] == [True, False]
+    assert (entry.source, entry.author) == ("automatic", "Automatic")
+
+
+def test_410_switches_off_immediately_and_switching_on_sends_what_waits(
+    webhook: Webhook, clock: Clock, django_capture_on_commit_callbacks: Any
+) -> None:
+    clock.add(webhook, STATE, STATE)
+    with django_capture_on_commit_callbacks(execute=True):
+        clock.finish(GONE, *clock.take())
+    webhook.refresh_from_db()
+    assert not webhook.enabled
+    assert states(webhook) == ["failed", "waiting"]
+    assert len(mail.outbox) == 1
+    assert clock.take() == []
+    assert clock.add(webhook, STATE) == []
+    services.update_webhook(webhook, enabled=True)
+    clock.now = datetime.now(UTC) + timedelta(seconds=1)
+    clock.finish(OK, *clock.take())
+    assert states(webhook) == ["failed", "delivered"]
+    webhook.refresh_from_db()
+    assert webhook.disabled_because == ""
+
+
+def test_a_dead_endpoint_and_a_busy_account_leave_room_for_others(
+    webhook: Webhook, account: Account, foreign_key: ApiKey, clock: Clock
+) -> None:
+    for _ in range(9):
+        extra = services.create_webhook(webhook.cluster, webhook.url, kinds=["client_event"]).webhook
+        clock.add(extra, *[MESSAGE] * 10)
+    theirs = services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook
+    clock.add(theirs, MESSAGE)
+    tasks = clock.take()
+    assert sum(task.account_pk == account.pk for task in tasks) == queue.MAX_OF_ACCOUNT
+    assert [task.webhook_pk for task in tasks].count(theirs.pk) == 1
+    assert clock.take(busy={account.pk: queue.MAX_OF_ACCOUNT}) == []
+
+
+def test_a_suspended_account_gets_nothing_until_it_is_resumed(webhook: Webhook, account: Account, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    services.suspend_account(account)
+    assert clock.take() == []
+    services.resume_account(account)
+    assert len(clock.take()) == 1
+
+
+def test_the_oldest_deliveries_are_dropped_and_counted_when_too_many_wait(
+    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MAX_WAITING", 3)
+    clock.add(webhook, *[STATE] * 5)
+    assert states(webhook) == ["dropped", "dropped", "waiting", "waiting", "waiting"]
+    monkeypatch.setattr(queue, "MAX_WAITING_BYTES", 100)
+    clock.add(webhook, STATE)
+    assert states(webhook).count("waiting") == 2
+    webhook.refresh_from_db()
+    assert (webhook.dropped, webhook.dropped_at) == (4, START)
+
+
+def test_what_waits_too_long_is_dropped_and_the_log_ends_after_a_week(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    clock.finish(OK, *clock.take())
+    clock.add(webhook, MESSAGE)
+    assert not queue.prune(START + timedelta(hours=29))
+    assert states(webhook) == ["delivered", "waiting"]
+    queue.prune(START + timedelta(hours=31))
+    assert states(webhook) == ["delivered", "dropped"]
+    queue.prune(START + timedelta(days=8))
+    assert states(webhook) == []
+
+
+def test_the_log_keeps_the_newest(webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "MAX_KEPT", 2)
+    numbers = clock.add(webhook, *[MESSAGE] * 4)
+    clock.finish(OK, *clock.take())
+    clock.add(webhook, *[MESSAGE] * 3)
+    queue.prune(START)
+    assert sorted(webhook.deliveries.values_list("pk", flat=True))[:2] == numbers[2:]
+    assert states(webhook).count("waiting") == 3
+
+
+def test_the_log_is_limited_in_bytes_with_events_and_answers(
+    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MAX_KEPT_BYTES", 10_000)
+    numbers = clock.add(webhook, *[{**MESSAGE, "data": "x" * 1_500}] * 4)
+    clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
+    queue.prune(START)
+    assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
+
+
+def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE, MESSAGE)
+    first, second = clock.take()
+    clock.finish(OK, first)
+    fail(second.delivery_pk)
+    assert services.redeliver_failed(webhook, START + timedelta(seconds=1)) == 0
+    assert services.redeliver_failed(webhook) == 1
+    services.redeliver(WebhookDelivery.objects.get(pk=first.delivery_pk))
+    clock.now = datetime.now(UTC) + timedelta(seconds=1)
+    assert {task.message_id for task in clock.take()} == {first.message_id, second.message_id}
+
+
+def test_what_waits_is_not_sent_again(webhook: Webhook, clock: Clock) -> None:
+    (number,) = clock.add(webhook, MESSAGE)
+    with pytest.raises(services.DeliveryWaits):
+        services.redeliver(WebhookDelivery.objects.get(pk=number))
+
+
+def test_no_more_is_sent_again_than_can_wait_and_the_oldest_first(
+    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = clock.add(webhook, *[MESSAGE] * 5)
+    fail(*numbers[:4])
+    monkeypatch.setattr(queue, "MAX_WAITING", 3)
+    assert services.redeliver_failed(webhook) == 2
+    assert states(webhook) == ["waiting", "waiting", "failed", "failed", "waiting"]
+    with pytest.raises(services.DeliveryWaits, match="Too many"):
+        services.redeliver(WebhookDelivery.objects.get(pk=numbers[3]))
+
+
+def test_a_delivery_that_is_no_longer_kept_is_gone(webhook: Webhook, clock: Clock) -> None:
+    delivery = WebhookDelivery.objects.get(pk=clock.add(webhook, MESSAGE)[0])
+    WebhookDelivery.objects.all().delete()
+    with pytest.raises(services.Gone):
+        services.redeliver(delivery)
+
+
+def test_a_revoked_key_is_replaced_by_the_oldest_active_one(webhook: Webhook, key: ApiKey, clock: Clock) -> None:
+    second, third = (services.issue_key(key.cluster, name) for name in ("second", "third"))
+    services.update_webhook(webhook, signing_key=third.key.public_key)
+
+    def signs() -> tuple[str, str] | None:
+        clock.add(webhook, MESSAGE)
+        [task] = clock.take()
+        clock.finish(OK, task)
+        return task.api_key
+
+    assert signs() == (third.key.public_key, third.secret)
+    services.revoke_key(third.key)
+    assert (signs() or [""])[0] == key.public_key
+    services.revoke_key(key)
+    assert signs() == (second.key.public_key, second.secret)
+    services.revoke_key(second.key)
+    assert signs() is None
+
+
+def test_the_old_secret_signs_until_it_ends(webhook: Webhook, clock: Clock) -> None:
+    new = services.rotate_webhook_secret(webhook, timedelta(days=1))
+    clock.now = datetime.now(UTC)
+    clock.add(webhook, MESSAGE, MESSAGE)
+    first, _ = clock.take()
+    assert len(first.secrets) == 2
+    assert first.secrets[0] == new
+    clock.now += timedelta(days=1, seconds=1)
+    again, _ = clock.take()
+    assert again.secrets == (new,)
+
+
+def test_nothing_waits_costs_one_query(webhook: Webhook, clock: Clock, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        assert clock.take() == []
+
+
+def replies(reply: Reply, clock: Clock, key: ApiKey, settings: Settings) -> list[Answer]:
+    """Return what a sender hears within eight seconds from a receiver that always answers like this."""
+    with Receiver(lambda _: reply) as receiver:
+        settings.WEBHOOK_ALLOWS_HTTP, settings.WEBHOOK_ALLOWED_NETWORKS = True, [ip_network("127.0.0.1/32")]
+        webhook = services.create_webhook(key.cluster, receiver.url, kinds=["client_event"]).webhook
+        clock.add(webhook, MESSAGE)
+        heard = []
+
+        def send(task: Task) -> Answer:
+            async def post() -> Answer:
+                client = WebhookClient(1)
+                try:
+                    return await client.post(task.url, [], b"{}")
+                finally:
+                    await client.close()
+
+            heard.append(asyncio.run(post()))
+            return heard[-1]
+
+        clock.run(timedelta(seconds=8), send)
+    return heard
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 500, 502, 503, 504])
+def test_every_status_but_2xx_is_a_failure(status: int, clock: Clock, key: ApiKey, settings: Settings) -> None:
+    heard = replies(Reply(status, b"no"), clock, key, settings)
+    assert [answer.status for answer in heard] == [status] * 3
+    assert heard[0].text == "no"
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_every_2xx_is_a_success(status: int, clock: Clock, key: ApiKey, settings: Settings) -> None:
+    assert [answer.status for answer in replies(Reply(status, b""), clock, key, settings)] == [status]
+
+
+def test_a_slow_receiver_is_waited_for(clock: Clock, key: ApiKey, settings: Settings) -> None:
+    [answer] = replies(Reply(seconds=0.5), clock, key, settings)
+    assert answer.status == 200
+    assert answer.milliseconds >= 500
+
+
+def test_a_receiver_that_never_answers_is_given_up_after_ten_seconds(
+    clock: Clock, key: ApiKey, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accounts.webhooks.client.MAX_SECONDS", 0.5)
+    heard = replies(Reply(seconds=20), clock, key, settings)
+    assert len(heard) == 3
+    assert {answer.status for answer in heard} == {None}
+    assert heard[0].error.startswith("No answer within")
+
+
+def test_a_pause_that_the_receiver_asks_for_arrives(clock: Clock, key: ApiKey, settings: Settings) -> None:
+    [answer] = replies(Reply(503, headers=(("Retry-After", "120"),)), clock, key, settings)
+    assert answer.retry_after == 120

@@ -1,0 +1,161 @@
+"""What a tenant's server learns through webhooks about channels and messages."""
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from tests.clients import Client, channel_path, open_client
+from tests.receivers import Receiver
+from tests.servers import LiveServer
+from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module", params=["serve", "daphne"])
+def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
+    return start(request.param, **SETTINGS)
+
+
+def shown(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event without what differs each time."""
+    return {name: value for name, value in event.items() if name not in ("time_ms", "sequence", "socket_id")}
+
+
+def messages(tenant: Tenant) -> list[dict[str, Any]]:
+    """Return the messages that have arrived, without those of `until_known`."""
+    return [event for event in tenant.events("client_event") if event.get("data") != PROBE]
+
+
+async def test_a_channel_is_occupied_once_and_vacated_once(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["channel_occupied", "channel_vacated"], channel_prefix=channel)
+    path = channel_path(channel, keys["demo"])
+    async with open_client(server, path), open_client(server, path):
+        await tenant.until(lambda: len(tenant.events()) == 1)
+    left_at = time.time()
+    await tenant.until(lambda: len(tenant.events()) == 2)
+    occupied, vacated = tenant.events()
+    assert [shown(occupied), shown(vacated)] == [
+        {"name": "channel_occupied", "channel": channel, "protocol": "v3"},
+        {"name": "channel_vacated", "channel": channel, "protocol": "v3"},
+    ]
+    assert occupied["sequence"] < vacated["sequence"]
+    assert vacated["time_ms"] / 1000 - left_at > 2.5
+
+
+async def test_a_client_that_returns_in_time_causes_no_events(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["channel_occupied", "channel_vacated"], channel_prefix=channel)
+    path = channel_path(channel, keys["demo"])
+    for _ in range(3):
+        async with open_client(server, path):
+            await tenant.until(lambda: bool(tenant.events()))
+    async with open_client(server, channel_path(f"{channel}-2", keys["demo"])):
+        await tenant.until(lambda: len(tenant.events()) == 3)
+    names = sorted((event["name"], event["channel"]) for event in tenant.events())
+    assert names == [
+        ("channel_occupied", channel),
+        ("channel_occupied", f"{channel}-2"),
+        ("channel_vacated", channel),
+    ]
+
+
+async def test_a_member_is_added_and_removed_once_however_often_its_connections_come_and_go(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["member_added", "member_removed"], channel_prefix=channel)
+
+    def connect(uuid: str = "anna") -> AbstractAsyncContextManager[Client]:
+        return open_client(server, channel_path(channel, keys["demo"], presence="1", uuid=uuid))
+
+    async with open_client(server, channel_path(channel, keys["demo"])):  # it takes no part in presence
+        async with connect(), connect():
+            await tenant.until(lambda: bool(tenant.events()))
+        async with connect():
+            async with connect():
+                pass
+            left_at = time.time()
+            async with connect("bob"):
+                await tenant.until(lambda: len(tenant.events()) == 2)
+            await tenant.until(lambda: len(tenant.events()) == 3)
+    await tenant.until(lambda: len(tenant.events()) == 4)
+    common = {"channel": channel, "protocol": "v3"}
+    assert [shown(event) for event in tenant.events()] == [
+        {"name": "member_added", "user_id": "anna", **common},
+        {"name": "member_added", "user_id": "bob", **common},
+        {"name": "member_removed", "user_id": "bob", **common},
+        {"name": "member_removed", "user_id": "anna", **common},
+    ]
+    assert tenant.events()[2]["time_ms"] / 1000 - left_at > 2.5
+
+
+@pytest.mark.parametrize("uuid", ["ä %f%", "zero\0byte", "\U0001f600" * 64, "0", " "])
+async def test_any_member_is_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str, uuid: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["member_added", "client_event"], channel_prefix=channel)
+    path = channel_path(channel, keys["demo"], presence="1", uuid=uuid)
+    async with open_client(server, path) as client:
+        await until_known(tenant, client)
+        await tenant.until(lambda: bool(tenant.events("member_added")))
+    expected = uuid.replace("\0", "�")
+    assert {event["user_id"] for event in tenant.events()} == {expected}
+
+
+async def test_messages_of_clients_arrive_as_events_in_batches(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["client_event"], channel_prefix=channel, batches=True)
+    sent = ['{"event":"typing","data":1}', "plain", b"\x00\xff", "[1]", '{"event":2}', "", 'a "quoted" \\ ü\u2028']
+    async with open_client(server, channel_path(channel, keys["demo"], presence="1", uuid="anna")) as client:
+        await until_known(tenant, client)
+        for message in sent:
+            await client.send(message)
+        await tenant.until(lambda: len(messages(tenant)) == len(sent))
+    events = messages(tenant)
+    common = {"name": "client_event", "channel": channel, "user_id": "anna", "protocol": "v3"}
+    names = ["typing", *["message"] * (len(sent) - 1)]
+    assert [shown(event) for event in events] == [
+        {**common, "event": name, "data": message}
+        if isinstance(message, str)
+        else {**common, "event": name, "data_base64": base64.b64encode(message).decode()}
+        for name, message in zip(names, sent, strict=True)
+    ]
+    assert len({event["socket_id"] for event in events}) == 1
+
+
+async def test_a_new_webhook_is_told_about_channels_that_are_already_occupied(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], channel: str
+) -> None:
+    async with open_client(server, channel_path(channel, keys["demo"])):
+        tenant = Tenant(server, receiver, kinds=["channel_occupied"], channel_prefix=channel)
+        await tenant.until(lambda: [shown(event)["channel"] for event in tenant.events()] == [channel])
+
+
+async def test_messages_of_servers_and_other_channels_are_not_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    tenant = Tenant(server, receiver, kinds=["client_event"], channel_prefix=channel)
+    async with (
+        open_client(server, channel_path("elsewhere", keys["demo"])) as other,
+        open_client(server, channel_path(channel, keys["demo"])) as client,
+        server.http_client() as http,
+    ):
+        await until_known(tenant, client)
+        await other.send("other channel")
+        content = {"key": keys["demo"], "secret": secrets["demo"], "channelId": channel, "message": "of a server"}
+        assert (await http.post("/api/publish", json=content)).status_code == 200
+        await client.send("of a client")
+        await tenant.until(lambda: bool(messages(tenant)))
+    assert [event["data"] for event in messages(tenant)] == ["of a client"]
