@@ -231,7 +231,7 @@ def _read_text(value: Raw) -> str | None:
 
 
 def _is_given(value: Raw) -> bool:
-    return len(value) > len(b"null") or bytes(value) not in (b"", b"null")
+    return value is not _MISSING and (len(value) > len(b"null") or bytes(value) != b"null")
 
 
 def _is_text(value: Raw) -> bool:
