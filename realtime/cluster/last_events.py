@@ -1,9 +1,8 @@
 """The last event of each cache channel, which new subscribers get. Loop thread only."""
 
-import asyncio
 import time
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from realtime.cluster.redis_client import RedisClient
 
@@ -70,10 +69,10 @@ class SharedLastEvents(LastEvents):
 
     async def put(self, group: str, frame: str) -> None:
         self._keep(group, frame)
-        await self._run(("SET", self._key(group), frame, "EX", str(KEPT_SECONDS)))
+        await self._client.ask(("SET", self._key(group), frame, "EX", str(KEPT_SECONDS)))
 
     async def find(self, group: str) -> LastEvent | None:
-        found = await self._run(("GET", self._key(group)), ("TTL", self._key(group)))
+        found = await self._client.ask(("GET", self._key(group)), ("TTL", self._key(group)))
         if found is None:
             return self._find_here(group)
         frame, seconds_left = found
@@ -81,14 +80,3 @@ class SharedLastEvents(LastEvents):
 
     def _key(self, group: str) -> str:
         return f"{self._client.prefix}last:{group}"
-
-    async def _run(self, *commands: tuple[str, ...]) -> list[Any] | None:
-        """Return the answers of Redis; None if it is unreachable."""
-        if not self._client.is_reachable:
-            return None
-        # Callers at the front door may still run without a task, which redis-py needs for its timeouts.
-        await asyncio.sleep(0)
-        pipeline = self._client.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await self._client.execute(pipeline)

@@ -27,35 +27,34 @@ REQUESTS_PER_TURN = 4
 class ApiCall(ABC):
     """A request whose sender is not known yet."""
 
-    __slots__ = ("access", "headers", "network", "node")
+    __slots__ = ("access", "headers", "name", "network", "node", "origin", "publishes")
 
-    def __init__(self, node: Node, headers: Mapping[bytes, bytes], network: str | None) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        node: Node,
+        name: str,
+        publishes: bool,
+        headers: Mapping[bytes, bytes],
+        network: str | None,
+        origin: bytes | None,
+    ) -> None:
         """
         Args:
             node: the node.
+            name: what people call the request.
+            publishes: whether its time counts as that of a publish request.
             headers: the headers of the request, with names in lower case.
             network: the client's network, which failures count for.
+            origin: the origin of the page that has sent the request and may be allowed to read the response.
         """
         self.node = node
+        self.name = name
+        self.publishes = publishes
+        self.origin = origin
         self.headers = headers
         self.network = network
         self.access: KeyAccess | None = None
         """What its key allows, even if its secret is wrong; None if there is no such key."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What people call the request."""
-
-    @property
-    @abstractmethod
-    def publishes(self) -> bool:
-        """Whether its time counts as that of a publish request."""
-
-    @property
-    def origin(self) -> bytes | None:
-        """The origin of the page that has sent the request and may be allowed to read the response."""
-        return None
 
     @abstractmethod
     async def authenticate(self) -> KeyAccess:
@@ -66,28 +65,23 @@ class ApiCall(ABC):
         """
 
     @abstractmethod
-    async def run(self, access: KeyAccess) -> bytes:
+    def run(self, access: KeyAccess) -> Awaitable[bytes]:
         """Perform the operation and return the body of the response.
 
         Raises:
             Problem: the operation is not possible.
         """
 
-    async def find_access(self, public_key: str) -> KeyAccess | None:
-        """Return the access of a key, and remember it; None if there is no such key.
+    async def look_up(self, public_key: str) -> KeyAccess | None:
+        """Return the access of a key that is not cached; None if there is no such key.
 
         Raises:
             Problem: the database cannot be asked.
         """
         try:
-            self.access = self.node.keys.find_cached(public_key)
-        except KeyError:
-            try:
-                self.access = await self.node.keys.find_current(public_key)
-            except DatabaseError:
-                sentence = "The key cannot be looked up right now; try again."
-                raise Problem(503, sentence, (b"retry-after", b"1")) from None
-        return self.access
+            return await self.node.keys.find_current(public_key)
+        except DatabaseError:
+            raise Problem(503, "The key cannot be looked up right now; try again.", (b"retry-after", b"1")) from None
 
 
 async def perform(call: ApiCall, wait_for_turn: WaitForTurn | None = None) -> Response:

@@ -128,22 +128,10 @@ class _ClusterCall(ApiCall):
             operation: the operation that the path of the request stands for.
             content: the body of the request.
         """
-        super().__init__(node, headers, network)
+        super().__init__(node, operation.name, operation.publishes, headers, network, headers.get(b"origin"))
         self._operation = operation
         self._content = content
         self._body = Body()
-
-    @property
-    def name(self) -> str:
-        return self._operation.name
-
-    @property
-    def publishes(self) -> bool:
-        return self._operation.publishes
-
-    @property
-    def origin(self) -> bytes | None:
-        return self.headers.get(b"origin")
 
     async def authenticate(self) -> KeyAccess:
         credentials = _credentials(self.headers)
@@ -163,8 +151,8 @@ class _ClusterCall(ApiCall):
             address_limits.count_rejected_json(self.network, size)
             raise
 
-    async def run(self, access: KeyAccess) -> bytes:
-        return await self._operation.run(self.node, access, self._body)
+    def run(self, access: KeyAccess) -> Awaitable[bytes]:
+        return self._operation.run(self.node, access, self._body)
 
     async def _check(self, credentials: Credentials, status_if_absent: int) -> KeyAccess:
         """Return the access of the key.
@@ -174,7 +162,11 @@ class _ClusterCall(ApiCall):
         """
         if credentials.key is None or credentials.secret is None:
             raise Problem(status_if_absent, NO_KEY)
-        return authenticate(self.node, self.network, credentials, await self.find_access(credentials.key))
+        try:
+            self.access = self.node.keys.find_cached(credentials.key)
+        except KeyError:
+            self.access = await self.look_up(credentials.key)
+        return authenticate(self.node, self.network, credentials, self.access)
 
 
 def _credentials(headers: Mapping[bytes, bytes]) -> Credentials:

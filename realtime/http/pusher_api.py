@@ -155,25 +155,22 @@ class _PusherCall(ApiCall):
             query: the query, which has the signature.
             content: the body of the request.
         """
-        super().__init__(node, headers, network)
+        operation = target.operation
+        super().__init__(node, operation.name, operation.publishes, headers, network, None)
         self._target = target
         self._parameters = read_query(query.decode("latin-1"))
         self._content = content
-
-    @property
-    def name(self) -> str:
-        return self._target.operation.name
-
-    @property
-    def publishes(self) -> bool:
-        return self._target.operation.publishes
 
     async def authenticate(self) -> KeyAccess:
         parameters = self._parameters
         if not all(map(parameters.get, _SIGNED_WITH)) or parameters.get("auth_version") != "1.0":
             raise Problem(401, NOT_SIGNED)
         key = parameters["auth_key"]
-        access = await self.find_access(key)
+        try:
+            access = self.node.keys.find_cached(key)
+        except KeyError:
+            access = await self.look_up(key)
+        self.access = access
         secrets = access.valid_secrets() if access is not None else ()
         # Always compare, so that the response time does not distinguish a wrong key from a wrong signature.
         method = self._target.operation.method
@@ -184,9 +181,10 @@ class _PusherCall(ApiCall):
         self.node.key_use.note(key)
         return access
 
-    async def run(self, access: KeyAccess) -> bytes:
-        inquiry = Inquiry(self.node, access, self._target.names, self._parameters, self._content)
-        return await self._target.operation.run(inquiry)
+    def run(self, access: KeyAccess) -> Awaitable[bytes]:
+        idempotency_key = self.headers.get(b"x-idempotency-key")
+        inquiry = Inquiry(self.node, access, self._target.names, self._parameters, self._content, idempotency_key)
+        return self._target.operation.run(inquiry)
 
     def _check_signed(self, access: KeyAccess) -> None:
         """Check a request that the secret of a key has signed.
@@ -239,6 +237,7 @@ OPERATIONS = (
         "GET /apps/APP_ID/channels/CHANNEL/users",
         operations.list_users,
     ),
+    Operation("GET", re.compile(f"{_APP}/connections"), "GET /apps/APP_ID/connections", operations.count_connections),
     Operation(
         "POST",
         re.compile(f"(?:{_APP})?/users/(.+)/terminate_connections"),

@@ -21,7 +21,16 @@ from realtime.protocols.pusher_channels import (
     path_for,
     path_of,
 )
-from realtime.protocols.pusher_events import Event, check_name, read_batch, read_body, read_event, read_info
+from realtime.protocols.pusher_events import (
+    Body,
+    Event,
+    check_name,
+    read_batch,
+    read_body,
+    read_event,
+    read_idempotency_key,
+    read_info,
+)
 
 SUCCESS = b"{}"
 USER_COUNT, SUBSCRIPTION_COUNT, CACHE = "user_count", "subscription_count", "cache"
@@ -38,14 +47,16 @@ class Inquiry(NamedTuple):
     """Those of its query."""
     content: bytes
     """Its body."""
+    idempotency_key: bytes | None
+    """The header that identifies a request which the client may repeat."""
 
 
 async def publish_event(inquiry: Inquiry) -> bytes:
     """Publish an event to one or more channels."""
     node, access, *_ = inquiry
-    event = read_event(read_body(inquiry.content), access.cluster_id, message_limit(access))
-    await _keep_last(node, [event])
-    await deliver(node, access, event.messages, path_of)
+    body = read_body(inquiry.content)
+    event = read_event(body, access.cluster_id, message_limit(access))
+    await _publish(inquiry, body, [event])
     if not event.info:
         return SUCCESS
     described = {name: await _describe(node, access, name, event.info) for name in event.channels}
@@ -55,9 +66,9 @@ async def publish_event(inquiry: Inquiry) -> bytes:
 async def publish_batch(inquiry: Inquiry) -> bytes:
     """Publish several events, all of them or none."""
     node, access, *_ = inquiry
-    events = read_batch(read_body(inquiry.content), access.cluster_id, message_limit(access))
-    await _keep_last(node, events)
-    await deliver(node, access, [message for event in events for message in event.messages], path_of)
+    body = read_body(inquiry.content)
+    events = read_batch(body, access.cluster_id, message_limit(access))
+    await _publish(inquiry, body, events)
     if not any(event.info for event in events):
         return SUCCESS
     described = [await _describe(node, access, event.channels[0], event.info) for event in events]
@@ -66,21 +77,15 @@ async def publish_batch(inquiry: Inquiry) -> bytes:
 
 async def list_channels(inquiry: Inquiry) -> bytes:
     """Return the channels that have subscribers."""
-    node, access, _, parameters, _ = inquiry
+    node, access, _, parameters, *_ = inquiry
     prefix, info = parameters.get("filter_by_prefix", ""), read_info(parameters.get("info", ""))
     if USER_COUNT in info and not prefix.startswith("presence-"):
         raise Problem(400, "Ask for the user_count only with a filter_by_prefix that begins with presence-.")
     counts = await node.counts.of_cluster(access.cluster_pk)
     listed: dict[str, dict[str, Any]] = {}
     for path, subscribers in list(counts.items()):
-        name = path.removeprefix(PATH_PREFIX)
-        if (
-            name
-            and name is not path
-            and name.startswith(prefix)
-            and not name.startswith(USER_PREFIX)
-            and subscribers > 0
-        ):
+        name = path.removeprefix(PATH_PREFIX) if path.startswith(PATH_PREFIX) else ""
+        if name and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
             listed[name] = {SUBSCRIPTION_COUNT: subscribers} if SUBSCRIPTION_COUNT in info else {}
     if USER_COUNT in info:
         for name, attributes in listed.items():
@@ -90,7 +95,7 @@ async def list_channels(inquiry: Inquiry) -> bytes:
 
 async def show_channel(inquiry: Inquiry) -> bytes:
     """Return whether a channel has subscribers, and the attributes that the request asks for."""
-    node, access, (name,), parameters, _ = inquiry
+    node, access, (name,), parameters, *_ = inquiry
     check_name(name)
     info = read_info(parameters.get("info", ""))
     if USER_COUNT in info and not kind_of(name).is_presence:
@@ -109,6 +114,12 @@ async def list_users(inquiry: Inquiry) -> bytes:
     return compact_json({"users": [{"id": user} for user in await _users(node, access, name)]}).encode()
 
 
+async def count_connections(inquiry: Inquiry) -> bytes:
+    """Return the number of connections of Pusher's protocol, as Reverb does."""
+    node, access, *_ = inquiry
+    return compact_json({"connections": await _count(node, (access.cluster_pk, PATH_PREFIX))}).encode()
+
+
 async def terminate_connections(inquiry: Inquiry) -> bytes:
     """Close the connections of a signed-in user, on all nodes."""
     node, access, (user,), *_ = inquiry
@@ -118,12 +129,30 @@ async def terminate_connections(inquiry: Inquiry) -> bytes:
     return SUCCESS
 
 
-async def _keep_last(node: Node, events: Iterable[Event]) -> None:
-    """Keep the events of cache channels for their future subscribers."""
-    for event in events:
-        for channel, (group, message) in zip(event.channels, event.messages, strict=True):
-            if "cache-" in channel and kind_of(channel).is_cache:
-                await node.last_events.put(group, str(message.data))
+async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> None:
+    """Publish events, unless the client repeats a request that was performed."""
+    node, access, *_ = inquiry
+    key = read_idempotency_key(body, inquiry.idempotency_key)
+    if key and not await node.recent_requests.claim(access.cluster_pk, key):
+        return
+    messages = [message for event in events for message in event.messages]
+    kept = [
+        (group, str(message.data))
+        for event in events
+        for name, (group, message) in zip(event.channels, event.messages, strict=True)
+        if "cache-" in name and kind_of(name).is_cache
+    ]
+
+    async def keep() -> None:
+        for group, frame in kept:
+            await node.last_events.put(group, frame)
+
+    try:
+        await deliver(node, access, messages, path_of, keep if kept else None)
+    except Problem:
+        if key:
+            await node.recent_requests.release(access.cluster_pk, key)
+        raise
 
 
 async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str]) -> dict[str, Any]:

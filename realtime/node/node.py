@@ -32,6 +32,7 @@ from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.last_events import LastEvents, SharedLastEvents
+from realtime.cluster.recent_requests import RecentRequests, SharedRecentRequests
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
@@ -98,8 +99,10 @@ class Node:
             self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
             self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
             self.last_events: LastEvents = SharedLastEvents(counts.client)
+            self.recent_requests: RecentRequests = SharedRecentRequests(counts.client)
         else:
             self.last_events = LastEvents()
+            self.recent_requests = RecentRequests()
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))

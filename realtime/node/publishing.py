@@ -4,7 +4,7 @@ Each step but `deliver` is decided without waiting. Loop thread only.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from accounts.key_access import KeyAccess
 from accounts.usage import seconds_to_midnight
@@ -29,12 +29,18 @@ def check_enabled(access: KeyAccess) -> None:
 
 
 async def deliver(
-    node: Node, access: KeyAccess, messages: Sequence[tuple[str, Message]], find_path: FindPath = path_of
+    node: Node,
+    access: KeyAccess,
+    messages: Sequence[tuple[str, Message]],
+    find_path: FindPath = path_of,
+    keep: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Publish messages, all of them or none; return when all of them are delivered here and taken by Redis.
 
     Args:
-        node, access, messages, find_path: see `publish`.
+        node, access, messages: see `publish`.
+        find_path: returns the path of the channel of a group in a cluster, which depends on the protocol.
+        keep: stores what future subscribers get, when the quota allows the messages and before they are delivered.
 
     Raises:
         Problem: the quota does not allow as many messages today.
@@ -48,7 +54,10 @@ async def deliver(
         if waiter is not None and not waiter.done():  # else the client has disconnected
             waiter.set_result(None)
 
-    publish(node, access, messages, note_done, find_path)
+    _take_quota(node, access, len(messages))
+    if keep is not None:
+        await keep()
+    _send(node, access, messages, note_done, find_path)
     if not are_done:
         waiter = node.loop.create_future()
         await waiter
@@ -59,7 +68,6 @@ def publish(
     access: KeyAccess,
     messages: Sequence[tuple[str, Message]],
     on_done: Callable[[], None],
-    find_path: FindPath = path_of,
 ) -> None:
     """Publish messages, all of them or none.
 
@@ -68,13 +76,26 @@ def publish(
         access: what the key allows.
         messages: the channel's group and the message of each.
         on_done: called when all of them are delivered here and taken by Redis.
-        find_path: returns the path of the channel of a group in a cluster, which depends on the protocol.
 
     Raises:
         Problem: the quota does not allow as many messages today.
     """
-    if not node.message_quotas.account(access).take(len(messages)):
+    _take_quota(node, access, len(messages))
+    _send(node, access, messages, on_done, path_of)
+
+
+def _take_quota(node: Node, access: KeyAccess, messages: int) -> None:
+    if not node.message_quotas.account(access).take(messages):
         raise Problem(429, f"{DAY_USED_UP}; nothing was sent.", (b"retry-after", b"%d" % seconds_to_midnight()))
+
+
+def _send(
+    node: Node,
+    access: KeyAccess,
+    messages: Sequence[tuple[str, Message]],
+    on_done: Callable[[], None],
+    find_path: FindPath,
+) -> None:
     traffic = node.usage.key(access)
     traffic.messages += len(messages)
     for _, message in messages:

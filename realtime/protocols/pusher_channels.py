@@ -14,7 +14,7 @@ from realtime.protocols.channels import group_name
 USER_PREFIX = "#server-to-user-"
 """Begins the name of the channel in which a signed-in user receives messages from servers."""
 PATH_PREFIX = "pusher:"
-"""Begins the path of each channel of this space. No path of another space has a colon."""
+"""Begins the path of each channel of this space. Under this alone, the connections of the protocol are counted."""
 MAX_NAME_LENGTH = 164
 MAX_USER_ID_LENGTH = 128
 

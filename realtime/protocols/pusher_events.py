@@ -5,6 +5,7 @@ As in `protocols.publishing`, a body is scanned once, and the data of an event s
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Raw
 from realtime.protocols.exclusions import MessageToOthers
 from realtime.protocols.frames import Message, compact_json
 from realtime.protocols.publishing import Problem
-from realtime.protocols.pusher_channels import MAX_NAME_LENGTH, USER_PREFIX, group_for, is_valid_name
+from realtime.protocols.pusher_channels import MAX_NAME_LENGTH, group_for, is_valid_name
 
 MAX_EVENT_NAME_LENGTH = 200
 MAX_CHANNELS = 100
@@ -22,6 +23,7 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 256
 SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 NOT_JSON = 'The body must be a JSON object in UTF-8, for example {"name":"…","channels":["…"],"data":"…"}.'
+NO_CHANNELS = f"Send the channel as a string, or 1 to {MAX_CHANNELS} channels as a list of strings."
 NO_EVENTS = f"Send a batch of 1 to {MAX_BATCH_EVENTS} events, as a list."
 _RESERVED = ("pusher:", "pusher_internal:")
 _MISSING = Raw(b"")
@@ -43,6 +45,15 @@ class Body(msgspec.Struct):
     batch: Raw = _MISSING
 
 
+class _Channel(NamedTuple):
+    """A channel of a cluster."""
+
+    name: str
+    json: str
+    """Its name as JSON."""
+    group: str
+
+
 class Event(NamedTuple):
     """An event to publish."""
 
@@ -56,7 +67,7 @@ class Event(NamedTuple):
 
 _decode_body = msgspec.json.Decoder(Body).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode_channels = msgspec.json.Decoder(list[str]).decode
+_decode_channels = msgspec.json.Decoder(list[Raw]).decode
 # The memory of a list would be spent before its length could be checked.
 _decode_batch = msgspec.json.Decoder(
     msgspec.defstruct(
@@ -93,24 +104,18 @@ def read_event(body: Body, cluster_id: str, max_bytes: int) -> Event:
     Raises:
         Problem: a member is missing or invalid.
     """
-    name = _read_text(body.name)
-    if not name or len(name) > MAX_EVENT_NAME_LENGTH:
-        raise Problem(400, f"Send the name of the event, of 1 to {MAX_EVENT_NAME_LENGTH} characters, as a string.")
-    if name.startswith(_RESERVED):
-        raise Problem(400, "The names of events must not begin with pusher: or pusher_internal:.")
+    name = _read_name(bytes(body.name))
     data = _read_data(body.data, max_bytes)
-    channels = _read_channels(body)
+    channels = _read_channels(body, cluster_id)
     excluded = _read_text(body.socket_id)
     if excluded is None or (excluded and not SOCKET_ID.fullmatch(excluded)):
         raise Problem(400, "The socket_id must be a string such as 123.456.")
-    head = f'{{"event":{str(body.name, "utf-8")},"channel":'
-    tail = f',"data":{data}}}'
     messages: list[tuple[str, Message]] = []
     for channel in channels:
-        text = f"{head}{_as_json(channel)}{tail}"
-        message = MessageToOthers(text, excluded) if excluded else Message(text)
-        messages.append((group_for(cluster_id, channel), message))
-    return Event(messages, channels, read_info(_read_text(body.info) or ""))
+        text = f'{{"event":{name},"channel":{channel.json},"data":{data}}}'
+        messages.append((channel.group, MessageToOthers(text, excluded) if excluded else Message(text)))
+    names = [channel.name for channel in channels]
+    return Event(messages, names, read_info(_read_text(body.info) or ""))
 
 
 def read_batch(body: Body, cluster_id: str, max_bytes: int) -> list[Event]:
@@ -173,20 +178,39 @@ def _read_data(value: Raw, max_bytes: int) -> str:
     return text
 
 
-def _read_channels(body: Body) -> list[str]:
+def _read_channels(body: Body, cluster_id: str) -> list[_Channel]:
     if _is_given(body.channels):
         try:
-            channels = _decode_channels(body.channels) if len(body.channels) <= _MAX_CHANNELS_BYTES else []
+            values = _decode_channels(body.channels) if len(body.channels) <= _MAX_CHANNELS_BYTES else []
         except (ValueError, RecursionError):
-            channels = []
+            values = []
     else:
-        channel = _read_text(body.channel)
-        channels = [channel] if channel else []
-    if not channels or len(channels) > MAX_CHANNELS:
-        raise Problem(400, f"Send the channel as a string, or 1 to {MAX_CHANNELS} channels as a list of strings.")
-    for channel in channels:
-        check_name(channel)
+        values = [body.channel] if _is_given(body.channel) else []
+    if not values or len(values) > MAX_CHANNELS:
+        raise Problem(400, NO_CHANNELS)
+    channels = [_find_channel(bytes(value), cluster_id) for value in values]
     return list(dict.fromkeys(channels)) if len(channels) > 1 else channels
+
+
+@lru_cache(maxsize=10_000)
+def _find_channel(value: bytes, cluster_id: str) -> _Channel:
+    """Return the channel that some JSON names in a cluster."""
+    if value[0] != _QUOTE:
+        raise Problem(400, NO_CHANNELS)
+    name = _decode_text(value)
+    check_name(name)
+    return _Channel(name, compact_json(name), group_for(cluster_id, name))
+
+
+@lru_cache(maxsize=1_000)
+def _read_name(value: bytes) -> str:
+    """Return the name of an event, as JSON."""
+    name = _decode_text(value) if value.startswith(b'"') else ""
+    if not name or len(name) > MAX_EVENT_NAME_LENGTH:
+        raise Problem(400, f"Send the name of the event, of 1 to {MAX_EVENT_NAME_LENGTH} characters, as a string.")
+    if name.startswith(_RESERVED):
+        raise Problem(400, "The names of events must not begin with pusher: or pusher_internal:.")
+    return value.decode()
 
 
 def check_name(channel: str) -> None:
@@ -199,10 +223,6 @@ def check_name(channel: str) -> None:
         raise Problem(400, f"The name of a channel must be 1 to {MAX_NAME_LENGTH} letters, digits or any of _-=@,.;")
 
 
-def _as_json(channel: str) -> str:
-    return compact_json(channel) if channel.startswith(USER_PREFIX) else f'"{channel}"'
-
-
 def _read_text(value: Raw) -> str | None:
     """Return a string; empty if it is absent, None if it is another value."""
     if not _is_given(value):
@@ -211,7 +231,7 @@ def _read_text(value: Raw) -> str | None:
 
 
 def _is_given(value: Raw) -> bool:
-    return len(value) > len(b"null") or bytes(value) not in (b"", b"null")
+    return value is not _MISSING and (len(value) > len(b"null") or bytes(value) != b"null")
 
 
 def _is_text(value: Raw) -> bool:

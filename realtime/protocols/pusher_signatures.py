@@ -89,7 +89,7 @@ def verify_request(secrets: Iterable[str], method: str, paths: Iterable[str], pa
         parameters: the parameters of the query, with names in lower case.
     """
     signature = parameters.get("auth_signature", "")
-    texts = [request_text(method, path, parameters) for path in dict.fromkeys(paths)]
+    texts = [request_text(method, path, parameters) for path in set(paths)]
     matches = [verify(secret, text, signature) for secret in secrets for text in texts]
     return any(matches)
 

@@ -124,7 +124,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
             request = self._latest
             body = None if request is None else request.find_body(data, position)
             if body is None:
-                request = parse(data, position)
+                request = (None if request is None else request.follow(data, position)) or parse(data, position)
                 body = None if request is None else request.find_body(data, position)
             if request is None or body is None or self.factory.server.proxy_forwarded_address_header:
                 self._go_the_ordinary_way(data[position:])

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Tenants
 from tests.servers import LiveServer, environment, manage
+from tests.sockets.pusher import channel_name, open_pusher
 from tests.sockets.pusher_api import PusherServer
 
 EVENT = {"name": "new", "channels": ["orders"], "data": '{"a":1}'}
@@ -58,6 +59,23 @@ async def test_publishing_tells_the_attributes_that_it_is_asked_for(pusher: Push
     )
 
 
+async def test_a_repeated_request_is_not_performed_again(
+    pusher: PusherServer, server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel, once = channel_name(), encode({**EVENT, "channels": ["a"], "idempotency_key": 7})
+    async with open_pusher(server, keys["demo"], secrets["demo"]) as client:
+        await client.join(channel)
+        for data in ("first", "repeated"):
+            body = encode({"name": "new", "channel": channel, "data": data, "idempotency_key": channel})
+            assert await pusher.ask("POST", "/events", body) == (200, {})
+        batch = [{"name": "new", "channel": channel, "data": "other"}]
+        assert await pusher.ask(
+            "POST", "/batch_events", encode({"batch": batch, "idempotency_key": f"batch of {channel}"})
+        ) == (200, {})
+        assert [(await client.receive())["data"] for _ in range(2)] == ["first", "other"]
+    assert (await pusher.ask("POST", "/events", once))[0] == 400
+
+
 async def test_channels_without_subscribers_are_not_occupied(pusher: PusherServer) -> None:
     assert await pusher.ask("GET", "/channels") == (200, {"channels": {}})
     assert await pusher.ask("GET", "/channels", info="user_count", filter_by_prefix="presence-") == (
@@ -70,6 +88,7 @@ async def test_channels_without_subscribers_are_not_occupied(pusher: PusherServe
         {"occupied": False, "user_count": 0, "subscription_count": 0},
     )
     assert await pusher.ask("GET", "/channels/presence-a/users") == (200, {"users": []})
+    assert await pusher.ask("GET", "/connections") == (200, {"connections": 0})
 
 
 async def test_channels_of_other_protocols_are_not_listed(

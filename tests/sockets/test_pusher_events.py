@@ -165,3 +165,14 @@ async def test_a_change_of_access_ends_the_connections_that_it_concerns(
         )
         frames, closed_with = await client.client.ending(40)
     assert (json.loads(frames[-1])["data"]["code"], closed_with) == (code, code)
+
+
+async def test_a_request_that_is_repeated_at_another_node_is_not_performed_again(
+    at: OpenOn, server_at: Callable[[int], PusherServer]
+) -> None:
+    channel, client = channel_name(), await at(0)
+    await client.join(channel)
+    await publish(server_at(0), channel, 1, idempotency_key=channel)
+    await publish(server_at(1), channel, 2, idempotency_key=channel)
+    await publish(server_at(1), channel, 3)
+    assert [await client.receive() for _ in range(2)] == [news(channel, 1), news(channel, 3)]
