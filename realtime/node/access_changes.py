@@ -110,7 +110,7 @@ class AccessChanges:
         if access == connection.access:
             return
         refusal = why_not(
-            access, connection.path, connection.admission.origin, authenticated=connection.proof is not None
+            access, connection.path, connection.admission.origin, authenticated=connection.is_authenticated
         )
         if refusal is not None:
             self._end(connection, refusal)

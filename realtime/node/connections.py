@@ -26,12 +26,13 @@ SignedIn = tuple[int, str]
 class Subscription(Member):
     """The membership of a connection in one channel."""
 
-    __slots__ = ("connection", "identity", "on_welcome", "room")
+    __slots__ = ("connection", "identity", "is_proven", "on_welcome", "room")
 
     def __init__(self, connection: "Connection", target: Target, room: Room) -> None:
         super().__init__(connection.outlet, echo=target.notify_self)
         self.connection = connection
         self.identity = target.identity
+        self.is_proven = target.is_proven
         self.room = room
         self.on_welcome: Callable[[], None] | None = None
         """Called when it has got the list of the members of its channel."""
@@ -134,6 +135,13 @@ class Connection:
         """Deliver the batched messages of its channels now, not at the end of this loop iteration."""
         for subscription in self.subscriptions.values():
             subscription.room.flush()
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the client has proved that it may use each of its channels."""
+        if self.admission.target is not None:
+            return self.proof is not None
+        return all(subscription.is_proven for subscription in self.subscriptions.values())
 
     @property
     def path(self) -> str:

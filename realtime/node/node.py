@@ -25,8 +25,6 @@ from accounts.quota_notices import send_quota_notices
 from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
-from accounts.webhooks import queue as webhook_queue
-from accounts.webhooks import states as webhook_states
 from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
@@ -45,7 +43,7 @@ from realtime.metrics.lag import Lag
 from realtime.node import access_changes, users
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection, Subscription
-from realtime.node.database import background, lookups, webhooks
+from realtime.node.database import background, lookups
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
 from realtime.node.key_cache import KeyCache
@@ -57,20 +55,17 @@ from realtime.node.shutdown import Shutdown
 from realtime.node.subscriptions import Subscriptions
 from realtime.node.usage import Store, Usage
 from realtime.node.users import Users
+from realtime.node.webhook_reports import make_reporter, make_sender
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
 from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
-from realtime.protocols.presence import user_id_of
+from realtime.protocols.presence import PIESOCKET_EVENTS
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
-from realtime.webhooks.messages import Messages
-from realtime.webhooks.occupancy import Occupancy
-from realtime.webhooks.reporter import Reporter
-from realtime.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +86,12 @@ class Node:
         self.backlogs = Backlogs(conf().max_backlog_bytes, conf().max_total_backlog_bytes)
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
-        on_round_trip = self.counters.round_trip_seconds.observe
-        self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, on_round_trip)
-        self.counts: ConnectionCounts
-        self.presence: Presence
+        note_round_trip = self.counters.round_trip_seconds.observe
+        self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, note_round_trip)
         if settings.REDIS_URLS:
-            self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
-            self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
+            counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
+            self.counts: ConnectionCounts = counts
+            self.presence: Presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
             self.last_events: LastEvents = SharedLastEvents(counts.client)
             self.recent_requests: RecentRequests = SharedRecentRequests(counts.client)
         else:
@@ -111,26 +105,8 @@ class Node:
         self.usage = Usage(store, self.counts, conf().usage_seconds)
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
-        self.webhook_sender = Sender(webhooks.wrap(webhook_queue.exchange), webhooks.wrap(webhook_states.prune))
-        self.webhooks = Reporter(background.wrap(webhook_states.find_endpoints))
-        self.reported = self.webhooks.endpoints
-        """The webhooks of each cluster; empty while there are none."""
-        self.messages_reported = self.webhooks.clusters_with_messages
-        self.members_reported = self.webhooks.clusters_with_members
-        self.webhooks.messages = Messages(
-            self.reported,
-            _sender_of,
-            webhooks.wrap(webhook_queue.add),
-            webhooks.wrap(webhook_queue.count_dropped),
-        )
-        self.webhooks.occupancy = Occupancy(
-            self.id,
-            self.reported,
-            self.counts,
-            self.presence,
-            webhooks.wrap(webhook_states.record_states),
-            webhooks.wrap(webhook_states.present_subjects),
-        )
+        self.webhook_sender = make_sender()
+        self.webhooks = make_reporter(self.id, self.counts, self.presence)
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -263,20 +239,21 @@ class Node:
         connection.takes_messages = True
         if self.watched:
             self.reports.connect(connection)
-        if connection.primary is not None:
-            self.subscriptions.report(connection.primary)
         self.key_use.note(connection.access.public_key)
-        if connection.primary is not None and target is not None and target.identity is not None:
+        primary = connection.primary
+        if primary is None:
+            return
+        self.subscriptions.report(primary)
+        if primary.identity is not None:
             try:
-                self.presence.join(target.group, connection.primary, target.identity)
+                self.subscriptions.join_presence(primary, primary.identity, PIESOCKET_EVENTS)
             except Refusal as refusal:
                 self.counters.refusals[refusal.close.reason] += 1
                 self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
             else:
                 if self.watched:
-                    self.reports.subscribe(connection, target.channel[1], target.identity)
-                self.subscriptions.report_member(connection.primary)
+                    self.reports.subscribe(connection, connection.path, primary.identity)
 
     def prove(self, connection: Connection, proof: Proof) -> None:
         """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
@@ -303,8 +280,7 @@ class Node:
             self.subscriptions.drop(subscription)
         if connection.primary is None and admission.target is not None:
             self.bus.leave(admission.target.group)  # it has not joined its room
-        connection.primary, connection.subscriptions = None, {}
-        connection.takes_messages = False
+        connection.primary, connection.subscriptions, connection.takes_messages = None, {}, False
         self.users.sign_out(connection)
 
     def end(self, connection: Connection, close: Close) -> None:
@@ -322,7 +298,7 @@ class Node:
         self.bus.publish(room.name, message, connection.access.account_id)
         if self.watched:
             self.reports.message(connection, room.channel[1], message.data)
-        if self.messages_reported and room.channel[0] in self.messages_reported:
+        if room.channel[0] in self.webhooks.clusters_with_messages:
             self.webhooks.messages.note(room.channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
@@ -345,11 +321,9 @@ class Node:
     def _close_for_restart(self, connection: Connection) -> None:
         """Ask a client to reconnect elsewhere. Messages that it sends before it sees the close are still published."""
         if connection.ended is None:
-            primary, subscriptions = connection.primary, connection.subscriptions
-            takes_messages = connection.takes_messages
+            kept = connection.primary, connection.subscriptions, connection.takes_messages
             self.end(connection, RESTARTING)
-            connection.primary, connection.subscriptions = primary, subscriptions
-            connection.takes_messages = takes_messages
+            connection.primary, connection.subscriptions, connection.takes_messages = kept
 
     def handle_event(self, event: dict[str, Any]) -> None:
         """Handle an event from another node or from the bus."""
@@ -402,11 +376,6 @@ class Node:
         if room is not None:
             excluded = messages.excluded
             self.hub.publish(room, messages, self.sockets.get(excluded, {}).get(group) if excluded else None)
-
-
-def _sender_of(sender: Subscription) -> tuple[str, str | None]:
-    identity = sender.identity
-    return sender.connection.id, None if identity is None else user_id_of(identity.uuid)
 
 
 on_start: list[Callable[[Node], None]] = []

@@ -22,7 +22,7 @@ from realtime.protocols.closes import (
     Refusal,
 )
 from realtime.protocols.handshake import Request, origin_matches, parse_request
-from realtime.protocols.presence import PIESOCKET_EVENTS, Identity, PresenceEvents, shown_user
+from realtime.protocols.presence import Identity, shown_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Target:
     notify_self: bool
     identity: Identity | None
     """The member in presence; None if presence is off."""
-    events: PresenceEvents = PIESOCKET_EVENTS
-    """What the members of the channel get."""
+    is_proven: bool = True
+    """Whether the client has proved that it may use the channel, or will lose the connection with its proof."""
 
 
 @dataclass(frozen=True, slots=True)

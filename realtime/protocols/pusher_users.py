@@ -44,8 +44,10 @@ class Permission(NamedTuple):
 
     secret: str | None
     """The secret that has signed it; None if the channel needs no signature."""
-    identity: Identity | None
+    identity: Identity | None = None
     """The member in a presence channel."""
+    is_proven: bool = True
+    """Whether the client has proved that it may; public channels need no proof."""
 
 
 def authorize(access: KeyAccess, socket_id: str, request: Subscribe, user: User | None) -> Permission:
@@ -66,19 +68,19 @@ def authorize(access: KeyAccess, socket_id: str, request: Subscribe, user: User 
     if channel.startswith(USER_PREFIX):
         if user is None or channel != USER_PREFIX + user.id:
             raise Denied(f"Only its user, after signing in, can subscribe to {channel}.")
-        return Permission(None, None)
+        return Permission(None)
     kind = kind_of(channel)
     if not kind.is_private:
         if access.protects_channels:
             raise Denied("This API key protects all channels: subscribe to private or presence channels only.")
-        return Permission(None, None)
+        return Permission(None, is_proven=False)
     if not request.auth:
         raise Denied(f"Auth info required to subscribe to {channel}")
     # Without channel_data, a user who has signed in is the member.
     channel_data = request.channel_data if kind.is_presence else None
     secret = _check(access, request.auth, auth_text(socket_id, channel, channel_data), f"subscription to {channel}")
     if not kind.is_presence:
-        return Permission(secret, None)
+        return Permission(secret)
     if channel_data is None:
         if user is None:
             raise Denied(f"Subscribing to {channel} needs channel_data, or a user who has signed in.")

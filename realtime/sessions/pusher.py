@@ -161,8 +161,9 @@ class Pusher(Session):
         node, identity = self.node, permission.identity
         subscriptions = node.subscriptions
         counted = (self.connection.access.cluster_pk, path_for(channel))
+        target = Target(group, counted, notify_self=False, identity=identity, is_proven=permission.is_proven)
         try:
-            subscription = await subscriptions.subscribe(self.connection, Target(group, counted, False, identity))
+            subscription = await subscriptions.subscribe(self.connection, target)
         finally:
             is_wanted = self._joining.pop(group)
         if subscription is None:

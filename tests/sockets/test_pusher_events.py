@@ -148,6 +148,7 @@ def own_server(start: Callable[..., LiveServer]) -> Iterator[LiveServer]:
     [
         ("services.revoke_key(key)", 4001),
         ("services.rotate_secret(key)", 4200),
+        ("services.update_key(key, protects_channels=True)", 4200),
     ],
 )
 async def test_a_change_of_access_ends_the_connections_that_it_concerns(
@@ -155,6 +156,7 @@ async def test_a_change_of_access_ends_the_connections_that_it_concerns(
 ) -> None:
     async with open_pusher(own_server, keys["demo"], secrets["demo"]) as client:
         await client.join(channel_name("private-"))
+        await client.join(channel_name())
         own_server.manage(
             "shell",
             "-v",

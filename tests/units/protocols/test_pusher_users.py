@@ -68,7 +68,7 @@ def test_the_old_secret_is_valid_until_it_ends_and_is_the_one_that_is_reported()
 
 def test_a_key_that_protects_all_channels_allows_no_public_ones() -> None:
     protecting = replace(APP, protects_channels=True)
-    assert authorize(APP, SOCKET, request("news"), None) == Permission(None, None)
+    assert authorize(APP, SOCKET, request("news"), None) == Permission(None, is_proven=False)
     with pytest.raises(Denied):
         authorize(protecting, SOCKET, request("news"), None)
     assert authorize(protecting, SOCKET, request("private-foobar", PRIVATE), None).secret == SECRET
