@@ -36,7 +36,7 @@ def test_a_private_channel_needs_its_signature(channel: str, signature: str) -> 
 
 
 def test_a_presence_channel_needs_the_signature_of_its_member() -> None:
-    secret, identity = authorize(APP, SOCKET, request("presence-foobar", PRESENCE, MEMBER), None)
+    secret, identity, _ = authorize(APP, SOCKET, request("presence-foobar", PRESENCE, MEMBER), None)
     assert identity is not None
     assert (secret, identity.uuid, identity.json) == (SECRET, "10", '{"name":"Mr. Channels"}')
     for other in (MEMBER.replace("10", "11"), MEMBER + " ", None):
