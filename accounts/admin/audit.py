@@ -1,17 +1,14 @@
 """The pages of the audit log."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.html import format_html_join
 
 from ..models import AuditEntry
-from .base import CheckedRequests
+from .base import ReadOnly
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(CheckedRequests):
+class AuditEntryAdmin(ReadOnly):
     """The audit log, read-only."""
 
     show_full_result_count = False
@@ -36,12 +33,3 @@ class AuditEntryAdmin(CheckedRequests):
     @admin.display(description="changes")
     def changed(self, entry: AuditEntry) -> str:
         return format_html_join("", "<div>{}</div>", ([change] for change in entry.described_changes()))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

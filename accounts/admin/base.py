@@ -61,6 +61,23 @@ def _can_be_stored(value: str) -> bool:
         return "\0" not in value
 
 
+class Unchangeable(CheckedRequests):
+    """Shows rows that operators can delete, but neither add nor change."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnly(Unchangeable):
+    """Shows rows that operators can neither add, change nor delete."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
     """Saves through the services, and shows the secrets of newly issued keys once."""
 

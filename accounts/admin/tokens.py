@@ -1,7 +1,5 @@
 """The admin's page of API tokens, which lists the tokens of all users and revokes them, but creates none."""
 
-from typing import Any
-
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
@@ -11,14 +9,14 @@ from django.http import HttpRequest
 
 from ..models import ApiToken
 from ..tokens import revoke_token
-from .base import CheckedRequests
+from .base import Unchangeable
 
 # The libraries' own pages would change these without the services.
 admin.site.unregister([EmailAddress, Authenticator, UserSession])
 
 
 @admin.register(ApiToken)
-class TokenAdmin(CheckedRequests):
+class TokenAdmin(Unchangeable):
     show_full_result_count = False
     list_per_page = 50
     list_display = ["user", "created", "expiry"]
@@ -27,12 +25,6 @@ class TokenAdmin(CheckedRequests):
     search_fields = ["user__email", "user__name"]
     ordering = ["-created"]
     fields = ["user", "created", "expiry"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
         revoke_token(obj)

@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from .. import crypto, services
 from ..forms import WebhookForm
 from ..models import DeliveryState, Webhook, WebhookDelivery
-from .base import CheckedRequests, ServiceAdmin
+from .base import ReadOnly, ServiceAdmin
 from .frozen import why_account_frozen
 from .lists import change_link, changelist_link, copyable, timestamp_filter
 from .operations import Operation, OperationsMixin
@@ -154,7 +154,7 @@ class WebhookAdmin(ServiceAdmin):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(CheckedRequests, OperationsMixin):
+class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
     """The log of webhooks, read-only."""
 
     show_full_result_count = False
@@ -182,15 +182,6 @@ class WebhookDeliveryAdmin(CheckedRequests, OperationsMixin):
     class Media:
         css = {"all": ["accounts/admin.css"]}
         js = ["accounts/copy.js"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         if request.POST.get("select_across", "0") != "0":

@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 
 from accounts.access import find_access_of_keys
 from accounts.key_access import KeyAccess
+from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask
 from realtime.node.connections import Connection
 from realtime.node.database import background
@@ -97,7 +98,10 @@ class AccessChanges:
                 known = await _find_access_of_keys({connection.access.public_key for connection in batch})
             except DatabaseError as error:
                 if reachable:
-                    logger.error("Cannot apply a change of access yet, because the database is unreachable: %s", error)
+                    logger.error(
+                        "Cannot apply a change of access yet, because the database is unreachable: %s",
+                        first_line(error),
+                    )
                 reachable = False
                 self._pending.update(batch)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import OperationalError
 
 from accounts.key_access import KeyAccess, can_be_a_key
+from realtime.base.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class KeyCache:
 
     def _report_outage(self, error: DatabaseError) -> None:
         if self.is_reachable:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             logger.error("The database is unreachable (%s); only cached API keys are accepted.", reason)
             self.is_reachable = False
 

@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
 from accounts.usage import seconds_to_midnight, today
+from realtime.base.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ class MessageQuotas:
             totals = await self._record(sent, day) if sent else {}
         except DatabaseError as error:
             if self._can_record:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 logger.error("Cannot record message counts yet; this node keeps them in memory: %s", reason)
             self._can_record = False
             return

@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts.key_access import KeyAccess
 from accounts.refused_clients import OTHER_CLUSTER, Cause
 from accounts.usage_counts import Counts, UsageByHour, UsedBy
+from realtime.base.errors import first_line
 from realtime.base.portions import paced
 from realtime.base.tasks import KeptTask
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -235,7 +236,7 @@ class Usage:
                 await self._store.write(self._number, self._batch)
             except DatabaseError as error:
                 if self._can_write:
-                    reason = str(error).partition("\n")[0]
+                    reason = first_line(error)
                     logger.error("Cannot record usage yet; this node keeps it in memory: %s", reason)
                 self._can_write = False
                 return False

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 
 from accounts.models import WebhookKind
 from accounts.webhooks.states import MEMBER_KINDS, Endpoint, Endpoints
+from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask
 from realtime.webhooks.messages import Messages
 from realtime.webhooks.occupancy import Occupancy
@@ -76,7 +77,7 @@ class Reporter:
                 self._is_failing = False
             except DatabaseError as error:
                 if not self._is_failing:
-                    logger.error("Events wait for webhooks, because the database is unreachable: %s", error)
+                    logger.error("Events wait for webhooks, because the database is unreachable: %s", first_line(error))
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
             wait = WRITE_SECONDS if self.endpoints else max(self._refresh_at - loop.time(), 0)

@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from accounts.webhooks.client import Answer, WebhookClient
 from accounts.webhooks.queue import Result, Task
 from accounts.webhooks.signing import body_of, headers_of
+from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Sender:
         except DatabaseError as error:
             self._results = [*results, *self._results]
             if not self._is_failing:
-                logger.error("Webhooks wait, because the database is unreachable: %s", error)
+                logger.error("Webhooks wait, because the database is unreachable: %s", first_line(error))
             self._is_failing = True
             await asyncio.sleep(POLL_SECONDS)
             return

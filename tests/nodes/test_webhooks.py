@@ -15,8 +15,6 @@ CHANNELS = 200
 # The messages of an outage of the database: how many are small, and how large the others are, in bytes.
 SMALL, LARGE = 1_000, 64 * 1024
 OUTAGE_SECONDS = 10
-
-
 MEMBERS = 60
 
 
