@@ -26,7 +26,7 @@ SignedIn = tuple[int, str]
 class Subscription(Member):
     """The membership of a connection in one channel."""
 
-    __slots__ = ("connection", "identity", "is_proven", "on_welcome", "room")
+    __slots__ = ("connection", "identity", "is_counted", "is_proven", "on_welcome", "room")
 
     def __init__(self, connection: "Connection", target: Target, room: Room) -> None:
         super().__init__(connection.outlet, echo=target.notify_self)
@@ -34,6 +34,8 @@ class Subscription(Member):
         self.identity = target.identity
         self.is_proven = target.is_proven
         self.room = room
+        self.is_counted = False
+        """Whether it is counted in its channel, besides its connection."""
         self.on_welcome: Callable[[], None] | None = None
         """Called when it has got the list of the members of its channel."""
 
@@ -139,8 +141,8 @@ class Connection:
     @property
     def is_authenticated(self) -> bool:
         """Whether the client has proved that it may use each of its channels."""
-        if self.admission.target is not None:
-            return self.proof is not None
+        if self.admission.target is not None and self.proof is None:
+            return False
         return all(subscription.is_proven for subscription in self.subscriptions.values())
 
     @property

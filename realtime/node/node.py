@@ -62,7 +62,6 @@ from realtime.presence.shared import RedisPresence
 from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
-from realtime.protocols.presence import PIESOCKET_EVENTS
 from realtime.server import signals
 from realtime.server.addresses import address_limits
 from realtime.server.fair_scheduling import scheduler
@@ -241,12 +240,13 @@ class Node:
             self.reports.connect(connection)
         self.key_use.note(connection.access.public_key)
         primary = connection.primary
-        if primary is None:
+        if primary is None or target is None:
             return
+        self.subscriptions.count(primary)
         self.subscriptions.report(primary)
         if primary.identity is not None:
             try:
-                self.subscriptions.join_presence(primary, primary.identity, PIESOCKET_EVENTS)
+                self.subscriptions.join_presence(primary, primary.identity, target.events)
             except Refusal as refusal:
                 self.counters.refusals[refusal.close.reason] += 1
                 self.reports.refuse(connection, refusal.close)

@@ -49,7 +49,7 @@ class Subscriptions:
             self._bus.leave(target.group)
             return None
         subscription = self.enter(connection, target)
-        self._counts.subscribe(subscription.room.channel)
+        self.count(subscription)
         self.report(subscription)
         return subscription
 
@@ -80,16 +80,23 @@ class Subscriptions:
         connection.subscriptions[room.name] = subscription
         return subscription
 
+    def count(self, subscription: Subscription) -> None:
+        """Count a subscription in its channel, unless its connection is counted there."""
+        channel = subscription.room.channel
+        if channel != subscription.connection.place.channel:
+            subscription.is_counted = True
+            self._counts.subscribe(channel)
+
     def drop(self, subscription: Subscription) -> None:
         """Take a subscription out of everything in which it takes part, besides its connection."""
-        connection, room = subscription.connection, subscription.room
+        room = subscription.room
         self._hub.leave(room, subscription)
         identity, cluster_pk = subscription.identity, room.channel[0]
         if identity is not None:
             self._presence.leave(room.name, subscription)
             if cluster_pk in self._webhooks.clusters_with_members:
                 self._webhooks.occupancy.leave_member(room.channel, identity.uuid)
-        if subscription is not connection.primary:  # else it is counted together with its connection
+        if subscription.is_counted:
             self._counts.unsubscribe(room.channel)
         if cluster_pk in self._webhooks.endpoints:
             self._webhooks.occupancy.leave(room.channel)

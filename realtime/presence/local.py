@@ -69,11 +69,17 @@ class Presence:
         if not seats:
             del self._local_seats[group], self._rosters[group]
 
-    async def members(self, group: str) -> list[Identity]:
-        """Return the members of a channel on all nodes; while Redis is unreachable, those on this node."""
+    async def members(self, group: str, *, newest_is_listed: bool = True) -> list[Identity]:
+        """Return the members of a channel on all nodes; while Redis is unreachable, those on this node.
+
+        Args:
+            group: the group of the channel.
+            newest_is_listed: see `PresenceEvents`.
+        """
         seats = SeatList()
         for seat in sorted(await self._seats(group), key=lambda seat: seat.place):
-            seats.put(seat)
+            if newest_is_listed or seat.identity.uuid not in seats:
+                seats.put(seat)
         return seats.identities()
 
     async def uuids(self, groups: Sequence[str]) -> list[set[str]] | None:

@@ -17,6 +17,7 @@ class Roster:
 
     def __init__(self, max_backlog_bytes: int, events: PresenceEvents) -> None:
         self._newest_is_listed = events.newest_is_listed
+        self._replaces_members = events.replaces_members
         self._max_list_bytes = max_backlog_bytes // 2
         self._seats: dict[SeatId, Seat] = {}
         self._by_uuid: dict[str, list[Seat]] = {}
@@ -63,7 +64,8 @@ class Roster:
     def remove(self, seat_id: SeatId) -> None:
         """Remove a seat and report it to the members. Harmless if the seat is not there.
 
-        If another seat has the same uuid, that seat is listed instead, and no leave is reported.
+        If another seat has the same uuid, that seat is listed instead. A leave is then reported only if clients would
+        otherwise keep the member as it was listed before.
         """
         seat = self._seats.pop(seat_id, None)
         if seat is None:
@@ -79,6 +81,9 @@ class Roster:
         elif was_listed:
             self._list.put(same[listed])
             if self._newest_is_listed:
+                self._announcer.report(same[listed], joined=True)
+            elif self._replaces_members and same[listed].identity.json != seat.identity.json:
+                self._announcer.report(seat, joined=False)
                 self._announcer.report(same[listed], joined=True)
 
     def watch(self, member: Member, identity: Identity) -> None:

@@ -22,7 +22,7 @@ from realtime.protocols.closes import (
     Refusal,
 )
 from realtime.protocols.handshake import Request, origin_matches, parse_request
-from realtime.protocols.presence import Identity, shown_user
+from realtime.protocols.presence import PIESOCKET_EVENTS, Identity, PresenceEvents, shown_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Target:
     """The member in presence; None if presence is off."""
     is_proven: bool = True
     """Whether the client has proved that it may use the channel, or will lose the connection with its proof."""
+    events: PresenceEvents = PIESOCKET_EVENTS
+    """How the members in presence learn of each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,9 @@ class Admission:
     access: KeyAccess
     origin: str | None
     channel: Channel
-    """The channel in which the connection is counted."""
+    """The channel in which the connection is counted. Of protocols with any number of subscriptions, it is none."""
     target: Target | None
-    """The channel in the URL, which is then the same; None if the protocol has none there."""
+    """The channel in the URL; None if the protocol has none there."""
     proof: Proof | None
     """The JWT that was checked; None if the client sent none."""
     user: str
@@ -120,7 +122,7 @@ def _decide(request: Request, access: KeyAccess | None) -> Admission:
     access = check_key(access, request.cluster_id)
     if close := why_not(access, request.path, request.origin, authenticated=request.jwt is not None):
         raise Refusal(close)
-    proof, user = (None, None) if request.jwt is None else _verify(request.jwt, access, request.path)
+    proof, user = (None, None) if request.jwt is None else verify_jwt(request.jwt, access, request.path)
     channel = (access.cluster_pk, request.path)
     return Admission(
         access=access,
@@ -152,7 +154,7 @@ def check_key(access: KeyAccess | None, cluster_id: str | None) -> KeyAccess:
     return access
 
 
-def _verify(jwt: str, access: KeyAccess, path: str) -> tuple[Proof, Any]:
+def verify_jwt(jwt: str, access: KeyAccess, path: str) -> tuple[Proof, Any]:
     """Return a JWT that may connect, and its `user` claim.
 
     Raises:

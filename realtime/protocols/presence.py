@@ -67,6 +67,10 @@ class PresenceEvents(Protocol):
     """Whether the newest of several connections with the same `uuid` is listed, and reported as a join. Otherwise the
     oldest is listed, and only the first join and the last leave are reported."""
 
+    replaces_members: bool
+    """Whether the oldest of several connections is reported to leave when it does, and the next one to join, if clients
+    would not recognize it as the same member."""
+
     def list_message(self, identities: Iterable[Identity]) -> Message:
         """Return the event that lists all members, for a client that joins."""
 
@@ -81,21 +85,23 @@ class PresenceEvents(Protocol):
 
 
 class PieSocketEvents:
-    """The events of PieSocket, which contain all members."""
+    """The events of PieSocket v3, which contain all members."""
 
     newest_is_listed = True
+    replaces_members = False
 
     def list_message(self, identities: Iterable[Identity]) -> Message:
-        return Message(f'{{"event":"system:member_list","data":{{"members":{_json_list(identities)}}}}}')
+        return Message(f'{{"event":"system:member_list","data":{{"members":{json_list(identities)}}}}}')
 
     def change_message(self, joined: bool, identity: Identity, identities: Iterable[Identity]) -> Message:
         name = "joined" if joined else "left"
-        data = f'{{"member":{identity.json},"members":{_json_list(identities)}}}'
+        data = f'{{"member":{identity.json},"members":{json_list(identities)}}}'
         return Message(f'{{"event":"system:member_{name}","data":{data}}}')
 
 
 PIESOCKET_EVENTS = PieSocketEvents()
 
 
-def _json_list(identities: Iterable[Identity]) -> str:
+def json_list(identities: Iterable[Identity]) -> str:
+    """Return members as a list in JSON."""
     return f"[{','.join([identity.json for identity in identities])}]"

@@ -125,7 +125,7 @@ class PusherEvents:
 
     __slots__ = ("_channel",)
 
-    newest_is_listed = False
+    newest_is_listed = replaces_members = False
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
