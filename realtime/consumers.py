@@ -4,8 +4,9 @@ The consumer is the same for every way that a WebSocket arrives: through ASGI, f
 front door of Daphne, which calls its methods directly. What the client's messages mean is for its session.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -25,6 +26,9 @@ from realtime.server.websocket import outlet_for
 from realtime.sessions.all import session_type
 from realtime.sessions.base import Session
 
+REJECTION_SECONDS = 2.0
+"""How long a client waits for the rejection of its handshake that was refused too often, in seconds."""
+
 
 def check_limits(node: Node, network: str | None) -> None:
     """Check what does not depend on the key: the limits of the client's address and of this node.
@@ -37,10 +41,24 @@ def check_limits(node: Node, network: str | None) -> None:
     node.check_capacity()
 
 
+def looping_client(kind: type[Session], scope: Mapping[str, Any]) -> Hashable | None:
+    """Return what identifies a client that connects again immediately, whatever it is told; None for other clients.
+
+    Args:
+        kind: the protocol of the handshake.
+        scope: the ASGI scope of the handshake.
+    """
+    client = kind.looping_client(scope)
+    return None if client is None else (client_network(scope, conf().num_proxies), client)
+
+
 async def refuse(
     node: Node, scope: Mapping[str, Any], outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal
 ) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
+    client = looping_client(session_type(scope), scope)
+    if client is not None:
+        address_limits.count_refusal(client)
     node.counters.refusals[refusal.close.reason] += 1
     node.reports.refuse_handshake(refusal.close, scope)
     await accept()
@@ -68,6 +86,10 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             network = client_network(scope, conf().num_proxies)
             try:
                 check_limits(node, network)
+                client = looping_client(kind, scope)
+                if client is not None and address_limits.was_refused_too_often(client):
+                    await _reject_slowly(receive, send)
+                    return
                 self.open(node, kind, await _admit(node, scope, kind.read), outlet, network)
             except Refusal as refusal:
                 await refuse(node, scope, outlet, accept, refusal)
@@ -139,6 +161,15 @@ async def _admit(node: Node, scope: Mapping[str, Any], read: Read) -> Admission:
 
 def _outlet(send: Send, backlogs: Backlogs, closes: Counter[int], tell: Tell) -> Outlet:
     return outlet_for(send, backlogs, closes, tell) or AsgiOutlet(send, backlogs, closes, tell)
+
+
+async def _reject_slowly(receive: Receive, send: Send) -> None:
+    """Reject a handshake with an HTTP error, so late that the next one of the same client does not come immediately."""
+    try:
+        async with asyncio.timeout(REJECTION_SECONDS):
+            await receive()
+    except TimeoutError:
+        await send({"type": "websocket.close"})
 
 
 async def _until_disconnected(receive: Receive) -> None:

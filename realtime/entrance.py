@@ -8,11 +8,11 @@ from typing import Any
 
 from realtime.base import tasks
 from realtime.conf import conf
-from realtime.consumers import ChannelConsumer, check_limits, refuse
+from realtime.consumers import ChannelConsumer, check_limits, looping_client, refuse
 from realtime.node.node import Node, current_node
 from realtime.protocols.admission import Admission
 from realtime.protocols.closes import Refusal
-from realtime.server.addresses import client_network
+from realtime.server.addresses import address_limits, client_network
 from realtime.server.door_socket import DoorSocket
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.sessions.all import session_type
@@ -25,12 +25,19 @@ _joining: set[asyncio.Task[None]] = set()
 
 
 def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | None:
-    """Return what serves the connection of a handshake; None if its key must be looked up in the database.
+    """Return what serves the connection of a handshake.
 
     Args:
         scope: the ASGI scope of the handshake.
+
+    Returns:
+        None if the handshake must go the ordinary way: its key must be looked up in the database, or its client was
+        refused too often.
     """
     node, kind = current_node(), session_type(scope)
+    client = looping_client(kind, scope)
+    if client is not None and address_limits.was_refused_too_often(client):
+        return None
     decide: Callable[[], Admission]
     try:
         handshake = kind.read(scope, conf().cluster_domains)

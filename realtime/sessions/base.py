@@ -1,7 +1,7 @@
 """What the connections of all protocols have in common: the limits of what a client may send."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from realtime.node.connections import Connection, Subscription, message_limit
@@ -52,6 +52,18 @@ class Session(ABC):
         Raises:
             Refusal: the handshake is not valid.
         """
+
+    @staticmethod
+    def looping_client(scope: Mapping[str, Any]) -> Hashable | None:
+        """Return what identifies a client, besides its address, that connects again immediately whatever it is told.
+
+        Args:
+            scope: the ASGI scope of the handshake.
+
+        Returns:
+            None if the clients of the protocol stop when they are refused.
+        """
+        return None
 
     @staticmethod
     @abstractmethod
