@@ -38,7 +38,8 @@ class Conf:
     max_connections_per_address: int = 10_000
     """The most connections from one address; others are closed with 1013."""
     max_channels_per_connection: int = 1_000
-    """The most channels to which one connection of Pusher's protocol may be subscribed; others are refused."""
+    """The most channels to which one connection of Pusher's protocol or of PieSocket v4 may be subscribed; others are
+    refused."""
     client_events_per_second: int = 10
     """The most events that one connection of Pusher's protocol may send to other clients in a second; others are
     dropped. The quota of messages per second applies too, to all protocols."""

@@ -4,7 +4,7 @@ Applications call it for each of their events. It is therefore a separate ASGI a
 threads, and it does not query the database for keys that are cached.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,10 @@ from realtime.http.cors import PREFLIGHT, allow
 from realtime.node.connections import message_limit
 from realtime.node.node import Node, current_node
 from realtime.node.publishing import deliver
+from realtime.protocols import v4_channels, v4_publishing
 from realtime.protocols.channels import counts_connections, is_of_v3
 from realtime.protocols.frames import compact_json
+from realtime.protocols.presence import Identity, json_list
 from realtime.protocols.publishing import (
     Body,
     Credentials,
@@ -35,6 +37,7 @@ from realtime.protocols.publishing import (
     read_channel,
     read_message,
 )
+from realtime.protocols.v4_frames import V4Events
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.bodies import MAX_BODY_BYTES
 from realtime.server.fair_scheduling import RequestTurns
@@ -185,9 +188,22 @@ async def _publish_batch(node: Node, access: KeyAccess, body: Body) -> bytes:
 
 
 async def _members(node: Node, access: KeyAccess, body: Body) -> bytes:
-    members = await node.presence.members(read_channel(body, access.cluster_id))
-    listed = ",".join(identity.json for identity in members)
-    return f'{{"members":[{listed}],"count":{len(members)}}}'.encode()
+    return _list(await node.presence.members(read_channel(body, access.cluster_id)))
+
+
+async def _publish_v4(node: Node, access: KeyAccess, body: Body) -> bytes:
+    message = v4_publishing.read_message(body, access.cluster_id, message_limit(access))
+    await deliver(node, access, [message], v4_channels.path_of)
+    return SUCCESS
+
+
+async def _members_v4(node: Node, access: KeyAccess, body: Body) -> bytes:
+    group, _ = v4_publishing.read_channel(body, access.cluster_id)
+    return _list(await node.presence.members(group, newest_is_listed=V4Events.newest_is_listed))
+
+
+def _list(members: Sequence[Identity]) -> bytes:
+    return f'{{"members":{json_list(members)},"count":{len(members)}}}'.encode()
 
 
 async def _connections(node: Node, access: KeyAccess, body: Body) -> bytes:
@@ -212,6 +228,8 @@ OPERATIONS = {
         Operation("POST", "/api/publish", _publish, lambda: conf().max_publish_bytes, publishes=True),
         Operation("POST", "/api/publish/batch", _publish_batch, lambda: conf().max_request_bytes, publishes=True),
         Operation("POST", "/api/members", _members, lambda: MAX_BODY_BYTES),
+        Operation("POST", "/api/v4/publish", _publish_v4, lambda: conf().max_publish_bytes, publishes=True),
+        Operation("POST", "/api/v4/members", _members_v4, lambda: MAX_BODY_BYTES),
         Operation("GET", "/api/connections", _connections),
         Operation("GET", "/api/connections/sum", _connections_sum),
         Operation("GET", "/api/domains", _domains),

@@ -65,6 +65,7 @@ BAD_REQUEST = Close(
     "bad_request",
     "Connect to /v3/CHANNEL_ID, where CHANNEL_ID is 1 to 128 letters, digits, underscores or hyphens.",
 )
+BAD_V4_REQUEST = BAD_REQUEST.saying(BAD_REQUEST.sentence.replace("/v3/", "/v4/"))
 BAD_KEY = Close(4001, "bad_key", "Provide a valid API key of this cluster as the option api_key in the URL.")
 KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid; provide another one.")
 ACCOUNT_SUSPENDED = Close(

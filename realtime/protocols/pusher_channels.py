@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from realtime.protocols import v4_channels
 from realtime.protocols.channels import group_name
 
 USER_PREFIX = "#server-to-user-"
@@ -100,6 +101,8 @@ def path_of(group: str, cluster_id: str) -> str:
 
 def group_of_path(cluster_id: str, path: str) -> str:
     """Return the group of a channel of any protocol, by its path."""
+    if path.startswith(v4_channels.PATH_PREFIX):
+        return v4_channels.group_for(cluster_id, path.removeprefix(v4_channels.PATH_PREFIX))
     return (
         group_for(cluster_id, path[len(PATH_PREFIX) :])
         if path.startswith(PATH_PREFIX)

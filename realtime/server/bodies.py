@@ -11,7 +11,7 @@ MAX_BODY_BYTES = 64 * 1024
 # The largest form of the admin. A page with 50 keys, or with all origins of a key, needs up to 100 KB.
 MAX_FORM_BYTES = 256 * 1024
 
-_PUBLISH = re.compile(r"/api/publish|/apps/[^/]+/(?:batch_)?events")
+_PUBLISH = re.compile(r"/api/(?:v4/)?publish|/apps/[^/]+/(?:batch_)?events")
 
 TOO_LARGE = "The request is larger than {} bytes; send less at a time."
 

@@ -12,7 +12,8 @@ _MAX_HEADERS = 100
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DIGITS = 5
 _REQUEST_LINE = re.compile(
-    rb"(?:GET (/(?:v3|app)/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?|/apps/[0-9]{1,20}/(?:batch_)?events))"
+    rb"(?:GET (/(?:v[34]|app)/[A-Za-z0-9_/-]+)"
+    rb"|POST (/api/(?:publish(?:/batch)?|v4/publish)|/apps/[0-9]{1,20}/(?:batch_)?events))"
     rb"(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
 # The first line of requests that clients of Pusher's API send, if nothing about it is unusual.

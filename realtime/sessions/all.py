@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from realtime.base.asgi import sent_path
+from realtime.protocols.handshake import V4
 from realtime.protocols.pusher_handshake import is_for_pusher
 from realtime.sessions.base import Session
 from realtime.sessions.piesocket_v3 import PieSocketV3
+from realtime.sessions.piesocket_v4 import PieSocketV4
 from realtime.sessions.pusher import Pusher
 
 
@@ -16,4 +18,7 @@ def session_type(scope: Mapping[str, Any]) -> type[Session]:
     Args:
         scope: the ASGI scope of the handshake.
     """
-    return Pusher if is_for_pusher(sent_path(scope)) else PieSocketV3
+    path = sent_path(scope)
+    if path.startswith(V4):
+        return PieSocketV4
+    return Pusher if is_for_pusher(path) else PieSocketV3
