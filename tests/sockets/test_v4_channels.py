@@ -9,7 +9,7 @@ import pytest
 
 from realtime.protocols import closes
 from realtime.protocols.tokens import sign
-from tests.clients import open_client
+from tests.clients import open_client, until
 from tests.servers import LiveServer
 from tests.sockets.v4 import TAG, Refused, V4Client, open_v4, v4_path
 
@@ -76,13 +76,14 @@ async def test_a_channel_that_cannot_be_is_refused(v4: OpenV4, channel: str, nam
 )
 async def test_a_control_frame_without_a_channel_gets_an_error(v4: OpenV4, channel: str, data: Any) -> None:
     client = await v4(channel)
-    for name, answer in (("subscribe",) * 2, ("unsubscribe",) * 2, ("get_members", "member_list")):
+    for name in ("subscribe", "unsubscribe", "get_members"):
         await client.send({"event": f"system::{name}", "data": data})
-        while not client.frames or client.frames[-1]["event"] == "subscription-error":
-            await asyncio.sleep(0)
-        assert client.frames[-1]["event"] == f"system::{answer}_error"
-        assert client.frames.pop()["data"]["channel"] is None
-        client.frames.clear()
+    await until(lambda: len(client.frames) == 4)
+    assert [frame["event"] for frame in client.frames] == [
+        *("system::subscribe_error", "subscription-error"),
+        *("system::unsubscribe_error", "system::member_list_error"),
+    ]
+    assert {frame["data"]["channel"] for frame in client.frames} == {None}
 
 
 @pytest.mark.parametrize(
