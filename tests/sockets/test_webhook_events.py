@@ -204,6 +204,7 @@ async def test_a_missing_last_event_and_each_number_of_subscribers_are_reported(
 
     async with open_pusher(server, keys["demo"], secrets["demo"]) as first:
         await first.join(channel_name("private-cache-"))
+        assert (await first.receive())["event"] == "pusher:cache_miss"
         await tenant.until(lambda: bool(tenant.events("channel_occupied")))  # so it is known
         await first.join(channel)
         await tenant.until(lambda: len(told()) == 2)
