@@ -13,7 +13,7 @@ from .audit import public_author
 from .daily_usage import DailyUsage
 from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal, Webhook, WebhookDelivery
 from .quotas import default_quotas
-from .services import KEY_SETTINGS, WEBHOOK_SETTINGS
+from .services import CLUSTER_SETTINGS, KEY_SETTINGS, WEBHOOK_SETTINGS
 from .usage_rows import RefusedUsage, Usage
 
 # How many rows are read at a time.
@@ -81,7 +81,7 @@ def _invitation(invitation: Invitation) -> dict[str, Any]:
 
 
 def _cluster(cluster: Cluster) -> dict[str, Any]:
-    return _values(cluster, "cluster_id", "enabled", "created_at")
+    return _values(cluster, "cluster_id", *CLUSTER_SETTINGS, "created_at")
 
 
 def _key(key: ApiKey) -> dict[str, Any]:

@@ -22,6 +22,7 @@ REASONS = {
     "too_many_members": Reason("Channel has too many members", 4004),
     "bad_jwt": Reason("JWT not valid", 4009),
     "bad_version": Reason("Version of Pusher's protocol not supported", 4007),
+    "not_authorized": Reason("No sign-in or private channel in time", 4009),
     "bad_sign_in": Reason("Sign-in not valid", 4009),
     "restarting": Reason("Server restarts", 1012),
     "over_capacity": Reason("Server at capacity", 1013),

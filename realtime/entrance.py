@@ -1,6 +1,5 @@
 """Connections that arrive through the front door: admitted without a task, if their key is in the cache."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,9 +18,6 @@ from realtime.sessions.all import session_type
 from realtime.sessions.base import Session
 
 logger = logging.getLogger(__name__)
-
-# The connections that wait until they have joined their channel.
-_joining: set[asyncio.Task[None]] = set()
 
 
 def enter_socket(scope: Mapping[str, Any]) -> Callable[[DoorSocket], None] | None:
@@ -65,12 +61,9 @@ def _serve(
         consumer.open(node, kind, decide(), outlet, network)
     except Refusal as refusal:
         socket.when_lost(outlet.stop)
-        joining = tasks.run_eagerly(refuse(node, scope, outlet, socket.accept, refusal))
+        tasks.run_and_keep(refuse(node, scope, outlet, socket.accept, refusal))
     else:
-        joining = tasks.run_eagerly(_join(consumer, outlet, socket))
-    if joining is not None:
-        _joining.add(joining)
-        joining.add_done_callback(_joining.discard)
+        tasks.run_and_keep(_join(consumer, outlet, socket))
 
 
 def _raise(refusal: Refusal) -> Admission:

@@ -11,6 +11,7 @@ from django.utils.formats import date_format
 
 from .. import services
 from ..forms import ClusterForm
+from ..key_access import CLUSTER_OPTIONS
 from ..models import Account, ApiKey, Cluster, Webhook
 from .base import ConnectionsColumn
 from .frozen import why_account_frozen
@@ -20,10 +21,19 @@ from .lists import change_link, changelist_link, copyable
 from .operations import Operation
 
 
-def save_cluster(cluster: Cluster) -> None:
-    """Create a cluster with the values that a form has set on it. A form changes no field of an existing cluster."""
+def save_cluster(cluster: Cluster, changed: Collection[str]) -> None:
+    """Save a cluster with the values that a form has set on it.
+
+    Args:
+        cluster: the cluster.
+        changed: the fields that the form has changed.
+    """
+    settings = {name: getattr(cluster, name) for name in services.CLUSTER_SETTINGS if name in changed}
     if cluster.pk is None:
-        cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, enabled=cluster.enabled).pk
+        settings["enabled"] = cluster.enabled
+        cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, **settings).pk
+    else:
+        services.update_cluster(cluster, **settings)
 
 
 class ClusterInline(ServiceInline):
@@ -34,7 +44,7 @@ class ClusterInline(ServiceInline):
     readonly_fields = ["created_at"]
 
     def save_row(self, request: HttpRequest, row: Cluster, changed: Collection[str]) -> None:
-        save_cluster(row)
+        save_cluster(row, changed)
 
     def why_frozen(self, parent: Account) -> str | None:
         return why_account_frozen(parent)
@@ -53,9 +63,10 @@ class ClusterAdmin(ConnectionsColumn):
     autocomplete_fields = ["account"]
     ordering = ["cluster_id"]
     fieldsets = [
-        (None, {"fields": ["account", "cluster_id", "app_id", "enabled", "connections", "key_count", "created_at"]})
+        (None, {"fields": ["account", "cluster_id", "app_id", "enabled", "connections", "key_count", "created_at"]}),
+        ("Pusher’s protocol", {"fields": list(CLUSTER_OPTIONS)}),
     ]
-    add_fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled"]})]
+    add_fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled"]}), fieldsets[1]]
     readonly_fields = ["app_id", "connections", "key_count", "created_at"]
     inlines = [ApiKeyInline]
     operations = [
@@ -92,7 +103,7 @@ class ClusterAdmin(ConnectionsColumn):
         services.delete_cluster(obj, suspended_too=True)
 
     def save_model(self, request: HttpRequest, obj: Cluster, form: ModelForm, change: bool) -> None:
-        save_cluster(obj)
+        save_cluster(obj, form.changed_data)
 
     @admin.display(description="app ID for Pusher’s libraries")
     def app_id(self, cluster: Cluster) -> str:

@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 class Outlet(Protocol):
     """Sends messages to one accepted connection. Loop thread only; no method blocks, raises or calls the hub."""
 
+    tell: Tell
+    """Returns how the client learns of a close."""
+
     def deliver(self, batch: Sendable) -> None:
         """Send messages, in order. If the backlog is above its limit, close the connection (4100) instead."""
 
@@ -59,7 +62,7 @@ class AsgiOutlet:
 
     def __init__(self, send: Send, backlogs: Backlogs, closes: Counter[int], tell: Tell = tell_piesocket) -> None:
         self._closes = closes
-        self._tell = tell
+        self.tell = tell
         self._send = send
         self._backlogs = backlogs
         self._queue: deque[Message] = deque()
@@ -99,7 +102,7 @@ class AsgiOutlet:
     def close(self, close: Close) -> None:
         if self._close_code is not None:
             return
-        self._close_code, message = self._tell(close)
+        self._close_code, message = self.tell(close)
         if message is not None:
             self._queue.append(message)
         self._closes[self._close_code] += 1

@@ -9,7 +9,7 @@ from accounts.key_access import KeyAccess
 from realtime.node.connections import message_limit
 from realtime.node.node import Node
 from realtime.node.publishing import deliver
-from realtime.protocols.channels import Channel
+from realtime.protocols.channels import Channel, is_channel
 from realtime.protocols.frames import compact_json
 from realtime.protocols.publishing import Problem
 from realtime.protocols.pusher_channels import (
@@ -18,6 +18,7 @@ from realtime.protocols.pusher_channels import (
     USER_PREFIX,
     group_for,
     kind_of,
+    name_in,
     path_for,
     path_of,
 )
@@ -84,7 +85,7 @@ async def list_channels(inquiry: Inquiry) -> bytes:
     counts = await node.counts.of_cluster(access.cluster_pk)
     listed: dict[str, dict[str, Any]] = {}
     for path, subscribers in list(counts.items()):
-        name = path.removeprefix(PATH_PREFIX) if path.startswith(PATH_PREFIX) else ""
+        name = name_in(path) if path.startswith(PATH_PREFIX) and is_channel(path) else ""
         if name and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
             listed[name] = {SUBSCRIPTION_COUNT: subscribers} if SUBSCRIPTION_COUNT in info else {}
     if USER_COUNT in info:

@@ -40,7 +40,7 @@ from realtime.live.watches import PREFIX as LIVE
 from realtime.live.watches import Watches
 from realtime.metrics.counters import Counters
 from realtime.metrics.lag import Lag
-from realtime.node import access_changes, users
+from realtime.node import access_changes, users, watchlists
 from realtime.node.access_changes import AccessChanges
 from realtime.node.connections import Connection, Subscription
 from realtime.node.database import background, lookups
@@ -52,9 +52,11 @@ from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
+from realtime.node.subscription_counts import SubscriptionCounts
 from realtime.node.subscriptions import Subscriptions
 from realtime.node.usage import Store, Usage
 from realtime.node.users import Users
+from realtime.node.watchlists import Watchlists
 from realtime.node.webhook_reports import make_reporter, make_sender
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
@@ -114,7 +116,11 @@ class Node:
         self.sockets: dict[str, Mapping[str, Member]] = {}
         """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
         self.users = Users(self.bus, self.end)
-        self.subscriptions = Subscriptions(self.hub, self.bus, self.counts, self.presence, self.webhooks)
+        self.watchlists = Watchlists(self.bus, self.counts)
+        subscription_counts = SubscriptionCounts(self.counts, self._publish_everywhere, self.webhooks)
+        self.subscriptions = Subscriptions(
+            self.hub, self.bus, self.counts, self.presence, self.webhooks, subscription_counts
+        )
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -124,6 +130,7 @@ class Node:
             [
                 self.access_changes.stop,
                 self.watches.stop,
+                self.watchlists.stop,
                 self.webhooks.stop,
                 self.webhook_sender.stop,
                 self.refusal_log.stop,
@@ -149,6 +156,7 @@ class Node:
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
+        self.watchlists.start()
         self.webhook_sender.start()
         self.webhooks.start()
         self.access_changes.start()
@@ -281,7 +289,9 @@ class Node:
         if connection.primary is None and admission.target is not None:
             self.bus.leave(admission.target.group)  # it has not joined its room
         connection.primary, connection.subscriptions, connection.takes_messages = None, {}, False
-        self.users.sign_out(connection)
+        if connection.signed_in is not None:
+            self.users.sign_out(connection)
+            self.watchlists.leave(connection)
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from the server's side. It no longer counts, and neither sends nor receives messages."""
@@ -313,6 +323,11 @@ class Node:
         self.counters.published += 1
         self.bus.publish_in_order(group, message, account_id, on_done)
 
+    def _publish_everywhere(self, group: str, message: Message, account_id: int) -> None:
+        """Send a message of the service itself to a channel on all nodes."""
+        self._deliver(group, message)
+        self.bus.publish(group, message, account_id)
+
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Schedule a function to run on the loop. The only method that other threads may call."""
         # In the caller's context, database calls would be bound to the caller's thread, which may end first.
@@ -337,6 +352,8 @@ class Node:
                 self.inquiries.receive(event)
             case users.TERMINATE:
                 self.users.receive(event)
+            case watchlists.CHANGED:
+                self.watchlists.receive(event)
             case bus.INTERRUPTED:
                 self.presence.compare()
                 self.access_changes.check_all()

@@ -177,7 +177,7 @@ class Reports:
         if close is QUOTA_USED_UP:
             facts = about_quota(access)
         path, origin = connection.path, connection.admission.origin or ""
-        cause = _cause(access, close.code, close.reason)
+        cause = _cause(access, connection.outlet.tell(close).code, close.reason)
         self._refuse(
             RefusedClient(cause, time.time(), path, origin, connection.user, connection.network or "", "", facts)
         )

@@ -4,6 +4,7 @@ from realtime.cluster.bus import Bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.fanout.hub import Hub
 from realtime.node.connections import Connection, Subscription
+from realtime.node.subscription_counts import SubscriptionCounts
 from realtime.presence.local import Presence
 from realtime.protocols.admission import Target
 from realtime.protocols.presence import Identity, PresenceEvents
@@ -19,14 +20,24 @@ class Subscriptions:
         counts: counts the subscribers of each channel.
         presence: knows who is in each channel.
         webhooks: reports what happens to the webhooks of the cluster.
+        subscription_counts: tells the subscribers of a channel how many they are.
     """
 
-    def __init__(self, hub: Hub, bus: Bus, counts: ConnectionCounts, presence: Presence, webhooks: Reporter) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        hub: Hub,
+        bus: Bus,
+        counts: ConnectionCounts,
+        presence: Presence,
+        webhooks: Reporter,
+        subscription_counts: SubscriptionCounts,
+    ) -> None:
         self._hub = hub
         self._bus = bus
         self._counts = counts
         self._presence = presence
         self._webhooks = webhooks
+        self._subscription_counts = subscription_counts
 
     async def subscribe(self, connection: Connection, target: Target) -> Subscription | None:
         """Subscribe an open connection to a further channel, and count the subscription.
@@ -50,6 +61,7 @@ class Subscriptions:
             return None
         subscription = self.enter(connection, target)
         self.count(subscription)
+        self._subscription_counts.note(subscription)
         self.report(subscription)
         return subscription
 
@@ -98,6 +110,7 @@ class Subscriptions:
                 self._webhooks.occupancy.leave_member(room.channel, identity.uuid)
         if subscription.is_counted:
             self._counts.unsubscribe(room.channel)
+            self._subscription_counts.note(subscription)
         if cluster_pk in self._webhooks.endpoints:
             self._webhooks.occupancy.leave(room.channel)
         self._bus.leave(room.name)

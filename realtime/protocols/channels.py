@@ -13,7 +13,7 @@ Channel = tuple[int, str]
 
 Each protocol has channels of its own. Outside v3, their paths begin with the name of the protocol and a colon, which
 no path of v3 contains. With nothing behind the colon, a path is no channel: its subscribers are the connections of the
-protocol, which may have any number of subscriptions.
+protocol, which may have any number of subscriptions. With another colon there, it is a user of the protocol.
 """
 
 
@@ -33,7 +33,8 @@ def counts_connections(path: str) -> bool:
 
 def is_channel(path: str) -> bool:
     """Return whether a path is that of a channel."""
-    return path.find(":") != len(path) - 1
+    colon = path.find(":")
+    return colon == -1 or path[colon + 1 : colon + 2] not in ("", ":")
 
 
 def channel_id(path: str) -> str:

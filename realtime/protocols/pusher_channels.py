@@ -16,6 +16,7 @@ USER_PREFIX = "#server-to-user-"
 """Begins the name of the channel in which a signed-in user receives messages from servers."""
 PATH_PREFIX = "pusher:"
 """Begins the path of each channel of this space. Under this alone, the connections of the protocol are counted."""
+_USER_PATH_PREFIX = "pusher::"
 MAX_NAME_LENGTH = 164
 MAX_USER_ID_LENGTH = 128
 
@@ -77,6 +78,16 @@ def path_for(name: str) -> str:
     return PATH_PREFIX + name
 
 
+def name_in(path: str) -> str:
+    """Return the name of the channel that has this path."""
+    return path[len(PATH_PREFIX) :]
+
+
+def path_of_user(user_id: str) -> str:
+    """Return the path under which the connections of a signed-in user are counted."""
+    return _USER_PATH_PREFIX + user_id
+
+
 @lru_cache(maxsize=10_000)
 def group_for(cluster_id: str, name: str) -> str:
     """Return the group of a channel: unique, and valid for channel layers (under 100 characters of `[A-Za-z0-9._-]`).
@@ -103,11 +114,7 @@ def group_of_path(cluster_id: str, path: str) -> str:
     """Return the group of a channel of any protocol, by its path."""
     if path.startswith(v4_channels.PATH_PREFIX):
         return v4_channels.group_for(cluster_id, path.removeprefix(v4_channels.PATH_PREFIX))
-    return (
-        group_for(cluster_id, path[len(PATH_PREFIX) :])
-        if path.startswith(PATH_PREFIX)
-        else group_name(cluster_id, path)
-    )
+    return group_for(cluster_id, name_in(path)) if path.startswith(PATH_PREFIX) else group_name(cluster_id, path)
 
 
 def is_group(group: str) -> bool:

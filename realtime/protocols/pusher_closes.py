@@ -25,6 +25,12 @@ UNSUPPORTED_VERSION = Close(4007, "bad_version", "This service supports the vers
 NO_VERSION = Close(4008, "bad_version", "Provide the version of the protocol as the option protocol in the URL.")
 BAD_SIGN_IN = Close(4009, "bad_sign_in", "The sign-in is not signed with the secret of this app key, or names no user.")
 
+NOT_AUTHORIZED = Close(
+    4009,
+    "not_authorized",
+    "Connection not authorized within timeout: sign in, or subscribe to a private or presence channel.",
+)
+
 _RETRY_LATER, _RECONNECT = 4100, 4200
 _CODES = {
     BAD_REQUEST.reason: 4005,

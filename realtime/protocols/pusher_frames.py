@@ -3,7 +3,7 @@
 Clients get all data as a string that contains JSON: some of them expect it, and all of them accept it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -109,6 +109,23 @@ def subscription_error(channel: str, kind: str, sentence: str, status: int) -> M
 def signin_success(user_data: str) -> Message:
     """Return the answer to a sign-in."""
     return _event("pusher:signin_success", _json({"user_data": user_data}))
+
+
+def subscription_count(channel: str, subscribers: int) -> Message:
+    """Return what the subscribers of a channel get when their number has changed."""
+    return _event("pusher_internal:subscription_count", f'{{"subscription_count":{subscribers}}}', channel)
+
+
+def watchlist_events(*, online: Sequence[str] = (), offline: Sequence[str] = ()) -> Message:
+    """Return what a user gets of its watchlist.
+
+    Args:
+        online: the users who are online.
+        offline: the users who are not.
+    """
+    users = {"online": online, "offline": offline}
+    events = [{"name": name, "user_ids": user_ids} for name, user_ids in users.items() if user_ids]
+    return _event("pusher_internal:watchlist_events", _json({"events": events}))
 
 
 def cache_miss(channel: str) -> Message:

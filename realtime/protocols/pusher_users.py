@@ -12,6 +12,7 @@ from realtime.protocols.pusher_frames import SignIn, Subscribe
 from realtime.protocols.pusher_signatures import auth_text, user_auth_text, verify
 
 MAX_USER_INFO_BYTES = 1024
+MAX_WATCHLIST_USERS = 100
 
 _decode = msgspec.json.Decoder().decode
 
@@ -37,6 +38,10 @@ class User(NamedTuple):
     id: str
     info: Any
     """What the others see in presence channels."""
+    watchlist: tuple[str, ...] = ()
+    """The users of whom it learns whether they are online."""
+    has_longer_watchlist: bool = False
+    """Whether it has named more users than it may watch."""
 
 
 class Permission(NamedTuple):
@@ -105,7 +110,9 @@ def sign_in(access: KeyAccess, socket_id: str, request: SignIn) -> tuple[User, s
     user_id = data.get("id")
     if not isinstance(user_id, str):
         raise Denied("The id of the user must be a string.")
-    return User(_read_id(user_id), data.get("user_info")), secret
+    watched = _read_watchlist(data.get("watchlist"))
+    first = tuple(watched[:MAX_WATCHLIST_USERS])
+    return User(_read_id(user_id), data.get("user_info"), first, len(first) < len(watched)), secret
 
 
 def _check(access: KeyAccess, auth: str, text: str, purpose: str) -> str:
@@ -135,14 +142,23 @@ def _read_object(text: str) -> dict[str, Any]:
     return content
 
 
+def _read_watchlist(user_ids: Any) -> list[str]:
+    """Return the users in a watchlist, each once, without what can be no user."""
+    return list(dict.fromkeys(filter(_is_user_id, user_ids))) if isinstance(user_ids, list) else []
+
+
+def _is_user_id(user_id: Any) -> bool:
+    # No database stores some of the unprintable characters.
+    return isinstance(user_id, str) and 1 <= len(user_id) <= MAX_USER_ID_LENGTH and user_id.isprintable()
+
+
 def _read_id(user_id: Any) -> str:
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         user_id = str(user_id)
-    # No database stores some of the others.
-    if not isinstance(user_id, str) or not 1 <= len(user_id) <= MAX_USER_ID_LENGTH or not user_id.isprintable():
+    if not _is_user_id(user_id):
         sentence = f"The ID of the user must have 1 to {MAX_USER_ID_LENGTH} printable characters."
         raise Denied(sentence, "InvalidData", 400)
-    return user_id
+    return str(user_id)
 
 
 def _identity(user_id: str, info: Any) -> Identity:

@@ -31,6 +31,7 @@ from realtime.protocols import tokens
 from realtime.protocols.closes import BAD_JWT, BAD_KEY, BAD_REQUEST, BAD_V4_REQUEST, QUOTA_USED_UP, Close, Refusal
 from realtime.protocols.handshake import V4, cluster_of, parse_options
 from realtime.protocols.presence import clean, shown_user
+from realtime.protocols.pusher_closes import tell_pusher
 from realtime.protocols.pusher_handshake import is_for_pusher, key_in_path
 from realtime.protocols.v4_channels import PATH_PREFIX as V4_CHANNELS
 
@@ -86,7 +87,7 @@ def describe(
             None if access is None else access.cluster_pk,
             host,
             "" if access is None else access.public_key,
-            close.code,
+            tell_pusher(close).code if is_for_pusher(sent) else close.code,
             close.reason,
             detail,
         ),

@@ -1,10 +1,8 @@
 """Pusher's protocol: any number of channels, which clients subscribe to with frames."""
 
-import asyncio
 import secrets
-from collections.abc import Coroutine
-from typing import Any
 
+from accounts.models import WebhookKind
 from realtime.base import tasks
 from realtime.conf import conf
 from realtime.node.connections import Connection, Subscription
@@ -12,21 +10,20 @@ from realtime.node.message_quotas import Bucket
 from realtime.node.node import Node
 from realtime.protocols import pusher_frames as frames
 from realtime.protocols.admission import Proof, Target
+from realtime.protocols.channels import Channel
 from realtime.protocols.closes import Refusal
 from realtime.protocols.frames import Message, frame_size
 from realtime.protocols.presence import Identity, shown_user
 from realtime.protocols.pusher_channels import group_for, is_short_enough, kind_of, path_for
-from realtime.protocols.pusher_closes import BAD_SIGN_IN, error_message, tell_pusher
+from realtime.protocols.pusher_closes import BAD_SIGN_IN, NOT_AUTHORIZED, error_message, tell_pusher
 from realtime.protocols.pusher_frames import CLIENT_EVENTS, Frame, PusherEvents, SignIn, Subscribe
 from realtime.protocols.pusher_handshake import read_pusher
-from realtime.protocols.pusher_users import Denied, Permission, User, authorize, sign_in
+from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, Denied, Permission, User, authorize, sign_in
 from realtime.sessions.base import NOT_ALLOWED, TOO_OFTEN, Notice, Session
 
 _DROPPED = 4301
+_TOO_LONG = 4302
 _ENDLESS = float("inf")
-
-# Subscriptions that wait until this node receives the messages of their channel.
-_subscribing: set[asyncio.Task[None]] = set()
 
 
 class Pusher(Session):
@@ -53,6 +50,14 @@ class Pusher(Session):
     def open(self) -> None:
         self.node.sockets[self.connection.socket_id] = self.connection.subscriptions
         self.connection.outlet.deliver(frames.hello(self.connection.socket_id))
+        if self.connection.access.closes_unauthorized_connections:
+            # A proof replaces this timer by one for its own end.
+            self.connection.end_timer = self.node.loop.call_later(conf().authorization_seconds, self._end_unauthorized)
+
+    def _end_unauthorized(self) -> None:
+        if self.connection.access.closes_unauthorized_connections:
+            self.node.reports.refuse(self.connection, NOT_AUTHORIZED)
+            self.node.end(self.connection, NOT_AUTHORIZED)
 
     def leave(self) -> None:
         super().leave()
@@ -143,15 +148,9 @@ class Pusher(Session):
             return
         self._note_proof(permission.secret)
         self._joining[group] = True
-        self._run(self._answer_again(group, channel) if is_repeated else self._join(group, channel, permission))
-
-    @staticmethod
-    def _run(subscribing: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine, in a task if it has to wait."""
-        task = tasks.run_eagerly(subscribing)
-        if task is not None:
-            _subscribing.add(task)
-            task.add_done_callback(_subscribing.discard)
+        tasks.run_and_keep(
+            self._answer_again(group, channel) if is_repeated else self._join(group, channel, permission)
+        )
 
     @property
     def _channels(self) -> int:
@@ -181,15 +180,25 @@ class Pusher(Session):
 
     async def _send_last_event(self, group: str, channel: str) -> None:
         event = await self.node.last_events.find(group)
-        if group in self.connection.subscriptions:
-            message = frames.cache_miss(channel) if event is None else Message(event.frame)
-            self.connection.outlet.deliver(message)
+        subscription = self.connection.subscriptions.get(group)
+        if subscription is None:
+            return
+        self.connection.outlet.deliver(frames.cache_miss(channel) if event is None else Message(event.frame))
+        if event is None:
+            await self._report_miss(subscription.room.channel)
+
+    async def _report_miss(self, channel: Channel) -> None:
+        """Report to webhooks that a cache channel has no last event, once for all who subscribe in the next minutes."""
+        node = self.node
+        is_wanted = channel[0] in node.webhooks.clusters_with_misses
+        if is_wanted and await node.recent_requests.claim(channel[0], f"cache_miss {channel[1]}"):
+            node.webhooks.messages.note_event(WebhookKind.MISSED, channel)
 
     def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> None:
         """Join the presence of a channel, which answers the client with the list of members."""
         if kind_of(channel).is_cache:
             group = subscription.room.name
-            subscription.on_welcome = lambda: self._run(self._send_last_event(group, channel))
+            subscription.on_welcome = lambda: tasks.run_and_keep(self._send_last_event(group, channel))
         try:
             self.node.subscriptions.join_presence(subscription, identity, PusherEvents(channel))
         except Refusal as refusal:
@@ -247,6 +256,16 @@ class Pusher(Session):
         self.connection.user = shown_user(user.id)
         self.node.users.sign_in(self.connection, user.id)
         self.connection.outlet.deliver(frames.signin_success(request.user_data))
+        if self.connection.access.sends_watchlist_events:
+            self._watch(user)
+
+    def _watch(self, user: User) -> None:
+        """Let the client learn who of its watchlist is online, and others whether this user is."""
+        self.node.watchlists.sign_in(self.connection, user.id)
+        if user.watchlist:
+            tasks.run_and_keep(self.node.watchlists.watch(self.connection, user.watchlist))
+        if user.has_longer_watchlist:
+            self._report(f"A watchlist may have at most {MAX_WATCHLIST_USERS} users; the first ones count.", _TOO_LONG)
 
     def _note_proof(self, secret: str | None) -> None:
         """Remember the secret that has signed something, since the connection ends when it is not valid any more."""

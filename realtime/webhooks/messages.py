@@ -1,11 +1,15 @@
-"""The messages of clients that webhooks get, gathered in memory and written in batches. Loop thread only."""
+"""What webhooks get of single moments, such as messages of clients: gathered in memory and written in batches.
+
+Loop thread only.
+"""
 
 import asyncio
 import base64
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from django.db import Error as DatabaseError
@@ -22,7 +26,6 @@ MAX_BATCH_BYTES = 256 * 1024
 # What a message takes in memory besides its data, in bytes.
 _OVERHEAD = 200
 _MESSAGES_PER_TURN = 50
-_KINDS = (WebhookKind.CLIENT,)
 _PUSHER = "pusher"
 
 S = TypeVar("S")
@@ -36,8 +39,18 @@ class _Event(msgspec.Struct):
     data: str
 
 
+class _Pending(NamedTuple):
+    """An event that is not written yet."""
+
+    kind: WebhookKind
+    channel: Channel
+    members: Callable[[], Mapping[str, object]]
+    """Returns the members of the event that only its kind has."""
+    at: float
+
+
 class Messages(Generic[S]):
-    """The messages that are not written yet."""
+    """The events that are not written yet."""
 
     def __init__(
         self,
@@ -57,19 +70,34 @@ class Messages(Generic[S]):
         self._describe = describe
         self._add = add
         self._count_dropped = count_dropped
-        self._pending: list[tuple[Channel, str | bytes, S, float]] = []
+        self._pending: list[_Pending] = []
         self._size = self._unwritten_size = 0
         self._unwritten: list[NewDelivery] = []
         self._dropped: Counter[int] = Counter()
 
     def note(self, channel: Channel, data: str | bytes, sender: S) -> None:
-        """Remember a message of a cluster that has webhooks."""
+        """Remember a message of a client, in a cluster that has webhooks."""
+        self._keep(WebhookKind.CLIENT, channel, partial(self._describe_message, channel[1], data, sender), len(data))
+
+    def note_event(self, kind: WebhookKind, channel: Channel, **members: object) -> None:
+        """Remember an event of another kind, in a cluster that has webhooks.
+
+        Args:
+            kind: the kind.
+            channel: the channel.
+            members: the members of the event that only this kind has.
+        """
+        self._keep(kind, channel, lambda: members, 0)
+
+    def _keep(
+        self, kind: WebhookKind, channel: Channel, members: Callable[[], Mapping[str, object]], size: int
+    ) -> None:
         if self._size + self._unwritten_size >= MAX_PENDING_BYTES:
-            for endpoint in self._receivers(channel):
+            for endpoint in self._receivers(kind, channel):
                 self._dropped[endpoint.pk] += 1
             return
-        self._size += len(data) + _OVERHEAD
-        self._pending.append((channel, data, sender, time.time()))
+        self._size += size + _OVERHEAD
+        self._pending.append(_Pending(kind, channel, members, time.time()))
 
     async def write(self) -> None:
         """Write what waits.
@@ -93,14 +121,14 @@ class Messages(Generic[S]):
                 self._dropped[webhook_pk] += events
                 raise
 
-    def _receivers(self, channel: Channel) -> Iterator[Endpoint]:
-        return (each for each in self._endpoints.get(channel[0], ()) if each.wants(_KINDS, channel[1]))
+    def _receivers(self, kind: WebhookKind, channel: Channel) -> Iterator[Endpoint]:
+        return (each for each in self._endpoints.get(channel[0], ()) if each.wants((kind,), channel[1]))
 
-    async def _deliveries(self, pending: Sequence[tuple[Channel, str | bytes, S, float]]) -> list[NewDelivery]:
+    async def _deliveries(self, pending: Sequence[_Pending]) -> list[NewDelivery]:
         events: dict[Endpoint, list[bytes]] = {}
-        for number, (channel, data, sender, at) in enumerate(pending, 1):
-            if receivers := list(self._receivers(channel)):
-                event = _event(channel[1], data, *self._describe(sender), at)
+        for number, (kind, channel, members, at) in enumerate(pending, 1):
+            if receivers := list(self._receivers(kind, channel)):
+                event = _event(kind, channel[1], members(), at)
                 for endpoint in receivers:
                     events.setdefault(endpoint, []).append(event)
             if number % _MESSAGES_PER_TURN == 0:
@@ -111,21 +139,27 @@ class Messages(Generic[S]):
             for part in _parts(all_of_it, MAX_EVENTS if endpoint.batches else 1)
         ]
 
+    def _describe_message(self, path: str, data: str | bytes, sender: S) -> Mapping[str, object]:
+        """Return the members of the event that reports a message."""
+        socket_id, user_id = self._describe(sender)
+        event: dict[str, object] = {"event": _name_of(data)}
+        if split_path(path)[0] == _PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
+            data = msgspec.json.decode(data, type=_Event).data
+        if isinstance(data, str):
+            event["data"] = data
+        else:
+            event["data_base64"] = base64.b64encode(data).decode()
+        event["socket_id"] = socket_id
+        if user_id is not None:
+            event["user_id"] = user_id
+        return event
 
-def _event(path: str, data: str | bytes, socket_id: str, user_id: str | None, at: float) -> bytes:
-    """Return the event that reports a message, as JSON."""
+
+def _event(kind: WebhookKind, path: str, members: Mapping[str, object], at: float) -> bytes:
+    """Return an event, as JSON."""
     protocol, channel = split_path(path)
-    event: dict[str, object] = {"name": "client_event", "channel": channel, "event": _name_of(data)}
-    if protocol == _PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
-        data = msgspec.json.decode(data, type=_Event).data
-    if isinstance(data, str):
-        event["data"] = data
-    else:
-        event["data_base64"] = base64.b64encode(data).decode()
-    event["socket_id"] = socket_id
-    if user_id is not None:
-        event["user_id"] = user_id
-    return msgspec.json.encode({**event, "protocol": protocol, "time_ms": int(at * 1000)})
+    event = {"name": kind.value, "channel": channel, **members, "protocol": protocol, "time_ms": int(at * 1000)}
+    return msgspec.json.encode(event)
 
 
 def _name_of(data: str | bytes) -> str:

@@ -143,3 +143,17 @@ def test_when_the_nodes_do_not_answer_the_pages_say_so_and_give_the_last_count(
         assert "–" in shown, path
     for path in ("clusters/shop/off/", f"keys/{key.pk}/revoke/", "clusters/shop/delete/"):
         assert "This closes" not in page(owner, account, path)
+
+
+def test_the_options_for_the_libraries_of_pusher_are_switched_on_and_off(
+    owner: Client, account: Account, cluster: Cluster
+) -> None:
+    assert "Options saved." in send(owner, account, "clusters/shop/options/", sends_watchlist_events="on")
+    cluster.refresh_from_db()
+    options = cluster.sends_subscription_counts, cluster.sends_watchlist_events, cluster.closes_unauthorized_connections
+    assert options == (False, True, False)
+    assert page(owner, account, "clusters/shop/").count("checked") == 1
+    assert "watchlist events: on" in page(owner, account, "activity/")
+    send(owner, account, "clusters/shop/options/")
+    cluster.refresh_from_db()
+    assert not cluster.sends_watchlist_events

@@ -1,127 +1,20 @@
-// Plays a scenario with pusher-js, laravel-echo and the library of Pusher for servers, all unchanged. The argument is a
-// JSON object with the settings. Prints the observations.
+// Plays a scenario in Node. The argument is a JSON object with the settings. Prints how far it has come, and then the
+// observations; continues after each line of the input.
 
+import {createInterface} from 'node:readline';
 import Echo from 'laravel-echo';
 import PusherServer from 'pusher';
 import Pusher from 'pusher-js';
+import {serverOptions} from './pusher_settings.mjs';
+import './pusher_scenarios.mjs';
 
-const {scenario, host, port, appId, key, secret} = JSON.parse(process.argv[2]);
-const masterKey = Buffer.alloc(32, 'k').toString('base64');
-const server = new PusherServer({appId, key, secret, host, port: String(port), useTLS: true, encryptionMasterKeyBase64: masterKey});
+const given = JSON.parse(process.argv[2]);
+const lines = createInterface({input: process.stdin})[Symbol.asyncIterator]();
 
-// The endpoints of a site, which signs for whoever asks.
-const endpoints = user => ({
-  channelAuthorization: {
-    customHandler: ({socketId, channelName}, done) => {
-      const member = channelName.startsWith('presence-') ? {user_id: user, user_info: {name: `User ${user}`}} : undefined;
-      done(null, server.authorizeChannel(socketId, channelName, member));
-    }
-  },
-  userAuthentication: {
-    customHandler: ({socketId}, done) => done(null, server.authenticateUser(socketId, {id: user}))
-  }
-});
-const options = user => ({
-  cluster: 'x', wsHost: host, wsPort: port, wssPort: port, forceTLS: true, enabledTransports: ['ws', 'wss'],
-  disableStats: true, ...endpoints(user)
-});
-const connect = (user, ofKey = key) => new Pusher(ofKey, options(user));
-const event = (source, name) => new Promise(resolve => source.bind(name, resolve));
-const subscribed = channel => event(channel, 'pusher:subscription_succeeded');
-const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
-
-const scenarios = {
-  async 'events of a server'() {
-    const client = connect('1');
-    const seen = {};
-    for (const kind of ['', 'private-', 'private-encrypted-', 'presence-', 'cache-']) {
-      const channel = client.subscribe(`${kind}room`);
-      await subscribed(channel);
-      const received = event(channel, 'news');
-      await server.trigger(`${kind}room`, 'news', {of: kind});
-      seen[kind] = await received;
-    }
-    const excluded = [];
-    client.channel('room').bind('other', data => excluded.push(data));
-    await server.trigger('room', 'other', 1, {socket_id: client.connection.socket_id});
-    const last = event(client.channel('room'), 'last');
-    await server.triggerBatch([{channel: 'room', name: 'last', data: 'end'}]);
-    return {seen, last: await last, excluded};
-  },
-  async 'the last event of a cache channel'() {
-    const first = connect('1').subscribe('private-cache-last');
-    const missed = event(first, 'pusher:cache_miss');
-    await subscribed(first);
-    await missed;
-    await server.trigger('private-cache-last', 'news', 7);
-    return {last: await event(connect('2').subscribe('private-cache-last'), 'news')};
-  },
-  async 'two tabs of one user'() {
-    const log = [];
-    const ann = connect('ann').subscribe('presence-tabs');
-    await subscribed(ann);
-    ann.bind('pusher:member_added', member => log.push(['added', member]));
-    const tabs = [connect('bob'), connect('bob')];
-    for (const tab of tabs) {
-      log.push(['members', (await subscribed(tab.subscribe('presence-tabs'))).count]);
-    }
-    const removed = event(ann, 'pusher:member_removed');
-    tabs[0].unsubscribe('presence-tabs');
-    tabs[1].disconnect();
-    log.push(['removed', await removed], ['left', ann.members.count]);
-    return {log};
-  },
-  async 'client events'() {
-    const [sender, receiver] = [connect('1').subscribe('presence-events'), connect('2').subscribe('presence-events')];
-    await Promise.all([subscribed(sender), subscribed(receiver)]);
-    const received = new Promise(resolve => receiver.bind('client-x', (data, metadata) => resolve({data, metadata})));
-    sender.trigger('client-x', {a: ['é']});
-    return received;
-  },
-  async 'a user who signs in'() {
-    const client = connect('ann');
-    client.signin();
-    const received = event(client.user, 'hello');
-    await event(client.connection, 'connected');
-    await client.user.signinDonePromise;
-    while (!client.user.serverToUserChannel?.subscribed) {
-      await sleep(10);
-    }
-    await server.sendToUser('ann', 'hello', {a: 1});
-    const gone = event(client.connection, 'disconnected');
-    const data = await received;
-    await server.terminateUserConnections('ann');
-    await gone;
-    return {data, state: client.connection.state};
-  },
-  async 'an unknown key'() {
-    const client = connect('1', 'unknown');
-    const [error] = await Promise.all([event(client.connection, 'error'), event(client.connection, 'disconnected')]);
-    return {code: error.data?.code ?? error.error?.data?.code, state: client.connection.state};
-  },
-  async 'a wrong signature'() {
-    const client = new Pusher(key, {...options('1'), channelAuthorization: {customHandler: (_, done) => done(null, {auth: `${key}:wrong`})}});
-    const {type, status} = await event(client.subscribe('private-wrong'), 'pusher:subscription_error');
-    return {type, status, state: client.connection.state};
-  }
-};
-for (const broadcaster of ['reverb', 'pusher']) {
-  scenarios[`Echo with ${broadcaster}`] = async () => {
-    const [ann, bob] = ['ann', 'bob'].map(user => new Echo({broadcaster, key, Pusher, ...options(user)}));
-    const here = new Promise(resolve => ann.join('chat').here(resolve));
-    const members = await here;
-    const joined = new Promise(resolve => ann.join('chat').joining(resolve));
-    const whispers = new Promise(resolve => ann.join('chat').listenForWhisper('typing', resolve));
-    const heard = new Promise(resolve => bob.private('orders').listen('.shipped', resolve));
-    await new Promise(resolve => bob.join('chat').here(resolve));
-    bob.join('chat').whisper('typing', {name: 'Bob'});
-    while (!bob.connector.channels['private-orders'].subscription.subscribed) {
-      await sleep(10);
-    }
-    await server.trigger('private-orders', 'shipped', {id: 1});
-    return {members, joined: await joined, whispers: await whispers, heard: await heard};
-  };
+async function signal(state) {
+  console.log(JSON.stringify({state}));
+  await lines.next();
 }
 
-console.log(JSON.stringify(await scenarios[scenario]()));
+console.log(JSON.stringify(await play(given, {Pusher, Echo}, new PusherServer(serverOptions(given)), signal)));
 process.exit(0);

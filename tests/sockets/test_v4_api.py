@@ -34,9 +34,7 @@ async def test_a_message_reaches_all_connections_of_the_channel(
     assert await first.receive(other if isinstance(received, dict) else None) == received
 
 
-async def test_the_room_id_and_numbers_and_namespaces_name_channels(
-    v4: OpenV4, channel: str, publish: Publish
-) -> None:
+async def test_the_room_id_and_numbers_and_namespaces_name_channels(v4: OpenV4, channel: str, publish: Publish) -> None:
     for name in ("1998", f"{channel}/1"):
         client = await v4(name)
         identifier = int(name) if name.isdigit() else name

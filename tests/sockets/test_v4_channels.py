@@ -105,9 +105,7 @@ async def test_a_refused_subscription_is_also_told_in_an_ordinary_event(v4: Open
     await client.settle()
 
 
-async def test_a_private_channel_needs_a_jwt_that_names_it(
-    v4: OpenV4, channel: str, secrets: dict[str, str]
-) -> None:
+async def test_a_private_channel_needs_a_jwt_that_names_it(v4: OpenV4, channel: str, secrets: dict[str, str]) -> None:
     client, private = await v4(channel), f"private-{channel}"
     for jwt in (None, "", "x", sign(secrets["demo"], channel, 60), sign("wrong", private, 60)):
         with pytest.raises(Refused, match=BAD_JWT):
@@ -207,7 +205,9 @@ async def test_v3_v4_and_pusher_have_channels_of_their_own(
 async def test_a_refused_client_gets_the_frame_and_the_code_of_v3(
     server: LiveServer, keys: dict[str, str], path: str, close: closes.Close
 ) -> None:
-    async with open_client(server, path.format(keys["demo"]) + ("&" if "?" in path else "?") + "uuid=" + path) as client:
+    async with open_client(
+        server, path.format(keys["demo"]) + ("&" if "?" in path else "?") + "uuid=" + path
+    ) as client:
         frames, code = await client.ending()
     assert ([json.loads(frame) for frame in frames], code) == ([{"error": close.sentence}], close.code)
 

@@ -189,3 +189,33 @@ async def test_channels_members_and_events_of_pusher_are_reported_by_the_names_t
         {"name": "member_removed", "user_id": "ann", **common},
         {"name": "channel_vacated", **common},
     ]
+
+
+async def test_a_missing_last_event_and_each_number_of_subscribers_are_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel = channel_name("private-cache-")
+    kinds = ["channel_occupied", "cache_miss", "subscription_count"]
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix="private-cache-")
+    common = {"channel": channel, "protocol": "pusher"}
+
+    def told() -> list[dict[str, Any]]:
+        return [event for event in tenant.events() if event["channel"] == channel and "occupied" not in event["name"]]
+
+    async with open_pusher(server, keys["demo"], secrets["demo"]) as first:
+        await first.join(channel_name("private-cache-"))
+        assert (await first.receive())["event"] == "pusher:cache_miss"
+        await tenant.until(lambda: bool(tenant.events("channel_occupied")))  # so it is known
+        await first.join(channel)
+        await tenant.until(lambda: len(told()) == 2)
+        async with open_pusher(server, keys["demo"], secrets["demo"]) as second:
+            await second.join(channel)
+            await tenant.until(lambda: len(told()) == 3)
+        await tenant.until(lambda: len(told()) == 4)
+        await first.send("pusher:unsubscribe", {"channel": channel})
+        await tenant.until(lambda: len(told()) == 5)
+    events = [shown(event) for event in told()]
+    assert {"name": "cache_miss", **common} in events
+    assert [event for event in events if event["name"] == "subscription_count"] == [
+        {"name": "subscription_count", "subscription_count": number, **common} for number in (1, 2, 1, 0)
+    ]
