@@ -20,8 +20,7 @@ async def refuse(server: LiveServer, path: str) -> int:
         try:
             async with open_client(server, path) as client:
                 assert (await client.ending())[1] == 4009
-        except InvalidStatus as error:
-            assert error.response.status_code == 403
+        except InvalidStatus:
             return attempt
     raise AssertionError("the handshake never failed")
 
@@ -32,7 +31,7 @@ async def test_a_client_that_is_refused_again_and_again_gets_an_http_error_and_w
     path = v4_path(f"private-{channel}", keys["demo"], channel)
     assert await refuse(server, path) == MAX_REFUSALS
     begun = time.monotonic()
-    with pytest.raises(InvalidStatus):
+    with pytest.raises(InvalidStatus, match="403"):
         async with open_client(server, path):
             pass
     assert time.monotonic() - begun > REJECTION_SECONDS / 2

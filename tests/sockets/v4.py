@@ -10,14 +10,14 @@ import contextlib
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
 from websockets.exceptions import ConnectionClosed
 
-from tests.clients import ANSWER_SECONDS, Client, open_client
+from tests.clients import ANSWER_SECONDS, Client, open_client, until
 from tests.servers import LiveServer
 
 TAG = "system::channel"
@@ -100,6 +100,12 @@ class V4Client:
             frame = await self._inboxes[channel or self.primary].get()
         return {name: value for name, value in frame.items() if name != TAG} if isinstance(frame, dict) else frame
 
+    async def answered(self, sending: Awaitable[None]) -> None:
+        """Send something, and return when a further frame has arrived."""
+        known = len(self.frames)
+        await sending
+        await until(lambda: len(self.frames) > known)
+
     async def settle(self) -> None:
         """Return when the server has handled everything that was sent, and check that no channel has got anything."""
         await self.client.send("cmd_ping")
@@ -110,6 +116,7 @@ class V4Client:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 self._take(await self.client.socket.recv())
+                await asyncio.sleep(0)  # browsers deliver each message in a turn of its own
 
     def _take(self, message: str | bytes) -> None:
         assert isinstance(message, str), "the library expects text only"
