@@ -1,6 +1,7 @@
 """What a tenant's server learns through webhooks about channels and messages."""
 
 import base64
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from realtime.protocols.tokens import sign
 from tests.clients import Client, channel_path, open_client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
 from tests.sockets.pusher import channel_name, open_pusher
+from tests.sockets.v4 import open_v4
 from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 
@@ -187,6 +190,34 @@ async def test_channels_members_and_events_of_pusher_are_reported_by_the_names_t
     await tenant.until(lambda: len(tenant.events()) == 5)
     assert [shown(event) for event in tenant.events()[3:]] == [
         {"name": "member_removed", "user_id": "ann", **common},
+        {"name": "channel_vacated", **common},
+    ]
+
+
+async def test_channels_members_and_messages_of_piesocket_v4_are_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    kinds = ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event"]
+    private = f"private-{channel}"
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix=private)
+    common = {"channel": private, "protocol": "v4"}
+    jwt = sign(secrets["demo"], private, 60, "Ann")
+    async with open_v4(server, channel, keys["demo"]) as first, open_v4(server, channel, keys["demo"]) as tab:
+        for client in (first, tab):
+            await client.subscribe(private, presence=True, jwt=jwt)
+        await tenant.until(lambda: len(tenant.events()) == 2)
+        await first.publish("x", 1, channel=private)
+        await tenant.until(lambda: len(tenant.events()) == 3)
+        message = tenant.events()[2]
+        assert json.loads(message.pop("data")) == {"event": "x", "data": 1, "meta": None, "system::channel": private}
+        assert [shown(event) for event in [*tenant.events()[:2], message]] == [
+            {"name": "channel_occupied", **common},
+            {"name": "member_added", "user_id": "user:Ann", **common},
+            {"name": "client_event", "event": "x", "user_id": "user:Ann", **common},
+        ]
+    await tenant.until(lambda: len(tenant.events()) == 5)
+    assert [shown(event) for event in tenant.events()[3:]] == [
+        {"name": "member_removed", "user_id": "user:Ann", **common},
         {"name": "channel_vacated", **common},
     ]
 

@@ -40,6 +40,13 @@ def test_an_ordinary_publish_is_parsed() -> None:
     assert request.find_body(sent + b"{}", 0) == (len(sent), len(sent) + 2)
 
 
+@pytest.mark.parametrize("line", ["GET /v4/1?api_key=k HTTP/1.1", "POST /api/v4/publish HTTP/1.1"])
+def test_the_paths_of_piesocket_v4_are_for_the_doors_too(line: str) -> None:
+    request = parse(head([line, *(PUBLISH if line.startswith("POST") else HANDSHAKE)[1:]]))
+    assert request is not None
+    assert request.path in ("/v4/1", "/api/v4/publish")
+
+
 @pytest.mark.parametrize("length", ["0", "17", "00018", "65536"])
 def test_the_same_head_is_recognized_with_a_body_of_another_size(length: str) -> None:
     request, again = (
