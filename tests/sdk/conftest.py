@@ -15,9 +15,9 @@ FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[..., LiveServer]) -> LiveServer:
+def server(shared: Callable[..., LiveServer]) -> LiveServer:
     """The service, which also serves clusters of PieSocket's domain."""
-    return start("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
+    return shared("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
 
 
 @pytest.fixture(scope="session")

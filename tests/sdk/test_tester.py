@@ -11,9 +11,9 @@ from tests.servers import LiveServer, need
 def test_two_clients_exchange_messages_get_a_publish_and_join_a_private_channel(
     server: LiveServer, node_modules: Path, channel: str, secret: str
 ) -> None:
-    need("chromium")
+    need("chromium-headless-shell")
     arguments = {
-        "executablePath": shutil.which("chromium"),
+        "executablePath": shutil.which("chromium-headless-shell"),
         "url": server.url("/", host="localhost", scheme="http"),
         "channel": channel,
         "secret": secret,
