@@ -17,15 +17,10 @@ from websockets.sync.client import connect
 
 from tests.clients import channel_path
 from tests.conftest import Tenants
-from tests.servers import LiveServer, environment, manage, need
+from tests.servers import LiveServer, need
 from tests.sockets.test_pusher_options import switch_on
 
 Play = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def app_id(tenants: Tenants) -> str:
-    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture
