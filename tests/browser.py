@@ -136,11 +136,17 @@ async def open_page() -> AsyncIterator[Page]:
 @cache
 def _browser() -> str:
     """Run a browser until this process ends, and return the URL at which it accepts commands."""
-    need("chromium")
+    need("chromium-headless-shell")
     directory = Path(tempfile.mkdtemp(prefix="browser-"))
     process = subprocess.Popen(
         [
-            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"),
+            *(
+                "chromium-headless-shell",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--remote-debugging-port=0",
+            ),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
             *(f"--user-data-dir={directory}", "about:blank"),
         ],

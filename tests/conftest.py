@@ -4,9 +4,10 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -54,15 +55,15 @@ def secrets(tenants: Tenants) -> dict[str, str]:
     return tenants.secrets
 
 
-@pytest.fixture(scope="session")
-def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+@contextmanager
+def _starting(tenants: Tenants, folders: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
     """Start servers, each with the same tenants in its own database; at the end, check that no log has a traceback."""
     servers: list[LiveServer] = []
 
     def start_server(
         kind: str, *arguments: str, application: str = "piesite.asgi:application", **env: str
     ) -> LiveServer:
-        directory = tmp_path_factory.mktemp(kind)
+        directory = folders.mktemp(kind)
         shutil.copytree(tenants.directory, directory, dirs_exist_ok=True)
         port = free_port()
         command = [*server_command(kind, port, directory, application), *arguments]
@@ -79,24 +80,34 @@ def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert server.kind == "uvicorn" or "Traceback" not in server.log, server.log
 
 
+@pytest.fixture(scope="module")
+def start(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+    """Start servers that run until the tests of the module have ended: a hundred idle ones would take half a core."""
+    with _starting(tenants, tmp_path_factory) as start_server:
+        yield start_server
+
+
 @pytest.fixture(scope="session")
-def serve(start: Callable[..., LiveServer]) -> LiveServer:
+def shared(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+    """Return the server of a kind that all modules use, which the first of them starts."""
+    with _starting(tenants, tmp_path_factory) as start_server:
+        yield cache(start_server)
+
+
+@pytest.fixture(scope="session")
+def serve(shared: Callable[..., LiveServer]) -> LiveServer:
     """The service, run by `manage.py serve`."""
-    return start("serve")
+    return shared("serve")
 
 
 @pytest.fixture(scope="session")
-def nodes(
-    start: Callable[..., LiveServer], tenants: Tenants, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LiveServer]]:
+def nodes(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveServer]]:
     """Two nodes that share Redis and PostgreSQL and expect a proxy. A test that stops a node starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis, Postgres() as postgres:
         env = {"DATA_DIR": str(tenants.directory), "DATABASE_URL": postgres.url(), "REDIS_URL": redis.url}
         copy_tenants(environment(tenants.directory), environment(tenants.directory, **env))
-        nodes = [start("serve", **env, **BEHIND_PROXY) for _ in range(2)]
-        yield nodes
-        for node in nodes:
-            node.stop()
+        with _starting(tenants, tmp_path_factory) as start_server:
+            yield [start_server("serve", **env, **BEHIND_PROXY) for _ in range(2)]
 
 
 @pytest.fixture(scope="session")
@@ -107,11 +118,11 @@ def balanced(nodes: list[LiveServer], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
+def server(request: pytest.FixtureRequest, shared: Callable[..., LiveServer]) -> LiveServer:
     """The service, once for each way to serve it."""
-    if request.param in ("serve", "balanced"):
-        return request.getfixturevalue(request.param)
-    return start(request.param)
+    if request.param == "balanced":
+        return cast(Balanced, request.getfixturevalue("balanced"))
+    return shared(request.param)
 
 
 @pytest.fixture

@@ -77,8 +77,10 @@ class Tenant:
             time.sleep(0.1)
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
-        """Return all events that have arrived, or those of one kind, in order."""
-        events = [event for got in list(self.receiver.requests) for event in got.events]
+        """Return all events that have arrived, or those of one kind, in order, without repeated deliveries."""
+        # A node that dies between an answer and its record leaves a delivery that another node repeats.
+        deliveries = {got.id: got.events for got in reversed(self.receiver.requests)}
+        events = [event for delivered in reversed(deliveries.values()) for event in delivered]
         return [event for event in events if name in ("", event["name"])]
 
     async def until(self, is_done: Callable[[], bool], seconds: float = 60) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 from realtime.webhooks.messages import MAX_PENDING_BYTES
@@ -18,13 +19,20 @@ OUTAGE_SECONDS = 10
 MEMBERS = 60
 
 
-async def test_members_are_added_and_removed_once_each_although_a_node_is_killed(tmp_path: Path) -> None:
-    with ExitStack() as services:
-        service = Service(tmp_path, services, **SETTINGS)
+@contextmanager
+def started(directory: Path) -> Iterator[tuple[Service, Receiver, str]]:
+    """Run the nodes and a tenant's own server, and issue a key of cluster `acme`."""
+    with ExitStack() as stack:
+        service = Service(directory, stack, **SETTINGS)
         for node in service.nodes:
-            services.callback(node.stop, signal.SIGKILL)
-        receiver = services.enter_context(Receiver())
+            stack.callback(node.stop, signal.SIGKILL)
+        receiver = stack.enter_context(Receiver())
         key, _ = service.issue_key("acme")
+        yield service, receiver, key
+
+
+async def test_members_are_added_and_removed_once_each_although_a_node_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path) as (service, receiver, key):
         tenant = Tenant(service.nodes[1], receiver, "acme", kinds=["member_added", "member_removed"], batches=True)
         members = [(f"c{number % 3}", f"u{number}") for number in range(MEMBERS)]
         paths = [channel_path(channel, key, "presence", uuid=uuid) for channel, uuid in members]
@@ -58,12 +66,7 @@ async def test_members_are_added_and_removed_once_each_although_a_node_is_killed
 
 
 async def test_channels_are_occupied_and_vacated_once_each_although_a_node_is_killed(tmp_path: Path) -> None:
-    with ExitStack() as services:
-        service = Service(tmp_path, services, **SETTINGS)
-        for node in service.nodes:
-            services.callback(node.stop, signal.SIGKILL)
-        receiver = services.enter_context(Receiver())
-        key, _ = service.issue_key("acme")
+    with started(tmp_path) as (service, receiver, key):
         tenant = Tenant(service.nodes[1], receiver, "acme", kinds=["channel_occupied", "channel_vacated"], batches=True)
         paths = [channel_path(f"c{number}", key) for number in range(CHANNELS)]
         async with AsyncExitStack() as on_first, AsyncExitStack() as on_second:
@@ -85,12 +88,7 @@ async def test_channels_are_occupied_and_vacated_once_each_although_a_node_is_ki
 
 
 async def test_messages_wait_for_the_database_within_a_bound_and_the_others_are_counted(tmp_path: Path) -> None:
-    with ExitStack() as services:
-        service = Service(tmp_path, services, **SETTINGS)
-        for node in service.nodes:
-            services.callback(node.stop, signal.SIGKILL)
-        receiver = services.enter_context(Receiver())
-        key, _ = service.issue_key("acme")
+    with started(tmp_path) as (service, receiver, key):
         tenant = Tenant(service.nodes[1], receiver, "acme", batches=True)
 
         def numbers() -> list[int]:

@@ -1,5 +1,6 @@
 """Fixtures for the tests of published clients: the service with TLS, which these clients require, and npm packages."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,22 +9,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tenants
 from tests.documentation import code_blocks
-from tests.servers import LiveServer, need
+from tests.servers import LiveServer, environment, manage, need
 
 FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[..., LiveServer]) -> LiveServer:
+def server(shared: Callable[..., LiveServer]) -> LiveServer:
     """The service, which also serves clusters of PieSocket's domain."""
-    return start("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
+    return shared("tls", CLUSTER_DOMAINS="localhost,piesocket.com")
 
 
 @pytest.fixture(scope="session")
 def secret(secrets: dict[str, str]) -> str:
     """The secret of the demo key."""
     return secrets["demo"]
+
+
+@pytest.fixture(scope="session")
+def app_id(tenants: Tenants) -> str:
+    """The App ID of the demo cluster, for Pusher's libraries."""
+    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,8 @@ def in_node(server: LiveServer, site: str, node_modules: Path) -> Player:
 @pytest.fixture(scope="module")
 def browser(server: LiveServer, site: str, node_modules: Path) -> Iterator[Callable[[str], Player]]:
     """Start Chromium; return players of scenarios for the SDK in a folder of node_modules."""
-    need("chromium")
-    settings = {"executablePath": shutil.which("chromium"), "site": site, "port": server.port}
+    need("chromium-headless-shell")
+    settings = {"executablePath": shutil.which("chromium-headless-shell"), "site": site, "port": server.port}
     command = ["node", "browser.mjs", json.dumps(settings)]
     with subprocess.Popen(
         command, cwd=node_modules, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,10 @@ from websockets.sync.client import connect
 
 from tests.clients import channel_path
 from tests.conftest import Tenants
-from tests.servers import LiveServer, environment, manage, need
+from tests.servers import LiveServer, need
 from tests.sockets.test_pusher_options import switch_on
 
 Play = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def app_id(tenants: Tenants) -> str:
-    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture
@@ -242,11 +237,11 @@ class TestEnds:
 class TestOptions:
     """What a cluster switches on."""
 
-    @pytest.fixture(scope="class")
-    def server(self, start: Callable[..., LiveServer]) -> LiveServer:
-        server = start("serve")
-        switch_on(server, "sends_subscription_counts", "sends_watchlist_events")
-        return server
+    @pytest.fixture
+    def server(self, start: Callable[..., LiveServer]) -> Iterator[LiveServer]:
+        with start("serve") as server:
+            switch_on(server, "sends_subscription_counts", "sends_watchlist_events")
+            yield server
 
     def test_a_channel_learns_the_number_of_its_subscribers(
         self, server: LiveServer, play_in_node_or_chromium: Play

@@ -10,26 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Tenants
 from tests.sdk.conftest import FOLDER
-from tests.servers import LiveServer, environment, manage
+from tests.servers import LiveServer
 from tests.sockets.pusher import PusherClient, channel_name, open_pusher
 
 Call = Callable[..., list[Any]]
 Open = Callable[[], Any]
 
 MASTER_KEY = "nxzvbGF+f8FGhk/jOaZvgMle1tqxzF/VfUZLBLhhaH0="
-
-
-@pytest.fixture(scope="session")
-def serve(start: Callable[..., LiveServer]) -> LiveServer:
-    """The service without TLS, which these libraries check with the authorities of their own."""
-    return start("serve")
-
-
-@pytest.fixture(scope="session")
-def app_id(tenants: Tenants) -> str:
-    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture

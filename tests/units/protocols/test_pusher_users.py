@@ -1,5 +1,6 @@
 """Who may subscribe and sign in with Pusher's protocol: the test vectors of its documentation and of its libraries."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -78,3 +79,19 @@ def test_a_key_that_protects_all_channels_allows_no_public_ones() -> None:
 def test_a_sign_in_that_names_no_user_is_denied(data: Any) -> None:
     with pytest.raises(Denied):
         sign_in(APP, SOCKET, SignIn(f"{KEY}:{sign(SECRET, f'{SOCKET}::user::{data}')}", data))
+
+
+@pytest.mark.parametrize(
+    ("watchlist", "watched", "is_longer"),
+    [
+        (["1", "2", "1", 3, "", None, "x" * 129], ("1", "2"), False),
+        ("12", (), False),
+        ([str(number) for number in range(101)], tuple(map(str, range(100))), True),
+    ],
+)
+def test_a_watchlist_has_each_user_once_and_at_most_a_hundred(
+    watchlist: Any, watched: tuple[str, ...], is_longer: bool
+) -> None:
+    data = json.dumps({"id": "7", "watchlist": watchlist})
+    user, _ = sign_in(APP, SOCKET, SignIn(f"{KEY}:{sign(SECRET, f'{SOCKET}::user::{data}')}", data))
+    assert (user.watchlist, user.has_longer_watchlist) == (watched, is_longer)
