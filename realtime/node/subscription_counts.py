@@ -13,7 +13,7 @@ from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.node.connections import Subscription
 from realtime.protocols.channels import Channel
 from realtime.protocols.frames import Message
-from realtime.protocols.pusher_channels import name_in
+from realtime.protocols.pusher_channels import PATH_PREFIX, name_in
 from realtime.protocols.pusher_frames import subscription_count
 from realtime.webhooks.reporter import Reporter
 
@@ -65,7 +65,8 @@ class SubscriptionCounts:
             self._look_in(SETTLE_SECONDS, change)
 
     def _is_wanted(self, access: KeyAccess, channel: Channel) -> bool:
-        return access.sends_subscription_counts or channel[0] in self._webhooks.clusters_with_counts
+        is_of_pusher = channel[1].startswith(PATH_PREFIX)
+        return is_of_pusher and (access.sends_subscription_counts or channel[0] in self._webhooks.clusters_with_counts)
 
     def _look_in(self, seconds: float, change: _Change) -> None:
         asyncio.get_running_loop().call_later(seconds, self._look, change)
