@@ -65,9 +65,8 @@ class SubscriptionCounts:
             self._look_in(SETTLE_SECONDS, change)
 
     def _is_wanted(self, access: KeyAccess, channel: Channel) -> bool:
-        if not channel[1].startswith(PATH_PREFIX):
-            return False
-        return access.sends_subscription_counts or channel[0] in self._webhooks.clusters_with_counts
+        is_of_pusher = channel[1].startswith(PATH_PREFIX)
+        return is_of_pusher and (access.sends_subscription_counts or channel[0] in self._webhooks.clusters_with_counts)
 
     def _look_in(self, seconds: float, change: _Change) -> None:
         asyncio.get_running_loop().call_later(seconds, self._look, change)

@@ -49,12 +49,13 @@ globalThis.play = async function ({scenario, host, port, secure, key}, {Pusher, 
       return {seen, last: await last, excluded};
     },
     async 'the last event of a cache channel'() {
-      const first = connect('1').subscribe('private-cache-last');
+      const name = `private-cache-${Date.now()}`;
+      const first = connect('1').subscribe(name);
       const missed = event(first, 'pusher:cache_miss');
       await subscribed(first);
       await missed;
-      await server.trigger('private-cache-last', 'news', 7);
-      return {last: await event(connect('2').subscribe('private-cache-last'), 'news')};
+      await server.trigger(name, 'news', 7);
+      return {last: await event(connect('2').subscribe(name), 'news')};
     },
     async 'two tabs of one user'() {
       const log = [];

@@ -61,13 +61,15 @@ def play_in_node_or_chromium(node_modules: Path, tenants: Tenants, app_id: str) 
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
-            for line in process.stdout:
-                told = json.loads(line)
-                if set(told) != {"state"}:
-                    process.wait(30)
-                    return dict(told)
-                act(told["state"])
-                print(file=process.stdin, flush=True)
+            try:
+                for line in process.stdout:
+                    told = json.loads(line)
+                    if set(told) != {"state"}:
+                        return dict(told)
+                    act(told["state"])
+                    print(file=process.stdin, flush=True)
+            finally:
+                process.terminate()
             raise AssertionError(process.stderr.read())
 
     return play_scenario

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from realtime.node.node import Node
+from realtime.protocols.closes import TOO_FAST, tell_piesocket
 from realtime.protocols.tokens import sign
 from realtime.protocols.v4_admission import read_v4
 from realtime.protocols.v4_frames import CHANNEL
 from realtime.sessions.piesocket_v4 import PieSocketV4
+from tests.clients import until
 from tests.units.protocols.test_admission import ACCESS
 from tests.units.sessions.test_pusher import ODD, Outlet, accept
 
@@ -22,17 +24,18 @@ EVENTS = ("system::subscribe", "system:subscribe", "system::unsubscribe", "syste
 class TextOutlet(Outlet):
     """A client that fails if it gets what the library of PieSocket cannot handle."""
 
+    tell = staticmethod(tell_piesocket)
+
     def deliver(self, batch: Any) -> None:
         for message in batch.messages:
             assert isinstance(message.data, str)
             assert message.data.strip() != "null"
             if message.data.startswith("{") and message.data.endswith("}"):
-                frame = json.loads(message.data)
-                assert isinstance(frame[CHANNEL], str)
+                assert isinstance(json.loads(message.data)[CHANNEL], str)
 
 
-async def connect(node: Node) -> PieSocketV4:
-    access = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_second=1_000_000))
+async def connect(node: Node, messages_per_second: int = 1_000_000) -> PieSocketV4:
+    access = replace(ACCESS, quotas=replace(ACCESS.quotas, messages_per_second=messages_per_second))
     scope = {"path": "/v4/primary", "query_string": b"api_key=k&presence", "headers": []}
     connection = node.open(read_v4(scope, []).decide(access), TextOutlet(), None)
     session = PieSocketV4(node, connection)
@@ -84,4 +87,27 @@ async def test_hostile_frames_raise_nothing_and_leave_nothing() -> None:
     await asyncio.sleep(0)
     assert await node.counts.of_cluster(ACCESS.cluster_pk) == {}
     assert node.presence._rosters == {}
+    await node.bus.stop()
+
+
+async def test_a_client_that_floods_control_frames_is_disconnected() -> None:
+    node = Node()
+    node.bus.start()
+    session = await connect(node, messages_per_second=10)
+    for _ in range(100_000):
+        session.receive('{"event":"system::unsubscribe","data":{"channel":"a"}}')
+    assert session.connection.ended == TOO_FAST
+    assert not node.connections
+    await node.bus.stop()
+
+
+async def test_a_library_that_repeats_hundreds_of_subscriptions_is_not_disconnected() -> None:
+    node = Node()
+    node.bus.start()
+    session = await connect(node, messages_per_second=10)
+    for number in range(500):
+        session.receive(f'{{"event":"system::subscribe","data":{{"channel":"{number}"}}}}')
+    await until(lambda: len(session.connection.subscriptions) == 501, seconds=60, pause=0)
+    session.leave()
+    assert not node.hub.rooms
     await node.bus.stop()

@@ -9,6 +9,7 @@ from typing import Any
 from realtime.node.node import Node
 from realtime.protocols.closes import Close
 from realtime.protocols.frames import Batch, Frames, Message
+from realtime.protocols.pusher_closes import tell_pusher
 from realtime.protocols.pusher_handshake import read_pusher
 from realtime.protocols.pusher_signatures import sign
 from realtime.sessions.pusher import Pusher
@@ -24,6 +25,7 @@ class Outlet:
 
     client_code = None
     is_gone = False
+    tell = staticmethod(tell_pusher)
 
     def deliver(self, batch: Message | Frames | Batch) -> None:
         for message in batch.messages:
