@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Raw
 
 from accounts.key_access import KeyAccess
 from realtime.protocols.admission import Admission, Handshake, Proof, Target, check_key, verify_jwt, why_not
@@ -21,6 +22,9 @@ from realtime.protocols.v4_frames import V4Events, Wish
 # No longer than what webhooks and the database take for the ID of a member.
 _MAX_KEY_LENGTH = 64
 _USER, _UUID = "user:", "uuid:"
+# The longest JSON of a permitted user that is a string: all its characters may be escaped.
+_MAX_ESCAPED = 6 * MAX_USER_LENGTH + 2
+_NOBODY = Raw(b"null")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -70,11 +74,9 @@ def permit_wish(access: KeyAccess, name: str, wish: Wish, origin: str | None, *,
     Raises:
         Refusal: the client may not subscribe.
     """
-    member, user = None if wish.uuid is None else str(wish.uuid), _decode(wish.user)
-    size = len(user) if isinstance(user, str) else len(wish.user)
-    if (member is not None and not 1 <= len(member) <= MAX_UUID_LENGTH) or size > MAX_USER_LENGTH:
-        sentence = f"The uuid must have 1 to {MAX_UUID_LENGTH} characters, and the user at most {MAX_USER_LENGTH}."
-        raise Refusal(BAD_REQUEST.saying(sentence))
+    member, user = None if wish.uuid is None else str(wish.uuid), _read_user(wish.user)
+    if member is not None and not 1 <= len(member) <= MAX_UUID_LENGTH:
+        raise Refusal(BAD_REQUEST.saying(f"The uuid must have 1 to {MAX_UUID_LENGTH} characters."))
     options = {} if wish.presence is None else {"presence": str(wish.presence)}
     request = Request(
         path=name,
@@ -89,6 +91,22 @@ def permit_wish(access: KeyAccess, name: str, wish: Wish, origin: str | None, *,
         origin=origin,
     )
     return permit(access, request, notify_self=notify_self, user=user)
+
+
+def _read_user(sent: Raw) -> Any:
+    """Return whom a client says that it subscribes for: a string, or another JSON value.
+
+    Raises:
+        Refusal: it is too long, or has a number that nobody can represent.
+    """
+    is_text = memoryview(sent)[0] == ord('"')
+    try:
+        user = _decode(sent) if len(sent) <= (_MAX_ESCAPED if is_text else MAX_USER_LENGTH) else None
+    except ValueError:
+        user = None
+    if (user is None and sent != _NOBODY) or (is_text and len(user) > MAX_USER_LENGTH):
+        raise Refusal(BAD_REQUEST.saying(f"The user must be JSON of at most {MAX_USER_LENGTH} characters."))
+    return user
 
 
 def permit(access: KeyAccess, request: Request, *, notify_self: bool, user: Any) -> Permission:

@@ -90,10 +90,10 @@ def read_frame(text: str) -> Frame | None:
         if channel is None:
             return Frame(members, _event(members))
         sent = _decode_name(channel)
+        name = read_name(sent)
+        return None if name is None and sent is not None else Frame(members, _event(members), name)
     except (ValueError, RecursionError):
         return None if is_object(content) else Frame()
-    name = read_name(sent)
-    return None if name is None and sent is not None else Frame(members, _event(members), name)
 
 
 def read_channel(data: Raw) -> _Name:

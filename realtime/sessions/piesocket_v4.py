@@ -20,7 +20,7 @@ from realtime.protocols.refused_handshakes import key_in
 from realtime.protocols.v4_admission import Permission, permit_wish, read_v4
 from realtime.protocols.v4_channels import PATH_PREFIX, group_for, path_for, read_name
 from realtime.protocols.v4_frames import Frame, V4Events
-from realtime.sessions.base import NOT_ALLOWED, Notice, Session
+from realtime.sessions.base import NOT_ALLOWED, TOO_OFTEN, Notice, Session
 from realtime.sessions.piesocket_v3 import FORGED
 
 NOT_SUBSCRIBED = Notice("not_subscribed", "Subscribe to a channel before you send messages to it.")
@@ -97,7 +97,7 @@ class PieSocketV4(Session):
             self._relay(frame, primary, path, data)
 
     def answer_dropped(self, notice: Notice) -> None:
-        self.connection.send(_notice_message(notice, self._place))
+        self.connection.outlet.deliver(_notice_message(notice, self._place))
 
     @property
     def _place(self) -> str:
@@ -170,7 +170,7 @@ class PieSocketV4(Session):
         if known is not None:
             self._answer("subscribe_success", name, channel)
             if known.identity is not None or (wish is not None and wish.presence):
-                self._send_members(name)
+                self._send_members(name, channel)
             return
         try:
             if wish is None:
@@ -235,14 +235,17 @@ class PieSocketV4(Session):
 
     def _list_members(self, name: str, channel: str | int | None) -> None:
         if self._group(name) in self.connection.subscriptions:
-            self._send_members(name)
+            self._send_members(name, channel)
         else:
             self._refuse(frames.GET_MEMBERS, channel, name, _NOT_SUBSCRIBED)
 
-    def _send_members(self, name: str) -> None:
-        """Send the list of members, unless it is on its way."""
-        group = self._group(name)
-        if group not in self._asking:
+    def _send_members(self, name: str, channel: str | int | None) -> None:
+        """Send the list of members, unless it is on its way. Since lists may be long, it costs as much as a message."""
+        group, bucket = self._group(name), self.connection.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.refill():
+            self._refuse(frames.GET_MEMBERS, channel, name, TOO_OFTEN.sentence)
+        elif group not in self._asking:
             self._asking.add(group)
             tasks.run_and_keep(self._look_up_members(group, V4Events(name)))
 

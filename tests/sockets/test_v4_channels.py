@@ -87,7 +87,17 @@ async def test_a_control_frame_without_a_channel_gets_an_error(v4: OpenV4, chann
 
 
 @pytest.mark.parametrize(
-    "more", [{"uuid": ""}, {"uuid": "x" * 65}, {"uuid": []}, {"user": "x" * 257}, {"jwt": 1}, {"presence": "maybe"}]
+    "more",
+    [
+        {"uuid": ""},
+        {"uuid": "x" * 65},
+        {"uuid": []},
+        {"user": "x" * 257},
+        {"user": [0] * 200},
+        {"user": json.loads("[" * 200 + "]" * 200)},
+        {"jwt": 1},
+        {"presence": "maybe"},
+    ],
 )
 async def test_an_option_that_is_not_valid_is_refused(v4: OpenV4, channel: str, more: Any) -> None:
     client, other = await v4(channel), f"{channel}-b"

@@ -17,6 +17,7 @@ from tests.units.protocols.test_admission import ACCESS
 from tests.units.sessions.test_pusher import ODD, Outlet, accept
 
 FRAMES = 20_000
+DEEP = json.loads("[" * 120 + "]" * 120)
 CHANNELS: tuple[Any, ...] = ("a", "b", "n/c", "presence-a", "private-a", "private-presence-a", 1998, "primary")
 EVENTS = ("system::subscribe", "system:subscribe", "system::unsubscribe", "system::get_members", "x", "pie::binary")
 
@@ -53,11 +54,11 @@ def frame_for(chance: random.Random) -> str | bytes:
     channel = chance.choice(CHANNELS)
     jwt = sign(ACCESS.secret or "", str(channel), 60, chance.choice(("1", None)))
     wish = {"channel": pick(channel), "presence": pick(True, False), "uuid": pick("u", "v")}
-    more = {"jwt": jwt} if chance.random() < 0.5 else {"user": pick("Ann")}
+    more = {"jwt": jwt} if chance.random() < 0.5 else {"user": pick("Ann", DEEP)}
     content = {"event": pick(*EVENTS), "data": pick({**wish, **more}, "eA=="), "meta": pick(None)}
     if chance.random() < 0.3:
         content[CHANNEL] = pick(channel)
-    frame = json.dumps(pick(content))
+    frame = json.dumps(pick(content)).replace('"Ann"', chance.choice(('"Ann"', "1e999", "[" * 900 + "]" * 900)))
     if chance.random() < 0.1:
         return frame[: chance.randrange(len(frame) + 1)]
     return frame.encode() if chance.random() < 0.05 else frame
