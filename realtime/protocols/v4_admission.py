@@ -1,5 +1,6 @@
 """Who may subscribe to which channel of PieSocket v4, with the URL or with a frame, and as which member."""
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
@@ -100,10 +101,10 @@ def _read_user(sent: Raw) -> Any:
         Refusal: it is too long, or has a number that nobody can represent.
     """
     is_text = memoryview(sent)[0] == ord('"')
-    try:
-        user = _decode(sent) if len(sent) <= (_MAX_ESCAPED if is_text else MAX_USER_LENGTH) else None
-    except ValueError:
-        user = None
+    user: Any = None
+    if len(sent) <= (_MAX_ESCAPED if is_text else MAX_USER_LENGTH):
+        with contextlib.suppress(ValueError):
+            user = _decode(sent)
     if (user is None and sent != _NOBODY) or (is_text and len(user) > MAX_USER_LENGTH):
         raise Refusal(BAD_REQUEST.saying(f"The user must be JSON of at most {MAX_USER_LENGTH} characters."))
     return user
