@@ -147,7 +147,7 @@ globalThis.play = async function ({scenario, host, port, secure, key}, {Pusher, 
     async 'a subscription that is counted'() {
       const channel = connect('1').subscribe('counted');
       const counted = event(channel, 'pusher:subscription_count');
-      return {data: await counted, count: channel.subscription_count};
+      return {data: await counted, count: channel.subscriptionCount};
     },
     async 'a watchlist'() {
       const watcher = new Pusher(key, {...options('ann'), userAuthentication: {
