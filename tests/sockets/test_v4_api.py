@@ -93,8 +93,9 @@ async def test_connections_are_counted_with_all_others_but_not_listed_as_channel
 async def test_a_request_that_is_not_valid_gets_a_sentence(
     publish: Publish, channel: str, path: str, changed: Any, status: int
 ) -> None:
-    message = changed.pop("message", "x")
-    assert sentence(await publish(changed.pop("channelId", channel), message, path, **changed))[0] == status
+    body = {"channel": channel, "message": "x", **changed}
+    body["channel"] = body.pop("channelId", channel)
+    assert sentence(await publish(path=path, **body))[0] == status
 
 
 async def test_the_largest_message_is_delivered(v4: OpenV4, channel: str, publish: Publish) -> None:

@@ -157,7 +157,7 @@ async def test_the_channel_in_the_url_and_one_without_subscription_cannot_be_lef
 async def test_a_subscription_that_is_left_while_it_is_made_brings_nothing(v4: OpenV4, channel: str) -> None:
     client, other = await v4(channel), f"{channel}-b"
     for _ in range(5):
-        await client.send({"event": "system::subscribe", "data": {"channel": other, "presence": True}})
+        await client.send({"event": "system::subscribe", "data": {"channel": other, "presence": False}})
         await client.send({"event": "system::unsubscribe", "data": {"channel": other}})
     await client.subscribe(other)
     sender = await v4(other)
