@@ -4,12 +4,15 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
+from django.core.management import call_command
+from django.test import override_settings
+from pytest_django import DjangoDbBlocker
 
 from tests.clients import Client, channel_path, open_client
 from tests.proxies import BEHIND_PROXY, Balanced, behind_haproxy
@@ -26,6 +29,7 @@ from tests.servers import (
 
 Connect = Callable[..., Awaitable[Client]]
 
+CHEAP_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # SERVERS=balanced runs the tests in sockets/ with their clients spread over two nodes.
 SERVERS = os.environ.get("SERVERS", "serve,shut,tls,uvicorn").split(",")
 
@@ -135,6 +139,22 @@ async def connect(server: LiveServer, keys: dict[str, str]) -> AsyncIterator[Con
             return await stack.enter_async_context(open_client(server, path, **options))
 
         yield connect_client
+
+
+@pytest.fixture(scope="module")
+def module_data(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Let a fixture create what all tests of a module find: `with module_data():`. The end deletes all data."""
+
+    @contextmanager
+    def creating() -> Iterator[None]:
+        with django_db_blocker.unblock(), override_settings(PASSWORD_HASHERS=CHEAP_HASHERS):
+            yield
+
+    yield creating
+    with django_db_blocker.unblock():
+        call_command("flush", verbosity=0, interactive=False)
 
 
 _numbers = itertools.count()

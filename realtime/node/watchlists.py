@@ -145,10 +145,14 @@ class Watchlists:
     async def _count_again(self) -> None:
         while True:
             await asyncio.sleep(COUNT_AGAIN_SECONDS)
-            for number, user in enumerate(list(self._watched.values()), 1):
-                self._look(user)
-                if number % _USERS_PER_TURN == 0:
-                    await asyncio.sleep(0)
+            await self._count_all()
+
+    async def _count_all(self) -> None:
+        """Count all watched users once. A coroutine of its own, so that none of them is kept afterwards."""
+        for number, user in enumerate(list(self._watched.values()), 1):
+            self._look(user)
+            if number % _USERS_PER_TURN == 0:
+                await asyncio.sleep(0)
 
 
 def _group_of(channel: Channel) -> str:

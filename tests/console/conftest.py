@@ -16,6 +16,7 @@ from pytest_django import Settings
 from accounts.models import Account, ApiKey, Cluster
 from accounts.users import User
 from tests.browser import open_page
+from tests.conftest import CHEAP_HASHERS
 from tests.console.browsing import Console, Service
 from tests.console.live_nodes import Nodes, Shop, open_stream
 from tests.console.planes import Plane
@@ -32,7 +33,8 @@ As = Callable[[str | None], Client]
 def _isolate(settings: Settings) -> None:
     """Clear the counters of earlier tests, and hash passwords without cost."""
     cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.PASSWORD_HASHERS = CHEAP_HASHERS
+    settings.WHITENOISE_AUTOREFRESH = True  # otherwise each client begins with a list of all files
 
 
 @pytest.fixture

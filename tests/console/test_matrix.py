@@ -3,7 +3,8 @@
 The table has an entry for each URL pattern, unless another module tests it. A new pattern without an entry fails.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,7 +27,9 @@ from accounts.models import (
 from accounts.users import User
 from tests.console import test_members_tenancy
 from tests.console.conftest import As
-from tests.console.tenants import Tenant, Tenants
+from tests.console.tenants import Tenant, Tenants, make_tenants
+
+pytestmark = pytest.mark.django_db
 
 MEMBERS = ("owner", "developer", "viewer")
 PEOPLE = (*MEMBERS, "stranger", None)
@@ -169,15 +172,17 @@ def is_done(route: Route, tenant: Tenant) -> bool:
     return route.name == "key_revoke" and ApiKey.objects.get(pk=tenant.key).revoked
 
 
-@pytest.fixture
-def shops(shops: Tenants) -> Tenants:
+@pytest.fixture(scope="module")
+def shops(module_data: Callable[[], AbstractContextManager[None]]) -> Tenants:
     """The tenants, each with a webhook and a delivery that has failed."""
-    for tenant in (shops.shop, shops.other):
-        cluster = Cluster.objects.get(cluster_id=tenant.cluster)
-        webhook = services.create_webhook(cluster, "https://example.com/", kinds=["client_event"]).webhook
-        services.send_test_event(webhook)
-        webhook.deliveries.update(state="failed")
-    return shops
+    with module_data():
+        shops = make_tenants()
+        for tenant in (shops.shop, shops.other):
+            cluster = Cluster.objects.get(cluster_id=tenant.cluster)
+            webhook = services.create_webhook(cluster, "https://example.com/", kinds=["client_event"]).webhook
+            services.send_test_event(webhook)
+            webhook.deliveries.update(state="failed")
+        return shops
 
 
 def request(client: Client, method: str, path: str) -> int:

@@ -1,5 +1,7 @@
 """The pages of people, activity, settings, tokens and accounts, opened by every role and with hostile values."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +13,7 @@ from accounts.models import Account, ApiToken, AuditEntry, Invitation, Membershi
 from accounts.tokens import create_token
 from accounts.users import User
 from tests.console.conftest import As
-from tests.console.tenants import Tenants
+from tests.console.tenants import Tenants, make_tenants
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +64,12 @@ CASES = [
     Case("post", "accounts/new/", {"name": "New"}, (302, 302, 302, 302, 302)),
     Case("get", "", {}, (302, 302, 302, 302, 302)),
 ]
+
+
+@pytest.fixture(scope="module")
+def shops(module_data: Callable[[], AbstractContextManager[None]]) -> Tenants:
+    with module_data():
+        return make_tenants()
 
 
 @pytest.fixture

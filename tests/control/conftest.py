@@ -15,13 +15,15 @@ from accounts.models import Account, ApiKey, Cluster, Role
 from accounts.signals import access_changed
 from accounts.usage import NodesState
 from accounts.users import User
+from tests.conftest import CHEAP_HASHERS
 
 
 @pytest.fixture(autouse=True)
 def _isolate(settings: Settings) -> None:
     """Clear the throttles' counters of earlier tests, and hash passwords without cost."""
     cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.PASSWORD_HASHERS = CHEAP_HASHERS
+    settings.WHITENOISE_AUTOREFRESH = True  # otherwise each client begins with a list of all files
 
 
 @pytest.fixture

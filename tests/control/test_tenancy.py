@@ -4,7 +4,8 @@ The table has a row for each method of each route. A test compares it with the U
 a row fails.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -217,22 +218,24 @@ def make_tenant(name: str, owner: User, member: User) -> Tenant:
     )
 
 
-@pytest.fixture
-def people(db: None) -> dict[str, User]:
+@pytest.fixture(scope="module")
+def people(module_data: Callable[[], AbstractContextManager[None]]) -> dict[str, User]:
     names = ["stranger", "viewer", "developer", "owner", "zebra-teammate", "walrus-teammate"]
-    people = {name: User.objects.create_user(f"{name}@example.com", password=f"{name}-password") for name in names}
-    return {**people, "operator": User.objects.create_superuser("operator@example.com")}
+    with module_data():
+        people = {name: User.objects.create_user(f"{name}@example.com", password=f"{name}-password") for name in names}
+        return {**people, "operator": User.objects.create_superuser("operator@example.com")}
 
 
-@pytest.fixture
-def tenants(people: dict[str, User]) -> dict[str, Tenant]:
-    tenants = {
-        "zebra": make_tenant("zebra", people["owner"], people["zebra-teammate"]),
-        "walrus": make_tenant("walrus", people["stranger"], people["walrus-teammate"]),
-    }
-    for role in (Role.VIEWER, Role.DEVELOPER):
-        services.add_member(Account.objects.get(name="zebra"), people[role], role)
-    return tenants
+@pytest.fixture(scope="module")
+def tenants(people: dict[str, User], module_data: Callable[[], AbstractContextManager[None]]) -> dict[str, Tenant]:
+    with module_data():
+        tenants = {
+            "zebra": make_tenant("zebra", people["owner"], people["zebra-teammate"]),
+            "walrus": make_tenant("walrus", people["stranger"], people["walrus-teammate"]),
+        }
+        for role in (Role.VIEWER, Role.DEVELOPER):
+            services.add_member(Account.objects.get(name="zebra"), people[role], role)
+        return tenants
 
 
 def fill_in(value: Any, tenant: Tenant) -> Any:

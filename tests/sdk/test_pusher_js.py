@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from tests.clients import channel_path
 from tests.conftest import Tenants
 from tests.servers import LiveServer, need
-from tests.sockets.test_pusher_options import switch_on
+from tests.sockets.pusher import switch_on
 
 Play = Callable[..., dict[str, Any]]
 

@@ -92,3 +92,13 @@ async def open_pusher(
         pusher = PusherClient(client, key, secret)
         await pusher.greet()
         yield pusher
+
+
+def switch_on(server: LiveServer, *options: str) -> None:
+    """Switch options of the demo cluster on."""
+    values = ", ".join(f"{name}=True" for name in options)
+    program = (
+        "from accounts import services; from accounts.models import Cluster\n"
+        f"services.update_cluster(Cluster.objects.get(cluster_id='demo'), {values})"
+    )
+    server.manage("shell", "-v", "0", "-c", program)

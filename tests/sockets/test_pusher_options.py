@@ -8,19 +8,9 @@ from typing import Any
 import pytest
 
 from tests.servers import LiveServer, Redis
-from tests.sockets.pusher import PusherClient, channel_name, open_pusher
+from tests.sockets.pusher import PusherClient, channel_name, open_pusher, switch_on
 
 OpenOn = Callable[..., Awaitable[PusherClient]]
-
-
-def switch_on(server: LiveServer, *options: str) -> None:
-    """Switch options of the demo cluster on."""
-    values = ", ".join(f"{name}=True" for name in options)
-    program = (
-        "from accounts import services; from accounts.models import Cluster\n"
-        f"services.update_cluster(Cluster.objects.get(cluster_id='demo'), {values})"
-    )
-    server.manage("shell", "-v", "0", "-c", program)
 
 
 @pytest.fixture(scope="module", params=["one node", "two nodes"])
