@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from . import crypto
-from .key_access import KeyAccess, can_be_a_key
+from .key_access import CLUSTER_OPTIONS, KeyAccess, can_be_a_key
 from .models import ApiKey, Cluster
 from .quotas import QUOTA_FIELDS, TRAFFIC_FIELDS, in_force
 
@@ -35,6 +35,7 @@ _COLUMNS = (
     "cluster__account_id",
     "cluster__cluster_id",
     "cluster__enabled",
+    *(f"cluster__{name}" for name in CLUSTER_OPTIONS),
     "cluster__account__suspended_at",
 )
 
@@ -99,6 +100,7 @@ def _access_from(row: dict[str, Any]) -> KeyAccess:
         cluster_id=row["cluster__cluster_id"],
         revoked=row["revoked_at"] is not None,
         cluster_enabled=row["cluster__enabled"],
+        **{name: row[f"cluster__{name}"] for name in CLUSTER_OPTIONS},
         account_suspended=row["cluster__account__suspended_at"] is not None,
         allowed_origins=tuple(row["allowed_origins"]),
         quotas=in_force({name: row[_ACCOUNT + name] for name in TRAFFIC_FIELDS}, row),

@@ -23,7 +23,7 @@ from .daily_usage import DailyUsage
 from .locks import Refused
 from .models import Account, ApiKey, AuditEntry, Cluster, Invitation, Membership, Refusal, Webhook, WebhookDelivery
 from .quotas import default_quotas
-from .services import KEY_SETTINGS, WEBHOOK_SETTINGS
+from .services import CLUSTER_SETTINGS, KEY_SETTINGS, WEBHOOK_SETTINGS
 from .usage_rows import RefusedUsage, Usage
 
 MAX_AT_ONCE = 4
@@ -150,7 +150,7 @@ def _invitation(invitation: Invitation) -> dict[str, Any]:
 
 
 def _cluster(cluster: Cluster) -> dict[str, Any]:
-    return _values(cluster, "cluster_id", "enabled", "created_at")
+    return _values(cluster, "cluster_id", *CLUSTER_SETTINGS, "created_at")
 
 
 def _key(key: ApiKey) -> dict[str, Any]:

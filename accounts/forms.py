@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from django import forms
 
 from .models import ApiKey, Cluster, Membership, Webhook, WebhookKind
-from .services import KEY_SETTINGS, MAX_OVERLAP
+from .services import CLUSTER_SETTINGS, KEY_SETTINGS, MAX_OVERLAP
 
 
 class LinesField(forms.CharField):
@@ -47,13 +47,13 @@ class MembershipForm(FixedFieldsForm):
 
 
 class ClusterForm(FixedFieldsForm):
-    """A cluster. Once it exists, it is only switched on or off, by an operation that asks first."""
+    """A cluster. Once it exists, only its options change; an operation that asks first switches it on or off."""
 
     fixed_fields = {"account", "cluster_id", "enabled"}
 
     class Meta:
         model = Cluster
-        fields = ["account", "cluster_id", "enabled"]
+        fields = ["account", "cluster_id", *CLUSTER_SETTINGS]
 
 
 class RotationForm(forms.Form):

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
+CLUSTER_OPTIONS = ("sends_subscription_counts", "sends_watchlist_events", "closes_unauthorized_connections")
+"""The settings of a cluster that only clients of Pusher's protocol notice, as in `KeyAccess`."""
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
 
@@ -57,6 +59,9 @@ class KeyAccess:
     """The secret before the last rotation, which is valid until `old_secret_ends_at`. None if there is none."""
     old_secret_ends_at: float = 0.0
     """Unix time in seconds."""
+    sends_subscription_counts: bool = False
+    sends_watchlist_events: bool = False
+    closes_unauthorized_connections: bool = False
 
     def valid_secrets(self) -> tuple[str, ...]:
         """Return the secrets that are valid now, the newest first."""

@@ -295,6 +295,20 @@ class Cluster(models.Model):
     enabled = models.BooleanField(
         default=True, help_text="If off, the cluster accepts no connections, and open connections are closed."
     )
+    sends_subscription_counts = models.BooleanField(
+        default=False,
+        help_text="If on, the subscribers of a channel of Pusher's protocol, except presence channels, learn how many "
+        "they are.",
+    )
+    sends_watchlist_events = models.BooleanField(
+        default=False,
+        help_text="If on, users who sign in with Pusher's protocol learn who of their watchlist is online.",
+    )
+    closes_unauthorized_connections = models.BooleanField(
+        default=False,
+        help_text="If on, connections of Pusher's protocol are closed if they neither sign in nor subscribe to a "
+        "private or presence channel in time.",
+    )
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
 
     objects = ClusterQuerySet.as_manager()
@@ -309,6 +323,11 @@ class Cluster(models.Model):
 
     def __str__(self) -> str:
         return self.cluster_id
+
+    @property
+    def app_id(self) -> str:
+        """The number by which clients of Pusher's protocol call the cluster. Pusher's libraries expect a string."""
+        return str(self.pk)
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

@@ -25,6 +25,8 @@ class WebhookKind(models.TextChoices):
     ADDED = "member_added", "Member added"
     REMOVED = "member_removed", "Member removed"
     CLIENT = "client_event", "Client message"
+    MISSED = "cache_miss", "Cache miss"
+    COUNTED = "subscription_count", "Subscription count"
 
 
 def validate_kinds(value: Any) -> None:

@@ -38,6 +38,8 @@ def check_numbers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
         "MAX_TOTAL_BACKLOG_BYTES": 1,
         "MAX_CONNECTIONS": 0,
         "MAX_CONNECTIONS_PER_ADDRESS": 1,
+        "MAX_CHANNELS_PER_CONNECTION": 1,
+        "CLIENT_EVENTS_PER_SECOND": 1,
         "CONNECTS_PER_MINUTE_PER_ADDRESS": 1,
         "REQUESTS_PER_MINUTE_PER_ADDRESS": 1,
         "MAX_HTTP_PER_ADDRESS": 1,

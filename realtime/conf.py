@@ -37,6 +37,15 @@ class Conf:
     """The most connections of this node; others are closed with 1013. 0: as many as the open file limit allows."""
     max_connections_per_address: int = 10_000
     """The most connections from one address; others are closed with 1013."""
+    max_channels_per_connection: int = 1_000
+    """The most channels to which one connection of Pusher's protocol or of PieSocket v4 may be subscribed; others are
+    refused."""
+    client_events_per_second: int = 10
+    """The most events that one connection of Pusher's protocol may send to other clients in a second; others are
+    dropped. The quota of messages per second applies too, to all protocols."""
+    authorization_seconds: float = 30.0
+    """How long a connection of Pusher's protocol may neither sign in nor subscribe to a private or presence channel, in
+    seconds, if its cluster closes unauthorized connections."""
     connects_per_minute_per_address: int = 6_000
     """The most connection attempts from one address in a minute; others are closed with 1013."""
     requests_per_minute_per_address: int = 1_200

@@ -1,13 +1,13 @@
-"""The life of one connection: it is admitted, joins its channel, sends messages and leaves.
+"""The life of one connection: it is admitted, opened, sends messages and leaves.
 
 The consumer is the same for every way that a WebSocket arrives: through ASGI, from any ASGI server, or through the
-front door of Daphne, which calls its methods directly.
+front door of Daphne, which calls its methods directly. What the client's messages mean is for its session.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping
+from typing import Any
 
 from channels.consumer import AsyncConsumer
 from django.db import Error as DatabaseError
@@ -16,37 +16,18 @@ from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
-from realtime.node.connections import message_limit
-from realtime.node.message_quotas import DAY_USED_UP
 from realtime.node.node import Node, current_node
-from realtime.protocols import commands
-from realtime.protocols.admission import Admission, admit
-from realtime.protocols.closes import NO_DATABASE, TOO_BIG, TOO_FAST, TOO_MANY_OF_ADDRESS, Refusal
-from realtime.protocols.events import is_forged
-from realtime.protocols.frames import Message, system_message
+from realtime.protocols.admission import Admission, Read, admit
+from realtime.protocols.closes import NO_DATABASE, TOO_MANY_OF_ADDRESS, Refusal, Tell
 from realtime.protocols.handshake import first_subprotocol
 from realtime.server.addresses import address_limits, client_network
 from realtime.server.socket_outlet import SocketOutlet
 from realtime.server.websocket import outlet_for
+from realtime.sessions.all import session_type
+from realtime.sessions.base import Session
 
-
-class Notice(NamedTuple):
-    """Why a message was dropped."""
-
-    reason: str
-    """The label in metrics."""
-    message: Message
-    """The answer to the sender."""
-
-    @classmethod
-    def of(cls, reason: str, sentence: str) -> "Notice":
-        return cls(reason, system_message({"error": sentence}))
-
-
-NOT_ALLOWED = Notice.of("not_allowed", "This API key does not allow clients to send messages.")
-FORGED = Notice.of("forged", "Clients cannot send system events.")
-TOO_OFTEN = Notice.of("too_often", "You exceeded the quota of messages per second; this message was dropped.")
-USED_UP = Notice.of("used_up", f"{DAY_USED_UP}; this message was dropped.")
+REJECTION_SECONDS = 2.0
+"""How long a client waits for the rejection of its handshake that was refused too often, in seconds."""
 
 
 def check_limits(node: Node, network: str | None) -> None:
@@ -60,10 +41,24 @@ def check_limits(node: Node, network: str | None) -> None:
     node.check_capacity()
 
 
+def looping_client(kind: type[Session], scope: Mapping[str, Any]) -> Hashable | None:
+    """Return what identifies a client that connects again immediately, whatever it is told; None for other clients.
+
+    Args:
+        kind: the protocol of the handshake.
+        scope: the ASGI scope of the handshake.
+    """
+    client = kind.looping_client(scope)
+    return None if client is None else (client_network(scope, conf().num_proxies), client)
+
+
 async def refuse(
     node: Node, scope: Mapping[str, Any], outlet: Outlet, accept: Callable[[], Awaitable[None]], refusal: Refusal
 ) -> None:
     """Accept a handshake and close the connection, so that the client learns why."""
+    client = looping_client(session_type(scope), scope)
+    if client is not None:
+        address_limits.count_refusal(client)
     node.counters.refusals[refusal.close.reason] += 1
     node.reports.refuse_handshake(refusal.close, scope)
     await accept()
@@ -72,17 +67,17 @@ async def refuse(
 
 
 class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
-    """Serves one WebSocket. The channel in its URL is a group of the channel layer, which the node joins for it.
+    """Serves one WebSocket. Its channels are groups of the channel layer, which the node joins for it.
 
-    The consumer has no mailbox of its own on the channel layer and no handler dispatch. A message is handled without
-    creating a task, changing the thread or copying.
+    The consumer has no mailbox of its own on the channel layer and no handler dispatch.
     """
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve a connection that arrives through ASGI, in a plain loop over `receive()`."""
         await receive()  # websocket.connect
         node = current_node()
-        outlet = _outlet(send, node.backlogs, node.counters.closes)
+        kind = session_type(scope)
+        outlet = _outlet(send, node.backlogs, node.counters.closes, kind.tell)
 
         async def accept() -> None:
             await send({"type": "websocket.accept", "subprotocol": first_subprotocol(scope)})
@@ -91,7 +86,11 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
             network = client_network(scope, conf().num_proxies)
             try:
                 check_limits(node, network)
-                self.open(node, await _admit(node, scope), outlet, network)
+                client = looping_client(kind, scope)
+                if client is not None and address_limits.was_refused_too_often(client):
+                    await _reject_slowly(receive, send)
+                    return
+                self.open(node, kind, await _admit(node, scope, kind.read), outlet, network)
             except Refusal as refusal:
                 await refuse(node, scope, outlet, accept, refusal)
                 await _until_disconnected(receive)
@@ -102,18 +101,19 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
                 await self.join(accept)
                 while (event := await receive())["type"] == "websocket.receive":
                     text = event.get("text")
-                    self.receive(event["bytes"] if text is None else text)
+                    self._session.receive(event["bytes"] if text is None else text)
             finally:
                 # The only place that neither an exception nor a cancellation can skip.
                 self.leave()
         finally:
             outlet.stop()
 
-    def open(self, node: Node, admission: Admission, outlet: Outlet, network: str | None) -> None:
+    def open(self, node: Node, kind: type[Session], admission: Admission, outlet: Outlet, network: str | None) -> None:
         """Count the connection until it leaves.
 
         Args:
             node: the node of this process.
+            kind: the protocol of the connection.
             admission: what the connection may do.
             outlet: sends messages to the client.
             network: the network that the client connects from; None if it is unknown.
@@ -121,98 +121,55 @@ class ChannelConsumer(AsyncConsumer):  # type: ignore[misc]
         Raises:
             Refusal: the node is full, or a quota is used up.
         """
-        self._node = node
-        self._connection = node.open(admission, outlet, network)
+        self._session = kind(node, node.open(admission, outlet, network))
 
     async def join(self, accept: Callable[[], Awaitable[None]]) -> None:
-        """Join the channel and complete the handshake. From then on, the client's messages arrive at `receive`.
+        """Complete the handshake, and join the channel in the URL. Then the session gets the client's messages.
 
         With a server other than Daphne, the caller passes them on.
         """
-        connection = self._connection
-        await self._node.join(connection, accept)
+        session = self._session
+        connection = session.connection
+        await session.node.join(connection, accept)
+        if connection.takes_messages:
+            session.open()
         if isinstance(connection.outlet, SocketOutlet):
             connection.outlet.take_messages(
-                self.receive, connection.flush, self._count_frame, self._note_too_big, connection.access.account_id
+                session.receive,
+                connection.flush,
+                session.count_frame,
+                session.note_too_big,
+                connection.access.account_id,
             )
 
     def leave(self) -> None:
-        """Leave the channel; the connection has ended, however it did."""
-        self._node.leave(self._connection)
-
-    def receive(self, data: str | bytes) -> None:
-        """Handle one message of the client."""
-        connection = self._connection
-        room = connection.room
-        if room is None:
-            return  # the server has closed the connection
-        text = data if isinstance(data, str) else None
-        bucket = connection.bucket
-        bucket.tokens -= 1
-        if bucket.tokens < 0 and not bucket.refill():
-            if bucket.is_flooded:
-                self._end_too_fast()
-            else:
-                self._drop(TOO_OFTEN, data)
-        elif text is not None and text.startswith(commands.PREFIX):
-            commands.answer(text, partial(self._node.counts.count, connection.admission.channel), connection.send)
-        elif not connection.allows_client_messages:
-            self._drop(NOT_ALLOWED, data)
-        elif is_forged(data):
-            self._drop(FORGED, data)
-        else:
-            message = Message(data)
-            size = len(message.wire)
-            # Daphne rejects larger messages by their frame header; other servers have limits of their own.
-            if size > connection.max_frame_bytes:
-                self._note_too_big(len(data.encode()) if isinstance(data, str) else len(data))
-                self._node.end(connection, TOO_BIG)
-            elif connection.use.take():
-                traffic = connection.traffic
-                traffic.messages += 1
-                traffic.bytes += size
-                self._node.publish(room, message, connection)
-            else:
-                self._drop(USED_UP, data)
-
-    def _count_frame(self, *, is_fragment: bool) -> None:
-        """Count a frame that is not a message: control frames against the messages per second, fragments separately."""
-        connection = self._connection
-        bucket = connection.fragment_bucket() if is_fragment else connection.bucket
-        bucket.tokens -= 1
-        if bucket.tokens < 0 and not bucket.refill() and bucket.is_flooded and connection.room is not None:
-            self._end_too_fast()
-
-    def _end_too_fast(self) -> None:
-        connection = self._connection
-        limit = connection.access.quotas.messages_per_second
-        self._node.reports.refuse(connection, TOO_FAST, rate=connection.bucket.sent_per_second, limit=limit)
-        self._node.end(connection, TOO_FAST)
-
-    def _note_too_big(self, size: int) -> None:
-        connection = self._connection
-        self._node.reports.refuse(connection, TOO_BIG, bytes=size, limit=message_limit(connection.access))
-
-    def _drop(self, notice: Notice, data: str | bytes) -> None:
-        self._node.counters.refused_messages[notice.reason] += 1
-        if self._node.watched:
-            self._node.reports.message(self._connection, data, dropped=notice.reason)
-        self._connection.send(notice.message)
+        """Leave all channels; the connection has ended, however it did."""
+        self._session.leave()
 
 
-async def _admit(node: Node, scope: Mapping[str, Any]) -> Admission:
+async def _admit(node: Node, scope: Mapping[str, Any], read: Read) -> Admission:
+    handshake = read(scope, conf().cluster_domains)
     try:
         while True:
             version = node.keys.version
-            admission = await admit(scope, conf().cluster_domains, node.keys.find)
+            admission = await admit(handshake, node.keys.find)
             if version == node.keys.version:  # otherwise a key may have changed after it was read
                 return admission
     except DatabaseError:
         raise Refusal(NO_DATABASE) from None
 
 
-def _outlet(send: Send, backlogs: Backlogs, closes: Counter[int]) -> Outlet:
-    return outlet_for(send, backlogs, closes) or AsgiOutlet(send, backlogs, closes)
+def _outlet(send: Send, backlogs: Backlogs, closes: Counter[int], tell: Tell) -> Outlet:
+    return outlet_for(send, backlogs, closes, tell) or AsgiOutlet(send, backlogs, closes, tell)
+
+
+async def _reject_slowly(receive: Receive, send: Send) -> None:
+    """Reject a handshake with an HTTP error, so late that the next one of the same client does not come immediately."""
+    try:
+        async with asyncio.timeout(REJECTION_SECONDS):
+            await receive()
+    except TimeoutError:
+        await send({"type": "websocket.close"})
 
 
 async def _until_disconnected(receive: Receive) -> None:

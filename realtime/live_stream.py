@@ -31,6 +31,7 @@ from realtime.live.viewers import KINDS, MAX_FILTER_LENGTH, REFUSAL, Terms
 from realtime.live.watches import LEASE_SECONDS, View
 from realtime.node.database import background
 from realtime.node.node import Node, current_node
+from realtime.protocols.channels import counts_connections, is_channel
 from realtime.protocols.closes import RESTARTING, Close
 from realtime.protocols.frames import Message, compact_json
 from realtime.server.addresses import address_limits, client_network
@@ -173,9 +174,11 @@ class _Stream:
 
     async def _count(self, cluster_pk: int) -> dict[str, Any]:
         """Return the number of connections on all nodes, the number of channels, and the largest of them."""
-        channels = await self._node.counts.of_cluster(cluster_pk)
+        counted = await self._node.counts.of_cluster(cluster_pk)
+        connections = sum(count for path, count in counted.items() if counts_connections(path))
+        channels = {path: count for path, count in counted.items() if is_channel(path)}
         largest = heapq.nlargest(LARGEST, channels.items(), key=lambda channel: channel[1])
-        return {"connections": sum(channels.values()), "channel_count": len(channels), "channels": largest}
+        return {"connections": connections, "channel_count": len(channels), "channels": largest}
 
     async def _check(self, watched: Watched) -> None:
         """Check that the user may still watch.

@@ -5,13 +5,23 @@ of Channels raises an exception for unknown paths.
 """
 
 import gc
+from collections.abc import Coroutine
+from typing import Any
 
+from realtime.base.asgi import Response
 from realtime.consumers import ChannelConsumer
 from realtime.entrance import enter_socket
-from realtime.http.cluster_api import answer_publish
+from realtime.http import cluster_api, pusher_api
 from realtime.node.node import current_node
 from realtime.server import access_logs, libraries, listeners, supervisor
 from realtime.server.front_door import Doors
+
+
+def answer_publish(path: str, *request: Any) -> Coroutine[Any, Any, Response]:
+    """Return the performance of a request to publish that has arrived at the front door; see `Doors`."""
+    publish = cluster_api.answer_publish if path.startswith("/api/") else pusher_api.answer_publish
+    return publish(path, *request)
+
 
 # By default, Python searches for reference cycles after every 700 new objects, and among all objects whenever their
 # number has grown by a quarter. That took half of the CPU time of connecting, and more with more connections, although

@@ -6,6 +6,6 @@ from realtime.http import pages
 
 urlpatterns = [
     path("", pages.index, name="index"),
-    re_path(r"^v3/?$", pages.no_channel),
-    re_path(r"^v3/.+", pages.upgrade_required),
+    re_path(r"^(v[34])/?$", pages.no_channel),
+    re_path(r"^v[34]/.+", pages.upgrade_required),
 ]

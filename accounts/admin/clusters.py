@@ -11,19 +11,29 @@ from django.utils.formats import date_format
 
 from .. import services
 from ..forms import ClusterForm
+from ..key_access import CLUSTER_OPTIONS
 from ..models import Account, ApiKey, Cluster, Webhook
 from .base import ConnectionsColumn
 from .frozen import why_account_frozen
 from .inlines import ServiceInline
 from .keys import ApiKeyInline
-from .lists import change_link, changelist_link
+from .lists import change_link, changelist_link, copyable
 from .operations import Operation
 
 
-def save_cluster(cluster: Cluster) -> None:
-    """Create a cluster with the values that a form has set on it. A form changes no field of an existing cluster."""
+def save_cluster(cluster: Cluster, changed: Collection[str]) -> None:
+    """Save a cluster with the values that a form has set on it.
+
+    Args:
+        cluster: the cluster.
+        changed: the fields that the form has changed.
+    """
+    settings = {name: getattr(cluster, name) for name in services.CLUSTER_SETTINGS if name in changed}
     if cluster.pk is None:
-        cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, enabled=cluster.enabled).pk
+        settings["enabled"] = cluster.enabled
+        cluster.pk = services.create_cluster(cluster.account, cluster.cluster_id, **settings).pk
+    else:
+        services.update_cluster(cluster, **settings)
 
 
 class ClusterInline(ServiceInline):
@@ -34,7 +44,7 @@ class ClusterInline(ServiceInline):
     readonly_fields = ["created_at"]
 
     def save_row(self, request: HttpRequest, row: Cluster, changed: Collection[str]) -> None:
-        save_cluster(row)
+        save_cluster(row, changed)
 
     def why_frozen(self, parent: Account) -> str | None:
         return why_account_frozen(parent)
@@ -52,9 +62,12 @@ class ClusterAdmin(ConnectionsColumn):
     search_fields = ["cluster_id", "account__name"]
     autocomplete_fields = ["account"]
     ordering = ["cluster_id"]
-    fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled", "connections", "key_count", "created_at"]})]
-    add_fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled"]})]
-    readonly_fields = ["connections", "key_count", "created_at"]
+    fieldsets = [
+        (None, {"fields": ["account", "cluster_id", "app_id", "enabled", "connections", "key_count", "created_at"]}),
+        ("Pusher’s protocol", {"fields": list(CLUSTER_OPTIONS)}),
+    ]
+    add_fieldsets = [(None, {"fields": ["account", "cluster_id", "enabled"]}), fieldsets[1]]
+    readonly_fields = ["app_id", "connections", "key_count", "created_at"]
     inlines = [ApiKeyInline]
     operations = [
         Operation(
@@ -90,7 +103,11 @@ class ClusterAdmin(ConnectionsColumn):
         services.delete_cluster(obj, suspended_too=True)
 
     def save_model(self, request: HttpRequest, obj: Cluster, form: ModelForm, change: bool) -> None:
-        save_cluster(obj)
+        save_cluster(obj, form.changed_data)
+
+    @admin.display(description="app ID for Pusher’s libraries")
+    def app_id(self, cluster: Cluster) -> str:
+        return copyable(cluster.app_id)
 
     @admin.display(description="account", ordering="account__name")
     def account_link(self, cluster: Cluster) -> str:

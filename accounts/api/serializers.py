@@ -13,7 +13,7 @@ from accounts.audit import public_author
 from accounts.models import Account, ApiKey, ApiToken, AuditEntry, Cluster, Invitation, Membership, Role
 from accounts.quotas import QUOTA_FIELDS, default_quotas
 from accounts.refusals import ShownRefusal
-from accounts.services import MAX_OVERLAP
+from accounts.services import CLUSTER_SETTINGS, MAX_OVERLAP
 from accounts.users import MAX_EMAIL_LENGTH
 
 # Without these defaults, a boolean that form data (such as that of `curl -d`) leaves out would be read as false.
@@ -226,10 +226,11 @@ class AcceptedInvitationSerializer(MemberSerializer):
 
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
     account: Any = VisiblePrimaryKeyRelatedField(queryset=Account.objects.all())
+    app_id = serializers.CharField(read_only=True, help_text="The `app_id` for Pusher's libraries.")
 
     class Meta:
         model = Cluster
-        fields = ["id", "account", "cluster_id", "enabled", "created_at"]
+        fields = ["id", "account", "cluster_id", "app_id", *CLUSTER_SETTINGS, "created_at"]
         read_only_fields = ["created_at"]
         extra_kwargs = DEFAULT_ON
 

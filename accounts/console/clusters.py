@@ -11,13 +11,14 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import services
+from accounts.key_access import CLUSTER_OPTIONS
 from accounts.locks import Refused, sentence
 from accounts.models import Account, ApiKey, Cluster
 
 from .access import DEVELOPERS, OWNERS, AccountRequest, account_page
 from .endpoints import site_of
 from .figures import Connections
-from .forms import ClusterForm, DeletionForm
+from .forms import ClusterForm, ClusterOptionsForm, DeletionForm
 from .frame import render_page
 from .key_lists import list_of_keys
 from .limits import exhausted
@@ -130,8 +131,10 @@ def detail(request: AccountRequest, account: Account, cluster_id: str) -> HttpRe
         "revoked": cluster.keys.filter(revoked_at__isnull=False).count(),
     }
     connections = Connections([cluster])
+    options = {name: getattr(cluster, name) for name in CLUSTER_OPTIONS}
     context = {
         "cluster": cluster,
+        "options": ClusterOptionsForm(initial=options),
         "endpoint": f"{site_of(request).channels(cluster_id)}CHANNEL_ID?api_key=API_KEY",
         "connections": connections.of(cluster),
         "counts": counts,
@@ -140,12 +143,21 @@ def detail(request: AccountRequest, account: Account, cluster_id: str) -> HttpRe
     return render_page(request, "console/cluster.html", context, page="clusters")
 
 
+@require_POST
+@account_page(*DEVELOPERS, changes=True, what=WHAT)
+def options(request: AccountRequest, account: Account, cluster_id: str) -> HttpResponse:
+    """Change what clients of Pusher's protocol notice of a cluster."""
+    form = ClusterOptionsForm(request.POST)
+    values = {name: bool(form[name].value()) for name in CLUSTER_OPTIONS}
+    return _change(request, _find(account, cluster_id), "Options saved.", **values)
+
+
 @account_page(*DEVELOPERS, changes=True, what=WHAT)
 def off(request: AccountRequest, account: Account, cluster_id: str) -> HttpResponse:
     """Ask whether to switch a cluster off, and do it."""
     cluster = _find(account, cluster_id)
     if request.method == "POST":
-        return _set_enabled(request, cluster, enabled=False)
+        return _change(request, cluster, "Cluster switched off.", enabled=False)
     context = {"cluster": cluster, "connections": Connections([cluster]).of(cluster)}
     return render_page(request, "console/cluster_off.html", context, page="clusters")
 
@@ -154,16 +166,16 @@ def off(request: AccountRequest, account: Account, cluster_id: str) -> HttpRespo
 @account_page(*DEVELOPERS, changes=True, what=WHAT)
 def on(request: AccountRequest, account: Account, cluster_id: str) -> HttpResponse:
     """Switch a cluster on."""
-    return _set_enabled(request, _find(account, cluster_id), enabled=True)
+    return _change(request, _find(account, cluster_id), "Cluster switched on.", enabled=True)
 
 
-def _set_enabled(request: HttpRequest, cluster: Cluster, *, enabled: bool) -> HttpResponse:
+def _change(request: HttpRequest, cluster: Cluster, done: str, **values: bool) -> HttpResponse:
     try:
-        services.update_cluster(cluster, enabled=enabled)
+        services.update_cluster(cluster, **values)
     except (Refused, ValidationError) as error:
         messages.error(request, sentence(error))
     else:
-        messages.success(request, "Cluster switched on." if enabled else "Cluster switched off.")
+        messages.success(request, done)
     return redirect("console:cluster", account=cluster.account_id, cluster_id=cluster.cluster_id)
 
 

@@ -44,6 +44,16 @@ class Site(NamedTuple):
         return f"{'https' if self.is_secure else 'http'}://{self._root}/api/publish"
 
     @property
+    def api_host(self) -> str:
+        """The host with which Pusher's libraries call this service. The API key determines the cluster."""
+        return "localhost" if self._is_local else self.domain
+
+    @property
+    def api_port(self) -> int:
+        """The port for these libraries."""
+        return int(self.port.removeprefix(":") or (443 if self.is_secure else 80))
+
+    @property
     def _socket_scheme(self) -> str:
         return "wss" if self.is_secure else "ws"
 
@@ -53,7 +63,7 @@ class Site(NamedTuple):
 
     @property
     def _root(self) -> str:
-        return f"{'localhost' if self._is_local else self.domain}{self.port}"
+        return f"{self.api_host}{self.port}"
 
 
 def site_of(request: HttpRequest) -> Site:

@@ -91,6 +91,24 @@ class ClusterForm(ConsoleForm):
         self.data = {**dict(self.data.items()), "cluster_id": cluster_id}
 
 
+class ClusterOptionsForm(ConsoleForm):
+    """What clients of Pusher's protocol notice of a cluster."""
+
+    sends_subscription_counts = forms.BooleanField(
+        label="Subscription counts",
+        required=False,
+        help_text="The subscribers of a channel learn how many they are. Presence channels have members instead.",
+    )
+    sends_watchlist_events = forms.BooleanField(
+        label="Watchlists", required=False, help_text="Users who sign in learn who of their watchlist is online."
+    )
+    closes_unauthorized_connections = forms.BooleanField(
+        label="Close unauthorized connections",
+        required=False,
+        help_text="Clients must sign in, or subscribe to a private or presence channel, within 30 seconds.",
+    )
+
+
 class FirstClusterForm(ClusterForm):
     """Asks for the ID of the first cluster, and for a better name of an account that the user has just created."""
 

@@ -35,14 +35,15 @@ KINDS = (
 UNKNOWN = "The connections cannot be counted now. Reload the page to try again."
 # The cluster that a session has watched last, by the primary key of the account.
 _WATCHED = "watched_clusters"
-_CHANNEL = r"(?:[A-Za-z0-9_-]{1,128}/)?[A-Za-z0-9_-]{1,128}"
+# A channel of PieSocket, or one of Pusher's protocol.
+_CHANNEL = r"(?:v4:)?(?:[A-Za-z0-9_-]{1,128}/)?[A-Za-z0-9_-]{1,128}|pusher:[A-Za-z0-9_\-=@,.;]{1,164}"
 
 
 class SendForm(forms.Form):
     """A message to a channel."""
 
     channel = forms.RegexField(
-        rf"^{_CHANNEL}\Z",
+        rf"^(?:{_CHANNEL})\Z",
         error_messages={"invalid": "Channel IDs are 1 to 128 letters, digits, hyphens and underscores."},
     )
     message = forms.CharField(strip=False)

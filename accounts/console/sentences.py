@@ -34,6 +34,9 @@ _FIELDS = {
     "allows_client_messages": "clients may send messages",
     "closes_expired_connections": "close connections when their JWT expires",
     "sends_quota_notices": "e-mails about quotas",
+    "sends_subscription_counts": "subscription counts",
+    "sends_watchlist_events": "watchlist events",
+    "closes_unauthorized_connections": "close unauthorized connections",
     "url": "URL",
     "kinds": "events",
     "channel_prefix": "beginning of channel IDs",
@@ -82,7 +85,6 @@ def _special(entry: AuditEntry) -> str | None:
         (ResourceKind.MEMBER, AuditVerb.CHANGED): lambda: f"Changed the role of {name} from {old} to {new}",
         (ResourceKind.MEMBER, AuditVerb.DELETED): lambda: "Left the account" if is_own else f"Removed {name}",
         (ResourceKind.INVITATION, AuditVerb.CREATED): lambda: f"Invited {name} as {new}",
-        (ResourceKind.CLUSTER, AuditVerb.CHANGED): lambda: f"Switched the cluster {name} {'on' if new else 'off'}",
         (ResourceKind.CLUSTER, AuditVerb.PUBLISHED): lambda: f"Sent a message to the channel {new} of {name}",
         (ResourceKind.KEY, AuditVerb.CREATED): lambda: f"Issued {thing_of(entry)}",
         (ResourceKind.KEY, AuditVerb.ROTATED): lambda: f"Rotated the secret of {thing_of(entry)}{_end(new)}",
@@ -93,6 +95,8 @@ def _special(entry: AuditEntry) -> str | None:
         (ResourceKind.WEBHOOK, AuditVerb.TESTED): lambda: f"Sent a test event to {thing_of(entry)}",
         (ResourceKind.WEBHOOK, AuditVerb.RESENT): lambda: f"Sent {_deliveries(new)} of {thing_of(entry)} again",
     }
+    if (entry.kind, entry.verb) == (ResourceKind.CLUSTER, AuditVerb.CHANGED) and list(entry.changes) == ["enabled"]:
+        return f"Switched the cluster {name} {'on' if new else 'off'}"
     if (entry.kind, entry.verb) == (ResourceKind.ACCOUNT, AuditVerb.CHANGED) and list(entry.changes) == ["name"]:
         return f"Renamed the account from {_text(old)} to {_text(new)}"
     if (entry.kind, entry.verb) == (ResourceKind.WEBHOOK, AuditVerb.CHANGED) and set(entry.changes) <= _SWITCHED:

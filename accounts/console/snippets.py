@@ -19,6 +19,18 @@ class Snippet(NamedTuple):
     language: str
     introduction: str
     code: str
+    path: str = CHANNEL
+    """The path of the channel, which depends on the protocol."""
+
+
+class ServerSnippet(NamedTuple):
+    """Code with which a server publishes to the channel."""
+
+    name: str
+    """Identifies the code in the page."""
+    title: str
+    language: str
+    code: str
 
 
 def connecting(site: Site, key: ApiKey) -> list[Snippet]:
@@ -71,12 +83,114 @@ with connect(
             f"""npx wscat --connect \\
   '{url_for_programs}'""",
         ),
+        Snippet(
+            "pusher",
+            "pusher-js",
+            "JavaScript",
+            "Install the package pusher-js. Clients of Pusher, Soketi and Reverb only need these options.",
+            f"""import Pusher from "pusher-js";
+
+const pusher = new Pusher("{key.public_key}", {{
+  cluster: "any",
+{_options(site)}
+}});
+pusher.subscribe("{CHANNEL}").bind("message", (data) => console.log(data));""",
+            f"pusher:{CHANNEL}",
+        ),
+        Snippet(
+            "echo",
+            "Laravel Echo",
+            "JavaScript",
+            "Install the packages laravel-echo and pusher-js. The broadcaster pusher works too.",
+            f"""import Echo from "laravel-echo";
+import Pusher from "pusher-js";
+
+window.Pusher = Pusher;
+const echo = new Echo({{
+  broadcaster: "reverb",
+  key: "{key.public_key}",
+{_options(site)}
+}});
+echo.channel("{CHANNEL}").listen(".message", (data) => console.log(data));""",
+            f"pusher:{CHANNEL}",
+        ),
     ]
 
 
-def publishing(site: Site) -> str:
-    """Return a command with which a server publishes. It takes the key and its secret from the environment."""
-    return f"""curl {site.publish_url} \\
+def _options(site: Site) -> str:
+    """Return the options with which Pusher's clients find this service."""
+    return f"""  wsHost: "{site.api_host}",
+  wsPort: {site.api_port},
+  wssPort: {site.api_port},
+  forceTLS: {"true" if site.is_secure else "false"},
+  enabledTransports: ["ws", "wss"],"""
+
+
+def publishing(site: Site, key: ApiKey) -> list[ServerSnippet]:
+    """Return code with which a server publishes. Replace SECRET, or set it in the environment."""
+    host, port, app_id = site.api_host, site.api_port, key.cluster.app_id
+    scheme, secure = ("https", True) if site.is_secure else ("http", False)
+    return [
+        ServerSnippet(
+            "curl",
+            "curl",
+            "Shell",
+            f"""curl {site.publish_url} \\
   -H "key: $WS_API_KEY" -H "secret: $WS_API_SECRET" \\
   -H "Content-Type: application/json" \\
-  -d '{{"channelId": "{CHANNEL}", "message": "Hello!"}}'"""
+  -d '{{"channelId": "{CHANNEL}", "message": "Hello!"}}'""",
+        ),
+        ServerSnippet(
+            "laravel",
+            "Laravel",
+            ".env",
+            f"""BROADCAST_CONNECTION=reverb
+REVERB_APP_ID={app_id}
+REVERB_APP_KEY={key.public_key}
+REVERB_APP_SECRET=SECRET
+REVERB_HOST={host}
+REVERB_PORT={port}
+REVERB_SCHEME={scheme}""",
+        ),
+        ServerSnippet(
+            "php",
+            "Pusher’s library for PHP",
+            "PHP",
+            f"""$pusher = new Pusher\\Pusher("{key.public_key}", "SECRET", "{app_id}", [
+  "host" => "{host}", "port" => {port}, "scheme" => "{scheme}",
+]);
+$pusher->trigger("{CHANNEL}", "message", "Hello!");""",
+        ),
+        ServerSnippet(
+            "node",
+            "Pusher’s library for Node.js",
+            "JavaScript",
+            f"""import Pusher from "pusher";
+
+const pusher = new Pusher({{
+  appId: "{app_id}",
+  key: "{key.public_key}",
+  secret: "SECRET",
+  host: "{host}",
+  port: "{port}",
+  useTLS: {str(secure).lower()},
+}});
+await pusher.trigger("{CHANNEL}", "message", "Hello!");""",
+        ),
+        ServerSnippet(
+            "python",
+            "Pusher’s library for Python",
+            "Python",
+            f"""import pusher
+
+client = pusher.Pusher(
+    app_id="{app_id}",
+    key="{key.public_key}",
+    secret="SECRET",
+    host="{host}",
+    port={port},
+    ssl={secure},
+)
+client.trigger("{CHANNEL}", "message", "Hello!")""",
+        ),
+    ]

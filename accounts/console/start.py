@@ -27,7 +27,7 @@ from .endpoints import site_of
 from .figures import Connections
 from .forms import ClusterForm, FirstClusterForm, MessageForm
 from .frame import render_page
-from .snippets import CHANNEL, connecting, publishing
+from .snippets import CHANNEL, Snippet, connecting, publishing
 
 FIRST_KEY = "First key"
 _REFUSALS_SHOWN_FOR = timedelta(minutes=10)
@@ -107,7 +107,13 @@ def connection(request: AccountRequest, account: Account) -> HttpResponse:
     if key is None:
         raise Http404
     return render(
-        request, "console/start_connection.html", {"account": account, "frame": request.frame, **_waiting_for(key)}
+        request,
+        "console/start_connection.html",
+        {
+            "account": account,
+            "frame": request.frame,
+            **_waiting_for(key, _asked(request, connecting(site_of(request), key)).path),
+        },
     )
 
 
@@ -119,16 +125,17 @@ def send(request: AccountRequest, account: Account) -> HttpResponse:
     if key is None:
         return redirect("console:start", account=account.pk)
     form = MessageForm(request.POST)
+    snippet = _asked(request, connecting(site_of(request), key))
     if form.is_valid():
         try:
-            receivers = services.send_message(key.cluster, CHANNEL, form.cleaned_data["message"])
+            receivers = services.send_message(key.cluster, snippet.path, form.cleaned_data["message"])
         except (NotPublished, Refused) as error:
             form.reject(error)
         else:
             _note(request, _SENT, account, receivers)
             if receivers:
                 _note(request, _ARRIVED, account, True)
-            return redirect(f"{reverse('console:start', args=[account.pk])}#send")
+            return redirect(f"{reverse('console:start', args=[account.pk])}?code={snippet.name}#send")
     return _show(request, account, key, form)
 
 
@@ -143,7 +150,7 @@ def hide(request: AccountRequest, account: Account) -> HttpResponse:
 def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageForm) -> HttpResponse:
     site = site_of(request)
     snippets = connecting(site, key)
-    asked = request.GET.get("code")
+    snippet = _asked(request, snippets)
     receivers = _noted(request, _SENT, account)
     if receivers is not None:
         _note(request, _SENT, account, None)
@@ -152,9 +159,9 @@ def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageF
         "cluster": key.cluster,
         "channel": CHANNEL,
         "snippets": snippets,
-        "snippet": next((snippet for snippet in snippets if snippet.name == asked), snippets[0]),
-        "publishing": publishing(site),
-        **_waiting_for(key),
+        "snippet": snippet,
+        "publishing": publishing(site, key),
+        **_waiting_for(key, snippet.path),
         "form": form,
         "receivers": receivers,
         "has_arrived": bool(_noted(request, _ARRIVED, account)),
@@ -162,13 +169,23 @@ def _show(request: AccountRequest, account: Account, key: ApiKey, form: MessageF
     return render_page(request, "console/start.html", context, page="overview")
 
 
-def _waiting_for(key: ApiKey) -> dict[str, Any]:
-    """Return whether the clients of a key are connected, from where, and why the last one could not connect."""
+def _asked(request: HttpRequest, snippets: list[Snippet]) -> Snippet:
+    """Return the code that the page shows."""
+    return next((snippet for snippet in snippets if snippet.name == request.GET.get("code")), snippets[0])
+
+
+def _waiting_for(key: ApiKey, path: str) -> dict[str, Any]:
+    """Return whether the clients of a key are connected, from where, and why the last one could not connect.
+
+    Args:
+        key: the key.
+        path: the path of the channel in which the address of a client is looked up.
+    """
     connections = Connections([key]).of(key)
     address, refusal = "", None
     if connections:
         with contextlib.suppress(Unknown):
-            address = next((client.address for client in reversed(connections_to(key.cluster, CHANNEL))), "")
+            address = next((client.address for client in reversed(connections_to(key.cluster, path))), "")
     elif latest := reasons_of(key.cluster.account, 1, newest_first=True):
         is_recent = timezone.now() - latest[0].latest.at < _REFUSALS_SHOWN_FOR
         refusal = latest[0] if is_recent else None

@@ -48,6 +48,7 @@ urlpatterns = [
     path("<int:account>/new-cluster/", clusters.new, name="new_cluster"),
     path("<int:account>/clusters/<slug:cluster_id>/", clusters.detail, name="cluster"),
     path("<int:account>/clusters/<slug:cluster_id>/keys/new/", keys.new, name="cluster_new_key"),
+    path("<int:account>/clusters/<slug:cluster_id>/options/", clusters.options, name="cluster_options"),
     path("<int:account>/clusters/<slug:cluster_id>/off/", clusters.off, name="cluster_off"),
     path("<int:account>/clusters/<slug:cluster_id>/on/", clusters.on, name="cluster_on"),
     path("<int:account>/clusters/<slug:cluster_id>/delete/", clusters.delete, name="cluster_delete"),

@@ -8,7 +8,7 @@ once for all that is deleted with them.
 
 from ..locks import Gone, Refused
 from .changes import Conflict, NotAllowed, QuotaReached
-from .clusters import create_cluster, delete_cluster, update_cluster
+from .clusters import CLUSTER_SETTINGS, create_cluster, delete_cluster, update_cluster
 from .demo import DemoTaken, ensure_demo, has_other_accounts
 from .invitations import accept_invitation, decline_invitation, invite, revoke_invitation
 from .keys import (
@@ -58,6 +58,7 @@ from .webhooks import (
 )
 
 __all__ = [
+    "CLUSTER_SETTINGS",
     "KEY_SETTINGS",
     "LAST_OWNER",
     "MAX_DELETED_PER_DAY",

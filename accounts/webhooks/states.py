@@ -24,6 +24,12 @@ MEMBER_KINDS = (WebhookKind.ADDED, WebhookKind.REMOVED)
 """The same for the members of channels."""
 
 
+def split_path(path: str) -> tuple[str, str]:
+    """Return the protocol of a channel, and the name by which its clients know it, by the path of the channel."""
+    protocol, colon, name = path.partition(":")
+    return (protocol, name) if colon else ("v3", path)
+
+
 class Subject(NamedTuple):
     """What has a state: a channel, or a member of one."""
 
@@ -50,7 +56,7 @@ class Endpoint(NamedTuple):
 
     def wants(self, kinds: Iterable[str], channel: str) -> bool:
         """Return whether it gets events of any of these kinds from a channel."""
-        return not self.kinds.isdisjoint(kinds) and channel.startswith(self.channel_prefix)
+        return not self.kinds.isdisjoint(kinds) and split_path(channel)[1].startswith(self.channel_prefix)
 
 
 Endpoints = Mapping[int, tuple[Endpoint, ...]]
@@ -150,11 +156,12 @@ def _any_of(subjects: Sequence[Subject]) -> Q:
 
 def _event(kind: WebhookKind, subject: Subject, sequence: int, time_ms: int) -> dict[str, Any]:
     member = {"user_id": subject.user_id} if subject.user_id else {}
+    protocol, channel = split_path(subject.channel)
     return {
         "name": kind.value,
-        "channel": subject.channel,
+        "channel": channel,
         **member,
-        "protocol": "v3",
+        "protocol": protocol,
         "sequence": sequence,
         "time_ms": time_ms,
     }

@@ -31,3 +31,8 @@ class Attempts:
         if len(self._spans) > MAX_REMEMBERED:
             self._spans.popitem(last=False)
         return 0 if count < self._per_minute() else max(int(begun + 60 - now), 1)
+
+    def has_made_all(self, name: Hashable) -> bool:
+        """Return whether a name has made as many attempts as it may, without counting another one."""
+        begun, count = self._spans.get(name, (0.0, 0))
+        return count >= self._per_minute() and self._clock() - begun < 60

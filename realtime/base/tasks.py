@@ -93,6 +93,17 @@ def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | No
     return asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
 
 
+_waiting: set[asyncio.Task[None]] = set()
+
+
+def run_and_keep(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine as `run_eagerly` does, and keep its task until that has ended."""
+    task = run_eagerly(coroutine)
+    if task is not None:
+        _waiting.add(task)
+        task.add_done_callback(_waiting.discard)
+
+
 class _Started(Coroutine[Any, Any, None]):
     """A coroutine that has been started and waits for something."""
 

@@ -19,7 +19,9 @@ from channels.layers import BaseChannelLayer
 from realtime.base import tasks
 from realtime.cluster.layer import PubSubLayer
 from realtime.protocols.channels import MESSAGE_EVENT
+from realtime.protocols.exclusions import split
 from realtime.protocols.frames import Frames, Message
+from realtime.protocols.pusher_channels import is_group
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ class RedisBus(Bus):
     ) -> None:
         super().__init__(on_messages, on_event)
         self._link = layer.attach(
-            on_frames=lambda group, frames, count: on_messages(group, Frames(frames, count)),
+            on_frames=self._take_frames,
             on_event=lambda group, event: self._handle(event),
             on_gap=lambda: on_event({"type": INTERRUPTED}),
             on_round_trip=on_round_trip,
@@ -173,10 +175,17 @@ class RedisBus(Bus):
     def publish_in_order(
         self, group: str, message: Message, party: Hashable, on_done: Callable[[], None] | None
     ) -> None:
-        self._link.publish_in_order(group, message.wire, 1, party, on_done or _ignore)
+        self._link.publish_in_order(group, message.between_nodes, 1, party, on_done or _ignore)
 
     def send(self, group: str, event: dict[str, Any]) -> None:
         self._link.send_event(group, event)
+
+    def _take_frames(self, group: str, frames: bytes, count: int) -> None:
+        if is_group(group):
+            for part in split(frames, count):
+                self._on_messages(group, part)
+        else:
+            self._on_messages(group, Frames(frames, count))
 
     @property
     def is_reachable(self) -> bool:

@@ -1,10 +1,10 @@
-"""Counts of connections: per channel, and per account and API key for their quotas."""
+"""Counts: the subscribers of each channel, and the connections of each account and API key for their quotas."""
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from realtime.protocols.channels import Channel
+from realtime.protocols.channels import Channel, counts_connections
 
 
 class Place:
@@ -46,7 +46,7 @@ class ConnectionCounts:
         """Start counting a connection against its quotas.
 
         Args:
-            channel: the channel of the connection.
+            channel: the channel in which the connection is counted.
             quotas: the users of the connection, with the number of connections that each may have.
 
         Returns:
@@ -65,7 +65,8 @@ class ConnectionCounts:
             Whether the connection is within the quotas on all nodes together. If so, all nodes count it by now; while
             Redis is unreachable, only this one does.
         """
-        self._add_to_channel(place, 1)
+        place.has_joined = True
+        self._add_to_channel(place.channel, 1)
         self._note_here(place.quotas)
         return True
 
@@ -73,7 +74,15 @@ class ConnectionCounts:
         """Stop counting a connection. Call it once per place."""
         self._add_to_users(place, -1)
         if place.has_joined:
-            self._add_to_channel(place, -1)
+            self._add_to_channel(place.channel, -1)
+
+    def subscribe(self, channel: Channel) -> None:
+        """Count a subscription that an open connection has made, besides the place of the connection."""
+        self._add_to_channel(channel, 1)
+
+    def unsubscribe(self, channel: Channel) -> None:
+        """Undo one `subscribe`."""
+        self._add_to_channel(channel, -1)
 
     def take_peaks(self) -> Mapping[str, int]:
         """Return the most connections that each user had since the last call, and begin anew.
@@ -102,8 +111,8 @@ class ConnectionCounts:
 
     def of_cluster_here(self, cluster_pk: int) -> int:
         """Return the number of connections to a cluster on this node. Other threads may call it."""
-        paths = self._channels.get(cluster_pk)
-        return sum(list(paths.values())) if paths is not None else 0
+        paths = list(self._channels.get(cluster_pk, {}).items())
+        return sum(connections for path, connections in paths if counts_connections(path))
 
     def count(self, channel: Channel, then: Callable[[int], None]) -> None:
         """Count the connections to a channel on all nodes, or on this node only while Redis is unreachable.
@@ -119,14 +128,16 @@ class ConnectionCounts:
         return []
 
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
-        """Return the number of connections to each channel of a cluster on all nodes, by the channel's path."""
+        """Return the number of subscribers of each channel of a cluster on all nodes, by the channel's path.
+
+        The connections of protocols with any number of subscriptions are counted too, see `counts_connections`.
+        """
         return self._channels.get(cluster_pk, {})
 
-    def _add_to_channel(self, place: Place, connections: int) -> None:
-        place.has_joined = connections > 0
-        cluster_pk, path = place.channel
+    def _add_to_channel(self, channel: Channel, subscribers: int) -> None:
+        cluster_pk, path = channel
         paths = self._channels[cluster_pk]
-        add(paths, path, connections)
+        add(paths, path, subscribers)
         if not paths:
             del self._channels[cluster_pk]
 

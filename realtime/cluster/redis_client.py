@@ -60,6 +60,17 @@ class RedisClient:
                 pipeline.eval(script, 1, self.prefix, self.node_id, *arguments)
             return await self.execute(pipeline)
 
+    async def ask(self, *commands: tuple[str, ...]) -> list[Any] | None:
+        """Return the answer to each of some commands; None if Redis is unreachable."""
+        if not self.is_reachable:
+            return None
+        # Callers at the front door may still run without a task, which redis-py needs for its timeouts.
+        await asyncio.sleep(0)
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await self.execute(pipeline)
+
     async def execute(self, pipeline: Pipeline) -> list[Any] | None:
         """Execute the commands of a pipeline.
 

@@ -59,7 +59,8 @@ class RedisConnectionCounts(ConnectionCounts):
         super().__init__()
         self._prefix = prefix
         self._node_id = node_id
-        self._client = RedisClient(url, prefix, node_id)
+        self.client = self._client = RedisClient(url, prefix, node_id)
+        """The node's client of Redis."""
         self._redis = self._client.redis
         self.seats = RedisSeats(self._client)
         """The seats of presence in Redis, which the same lease keeps."""
@@ -138,7 +139,8 @@ class RedisConnectionCounts(ConnectionCounts):
     def _admit_unchecked(self, place: Place) -> None:
         """Count a connection that Redis could not check."""
         self._stop_waiting(place)
-        self._add_to_channel(place, 1)
+        place.has_joined = True
+        self._add_to_channel(place.channel, 1)
         self._note_here(place.quotas)
         self._mark_changed(place)
 
@@ -148,12 +150,13 @@ class RedisConnectionCounts(ConnectionCounts):
             return  # it has left, or was admitted unchecked
         if has_room:
             self._stop_waiting(place)
-            super()._add_to_channel(place, 1)
+            place.has_joined = True
+            super()._add_to_channel(place.channel, 1)
         place.decision.set_result(has_room)
 
-    def _add_to_channel(self, place: Place, connections: int) -> None:
-        super()._add_to_channel(place, connections)
-        self._changed_channels.add(place.channel)
+    def _add_to_channel(self, channel: Channel, subscribers: int) -> None:
+        super()._add_to_channel(channel, subscribers)
+        self._changed_channels.add(channel)
         self._changed.set()
 
     def _add_to_users(self, place: Place, connections: int) -> None:

@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from realtime.cluster.redis_client import ANSWER_SECONDS, client_options
 from realtime.cluster.redis_scripts import COUNT_USERS, LIVING_NODES, READ_OTHERS
+from realtime.protocols.channels import counts_connections
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _count_clusters(cluster_pks: Sequence[int]) -> list[Sequence[str]]:
 
 
 def _sum(fields: Sequence[str]) -> int:
-    return sum(map(int, fields[1::2]))
+    return sum(int(count) for path, count in zip(fields[::2], fields[1::2], strict=True) if counts_connections(path))
 
 
 def of_all_everywhere(url: str, prefix: str, accounts: str) -> tuple[int, int] | None:

@@ -7,14 +7,17 @@ from typing import Protocol
 
 from realtime.base.asgi import Send
 from realtime.fanout.backlogs import Backlogs
-from realtime.protocols.closes import TOO_SLOW, Close
-from realtime.protocols.frames import Message, Sendable, error_message
+from realtime.protocols.closes import TOO_SLOW, Close, Tell, tell_piesocket
+from realtime.protocols.frames import Message, Sendable
 
 logger = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
     """Sends messages to one accepted connection. Loop thread only; no method blocks, raises or calls the hub."""
+
+    tell: Tell
+    """Returns how the client learns of a close."""
 
     def deliver(self, batch: Sendable) -> None:
         """Send messages, in order. If the backlog is above its limit, close the connection (4100) instead."""
@@ -23,7 +26,7 @@ class Outlet(Protocol):
         """Return the size of the backlog: bytes that were delivered and are not sent yet."""
 
     def close(self, close: Close) -> None:
-        """Close the connection, after an error frame if the close is final. Later deliveries are ignored."""
+        """Close the connection as its protocol demands, after an error frame if it has one. Ignore later deliveries."""
 
     def open(self, *, discard: bool = False) -> None:
         """Start sending, since the handshake is complete.
@@ -54,15 +57,17 @@ class AsgiOutlet:
         send: the `send` callable of the ASGI application.
         backlogs: limits the backlog.
         closes: counts closes by their code.
+        tell: returns how the client learns of a close.
     """
 
-    def __init__(self, send: Send, backlogs: Backlogs, closes: Counter[int]) -> None:
+    def __init__(self, send: Send, backlogs: Backlogs, closes: Counter[int], tell: Tell = tell_piesocket) -> None:
         self._closes = closes
+        self.tell = tell
         self._send = send
         self._backlogs = backlogs
         self._queue: deque[Message] = deque()
         self._queued_bytes = 0
-        self._close: Close | None = None
+        self._close_code: int | None = None
         self._work = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
@@ -73,7 +78,7 @@ class AsgiOutlet:
         self._writer = asyncio.create_task(self._write())
 
     def deliver(self, batch: Sendable) -> None:
-        if self._close is not None:
+        if self._close_code is not None:
             return
         if self._queued_bytes > self._backlogs.max_bytes:
             self.give_up()
@@ -95,12 +100,12 @@ class AsgiOutlet:
         return self._queued_bytes
 
     def close(self, close: Close) -> None:
-        if self._close is not None:
+        if self._close_code is not None:
             return
-        if close.sentence:
-            self._queue.append(error_message(close.sentence))
-        self._close = close
-        self._closes[close.code] += 1
+        self._close_code, message = self.tell(close)
+        if message is not None:
+            self._queue.append(message)
+        self._closes[self._close_code] += 1
         self._work.set()
 
     async def _write(self) -> None:
@@ -111,8 +116,8 @@ class AsgiOutlet:
                     self._queued_bytes -= len(message.wire)
                     kind = "text" if isinstance(message.data, str) else "bytes"
                     await self._send({"type": "websocket.send", kind: message.data})
-                if self._close is not None:
-                    await self._end(self._close.code)
+                if self._close_code is not None:
+                    await self._end(self._close_code)
                     return
                 self._work.clear()
                 await self._work.wait()

@@ -49,8 +49,19 @@ def authenticate(node: Node, network: str | None, credentials: Credentials, acce
     if access is not None and valid and not access.revoked and any(matches):
         node.key_use.note(key)
         return access
+    raise wrong_secret(network, key, WRONG_KEY)
+
+
+def wrong_secret(network: str | None, key: str, sentence: str) -> Problem:
+    """Count a wrong key or secret against the client's address, and return the problem for the response.
+
+    Args:
+        network: the client's network.
+        key: the key that the request names.
+        sentence: what is wrong.
+    """
     wait = address_limits.count_wrong_secret(network, key if can_be_a_key(key) else None)
     if wait:
-        sentence = f"{WRONG_KEY} There were too many failed attempts; wait {wait} seconds."
-        raise Problem(429, sentence, (b"retry-after", b"%d" % wait))
-    raise Problem(401, WRONG_KEY)
+        sentence = f"{sentence} There were too many failed attempts; wait {wait} seconds."
+        return Problem(429, sentence, (b"retry-after", b"%d" % wait))
+    return Problem(401, sentence)

@@ -31,9 +31,10 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
-def no_channel(request: HttpRequest) -> HttpResponse:
-    """Answer a request for `/v3/` without a channel."""
-    return JsonResponse({"error": "The channel ID is missing; connect a WebSocket to /v3/CHANNEL_ID."}, status=404)
+def no_channel(request: HttpRequest, version: str) -> HttpResponse:
+    """Answer a request for `/v3/` or `/v4/` without a channel."""
+    sentence = f"The channel ID is missing; connect a WebSocket to /{version}/CHANNEL_ID."
+    return JsonResponse({"error": sentence}, status=404)
 
 
 @csrf_exempt

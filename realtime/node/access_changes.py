@@ -113,8 +113,9 @@ class AccessChanges:
         """Close a connection, or change its settings, if its key gives another access now."""
         if access == connection.access:
             return
-        admission = connection.admission
-        refusal = why_not(access, admission.channel[1], admission.origin, authenticated=admission.proof is not None)
+        refusal = why_not(
+            access, connection.path, connection.admission.origin, authenticated=connection.is_authenticated
+        )
         if refusal is not None:
             self._end(connection, refusal)
         elif access is not None:

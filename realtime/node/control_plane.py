@@ -27,8 +27,12 @@ from realtime.node import access_changes, publishing
 from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
 from realtime.node.node import Node, running_node
-from realtime.protocols.channels import group_name
+from realtime.protocols import v4_channels, v4_publishing
+from realtime.protocols.channels import is_channel, is_of_v3
+from realtime.protocols.frames import compact_json
 from realtime.protocols.publishing import Item, Problem, read_message
+from realtime.protocols.pusher_channels import PATH_PREFIX, group_of_path, name_in
+from realtime.protocols.pusher_events import Body, Event, read_event
 from realtime.webhooks.sender import DUE
 
 logger = logging.getLogger(__name__)
@@ -121,14 +125,26 @@ def publish(cluster: Cluster, channel: str, message: str) -> int:
 
 def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: "Future[int]") -> None:
     """Publish a message, and then set the answer to the number of its receivers or to a `Problem`."""
-    item = Item(channelId=Raw(msgspec.json.encode(channel)), message=Raw(msgspec.json.encode(message)))
     try:
         publishing.check_enabled(access)
-        group, content = read_message(item, access.cluster_id, message_limit(access))
+        if channel.startswith(PATH_PREFIX):
+            ((group, content),) = _event(channel, message, access).messages
+        else:
+            name = channel.removeprefix(v4_channels.PATH_PREFIX)
+            item = Item(channelId=Raw(msgspec.json.encode(name)), message=Raw(msgspec.json.encode(message)))
+            read = read_message if is_of_v3(channel) else v4_publishing.read_message
+            group, content = read(item, access.cluster_id, message_limit(access))
         place = (access.cluster_pk, channel)
         publishing.publish(node, access, [(group, content)], lambda: node.counts.count(place, answer.set_result))
     except Problem as problem:
         answer.set_exception(problem)
+
+
+def _event(channel: str, message: str, access: KeyAccess) -> Event:
+    """Return what clients of Pusher's protocol get of a message from a person."""
+    name, data = Raw(msgspec.json.encode(name_in(channel))), Raw(msgspec.json.encode(message))
+    body = Body(name=Raw(b'"message"'), channel=name, data=data)
+    return read_event(body, access.cluster_id, message_limit(access))
 
 
 def channels(cluster_pk: int) -> dict[str, int]:
@@ -139,7 +155,8 @@ def channels(cluster_pk: int) -> dict[str, int]:
     """
 
     async def ask(node: Node) -> dict[str, int]:
-        return dict(await node.counts.of_cluster(cluster_pk))  # the node goes on to change its own
+        counted = await node.counts.of_cluster(cluster_pk)
+        return {path: count for path, count in counted.items() if is_channel(path)}
 
     return _ask(ask, {})
 
@@ -151,18 +168,22 @@ def connections(cluster_id: str, channel: str) -> list[dict[str, Any]]:
         TimeoutError: the nodes do not answer now.
     """
     nothing: list[dict[str, Any]] = []
-    return _ask(lambda node: node.inquiries.connections(group_name(cluster_id, channel)), nothing)
+    return _ask(lambda node: node.inquiries.connections(group_of_path(cluster_id, channel)), nothing)
 
 
 def members(cluster_id: str, channel: str) -> list[str]:
-    """Return the members of presence of a channel on all nodes, each as JSON.
+    """Return the members of presence of a channel on all nodes, each as JSON with its `uuid` and `user`.
 
     Raises:
         TimeoutError: the nodes do not answer now.
     """
 
     async def ask(node: Node) -> list[str]:
-        return [identity.json for identity in await node.presence.members(group_name(cluster_id, channel))]
+        group = group_of_path(cluster_id, channel)
+        members = await node.presence.members(group, newest_is_listed=is_of_v3(channel))
+        if channel.startswith(PATH_PREFIX):
+            return [f'{{"uuid":{compact_json(identity.uuid)},"user":{identity.json}}}' for identity in members]
+        return [identity.json for identity in members]
 
     return _ask(ask, [])
 
@@ -173,7 +194,7 @@ def disconnect(cluster_id: str, channel: str, connection_id: str) -> bool:
     Raises:
         TimeoutError: the nodes do not answer now.
     """
-    return _ask(lambda node: node.inquiries.disconnect(group_name(cluster_id, channel), connection_id), False)
+    return _ask(lambda node: node.inquiries.disconnect(group_of_path(cluster_id, channel), connection_id), False)
 
 
 def nodes_state() -> NodesState:

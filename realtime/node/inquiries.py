@@ -13,7 +13,7 @@ from typing import Any
 
 from realtime.cluster.bus import CONTROL_GROUP, Bus
 from realtime.fanout.hub import Hub
-from realtime.node.connections import Connection
+from realtime.node.connections import Connection, Subscription
 from realtime.protocols.closes import DISCONNECTED, Close
 
 PREFIX = "inquiry."
@@ -97,7 +97,7 @@ class Inquiries:
     def _answer(self, question: dict[str, Any]) -> Any:
         room = self._hub.rooms.get(question["group"])
         members = () if room is None else room.members
-        connections = (member for member in members if isinstance(member, Connection))
+        connections = (member.connection for member in members if isinstance(member, Subscription))
         if question["kind"] == "list":
             return [_describe(connection) for connection in islice(connections, MAX_LISTED)]
         found = next((each for each in connections if each.id == question["id"]), None)
@@ -109,7 +109,7 @@ class Inquiries:
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
         "id": connection.id,
-        "user": connection.admission.user,
+        "user": connection.user,
         "public_key": connection.access.public_key,
         "address": connection.network or "",
         "since": connection.opened_at,

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -29,18 +29,20 @@ from realtime.base.tasks import KeptTask
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
+from realtime.cluster.last_events import LastEvents, SharedLastEvents
+from realtime.cluster.recent_requests import RecentRequests, SharedRecentRequests
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
-from realtime.fanout.hub import Hub, Room
+from realtime.fanout.hub import Hub, Member
 from realtime.fanout.outlets import Outlet
 from realtime.live.watches import PREFIX as LIVE
 from realtime.live.watches import Watches
 from realtime.metrics.counters import Counters
 from realtime.metrics.lag import Lag
-from realtime.node import access_changes
+from realtime.node import access_changes, users, watchlists
 from realtime.node.access_changes import AccessChanges
-from realtime.node.connections import Connection
+from realtime.node.connections import Connection, Subscription
 from realtime.node.database import background, lookups
 from realtime.node.inquiries import PREFIX as INQUIRY
 from realtime.node.inquiries import Inquiries
@@ -50,12 +52,16 @@ from realtime.node.message_quotas import MessageQuotas, connection_quotas
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.reports import Reports
 from realtime.node.shutdown import Shutdown
+from realtime.node.subscription_counts import SubscriptionCounts
+from realtime.node.subscriptions import Subscriptions
 from realtime.node.usage import Store, Usage
+from realtime.node.users import Users
+from realtime.node.watchlists import Watchlists
 from realtime.node.webhooks import Webhooks
 from realtime.presence import shared as shared_presence
 from realtime.presence.local import Presence
 from realtime.presence.shared import RedisPresence
-from realtime.protocols.admission import Admission, end_of
+from realtime.protocols.admission import Admission, Proof, end_of
 from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RESTARTING, Close, Refusal
 from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
@@ -82,14 +88,17 @@ class Node:
         self.backlogs = Backlogs(conf().max_backlog_bytes, conf().max_total_backlog_bytes)
         self.hub = Hub(self.loop.call_soon)
         self.keys = KeyCache(lookups.wrap(find_access), conf().key_cache_seconds)
-        on_round_trip = self.counters.round_trip_seconds.observe
-        self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, on_round_trip)
-        self.counts: ConnectionCounts
-        self.presence: Presence
+        note_round_trip = self.counters.round_trip_seconds.observe
+        self.bus = make_bus(get_channel_layer(), self._deliver, self.handle_event, note_round_trip)
         if settings.REDIS_URLS:
-            self.counts = counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
-            self.presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
+            counts = RedisConnectionCounts(settings.REDIS_URLS[0], settings.REDIS_PREFIX, self.id)
+            self.counts: ConnectionCounts = counts
+            self.presence: Presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
+            self.last_events: LastEvents = SharedLastEvents(counts.client)
+            self.recent_requests: RecentRequests = SharedRecentRequests(counts.client)
         else:
+            self.last_events = LastEvents()
+            self.recent_requests = RecentRequests()
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))
@@ -99,15 +108,19 @@ class Node:
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
         self.webhooks = Webhooks(self.id, self.counts, self.presence)
-        self.reported = self.webhooks.endpoints
-        """The webhooks of each cluster; empty while there are none."""
-        self.messages_reported = self.webhooks.clusters_with_messages
-        self.members_reported = self.webhooks.clusters_with_members
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
         """Empty while nobody watches live; then this is all that Live costs a message."""
         self.connections: set[Connection] = set()
+        self.sockets: dict[str, Mapping[str, Member]] = {}
+        """The subscriptions of each connection that has a socket ID: its memberships of rooms, by their groups."""
+        self.users = Users(self.bus, self.end)
+        self.watchlists = Watchlists(self.bus, self.counts)
+        subscription_counts = SubscriptionCounts(self.counts, self._publish_everywhere, self.webhooks)
+        self.subscriptions = Subscriptions(
+            self.hub, self.bus, self.counts, self.presence, self.webhooks, subscription_counts
+        )
         self.access_changes = AccessChanges(self.keys, self.connections, self.end, self._apply_settings)
         self.inquiries = Inquiries(self.id, self.bus, self.hub, self.counts.living_nodes, self.end)
         self._checking = KeptTask("checking the backlogs", self._check_backlogs)
@@ -117,6 +130,7 @@ class Node:
             [
                 self.access_changes.stop,
                 self.watches.stop,
+                self.watchlists.stop,
                 self.webhooks.stop,
                 self.refusal_log.stop,
                 self.key_use.stop,
@@ -141,6 +155,7 @@ class Node:
         self.key_use.start()
         self.refusal_log.start()
         self.watches.start()
+        self.watchlists.start()
         self.webhooks.start()
         self.access_changes.start()
         self.presence.start()
@@ -185,10 +200,10 @@ class Node:
             Refusal: the node is full, or a quota is used up.
         """
         self.check_capacity()
-        place = self.counts.enter(admission.channel, connection_quotas(admission.access))
+        access = admission.access
+        place = self.counts.enter(admission.channel, connection_quotas(access))
         if place is None:
             raise Refusal(QUOTA_USED_UP)
-        access = admission.access
         use, traffic = self.message_quotas.open(access), self.usage.open(access)
         connection = Connection(admission, outlet, network, place, use, traffic)
         self.connections.add(connection)
@@ -198,7 +213,7 @@ class Node:
         return connection
 
     async def join(self, connection: Connection, accept: Callable[[], Awaitable[None]]) -> None:
-        """Add a connection to its channel.
+        """Complete the handshake of a connection, and add it to the channel in its URL if it has one there.
 
         The connection receives every message that is sent on any node after its client has seen it open.
 
@@ -206,11 +221,13 @@ class Node:
             connection: a connection that is not accepted yet.
             accept: accepts it, which completes the client's handshake.
         """
-        admission = connection.admission
-        await self.bus.join(admission.group)
+        target = connection.admission.target
+        if target is not None:
+            await self.bus.join(target.group)
         if connection.ended is None:  # its access may have been withdrawn in the meantime
             # First receive, then count: others that count it may send it a message immediately, which the outlet keeps.
-            connection.room = self.hub.join(admission.group, connection, connection.traffic.account.deliveries)
+            if target is not None:
+                connection.primary = self.subscriptions.enter(connection, target)
             if not await self.counts.join(connection.place) and connection.ended is None:
                 self.counters.refusals[QUOTA_USED_UP.reason] += 1
                 connection.ended = QUOTA_USED_UP
@@ -224,23 +241,32 @@ class Node:
             self.leave(connection)
             connection.outlet.close(connection.ended)
             return
+        connection.takes_messages = True
         if self.watched:
             self.reports.connect(connection)
-        if admission.channel[0] in self.reported:
-            self.webhooks.occupancy.join(admission.channel)
-        self.key_use.note(admission.access.public_key)
-        if admission.identity is not None:
+        self.key_use.note(connection.access.public_key)
+        primary = connection.primary
+        if primary is None or target is None:
+            return
+        self.subscriptions.count(primary)
+        self.subscriptions.report(primary)
+        if primary.identity is not None:
             try:
-                self.presence.join(admission.group, connection, admission.identity)
+                self.subscriptions.join_presence(primary, primary.identity, target.events)
             except Refusal as refusal:
                 self.counters.refusals[refusal.close.reason] += 1
                 self.reports.refuse(connection, refusal.close)
                 self.end(connection, refusal.close)
             else:
                 if self.watched:
-                    self.reports.subscribe(connection, admission.identity)
-                if admission.channel[0] in self.members_reported:
-                    self.webhooks.occupancy.join_member(admission.channel, admission.identity.uuid)
+                    self.reports.subscribe(connection, connection.path, primary.identity)
+
+    def prove(self, connection: Connection, proof: Proof) -> None:
+        """Note a proof that a client has given after its handshake. The connection ends when one of them does."""
+        known = connection.proof
+        if known is None or end_of(connection.access, proof) < end_of(connection.access, known):
+            connection.proof = proof
+            self._schedule_end(connection)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection. It may have left already, or may never have joined."""
@@ -253,37 +279,35 @@ class Node:
             connection.end_timer.cancel()
         admission = connection.admission
         self.counts.leave(connection.place)
-        if admission.channel[0] in self.reported:
-            self.webhooks.occupancy.leave(admission.channel)
         self.message_quotas.close(admission.access)
         self.usage.close(admission.access)
         address_limits.close(connection.network)
-        room, connection.room = connection.room, None
-        if room is not None:
-            self.hub.leave(room, connection)
-            if admission.identity is not None:
-                self.presence.leave(admission.group, connection)
-                if admission.channel[0] in self.members_reported:
-                    self.webhooks.occupancy.leave_member(admission.channel, admission.identity.uuid)
-        self.bus.leave(admission.group)
+        for subscription in connection.subscriptions.values():
+            self.subscriptions.drop(subscription)
+        if connection.primary is None and admission.target is not None:
+            self.bus.leave(admission.target.group)  # it has not joined its room
+        connection.primary, connection.subscriptions, connection.takes_messages = None, {}, False
+        if connection.signed_in is not None:
+            self.users.sign_out(connection)
+            self.watchlists.leave(connection)
 
     def end(self, connection: Connection, close: Close) -> None:
         """Close a connection from the server's side. It no longer counts, and neither sends nor receives messages."""
         connection.ended = close
-        if connection.room is not None:
+        if connection.is_accepted and connection in self.connections:
             connection.flush()
             self.leave(connection)
-            if connection.is_accepted:
-                connection.outlet.close(close)
+            connection.outlet.close(close)
 
-    def publish(self, room: Room, message: Message, sender: Connection) -> None:
+    def publish(self, sender: Subscription, message: Message) -> None:
         """Send a client's message to its channel on all nodes."""
+        room, connection = sender.room, sender.connection
         self.hub.publish(room, message, sender)
-        self.bus.publish(room.name, message, sender.access.account_id)
+        self.bus.publish(room.name, message, connection.access.account_id)
         if self.watched:
-            self.reports.message(sender, message.data)
-        if self.messages_reported and (channel := sender.admission.channel)[0] in self.messages_reported:
-            self.webhooks.messages.note(channel, message.data, sender)
+            self.reports.message(connection, room.channel[1], message.data)
+        if room.channel[0] in self.webhooks.clusters_with_messages:
+            self.webhooks.messages.note(room.channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
         """Send a server's message to a channel on all nodes, in one order with other servers' messages.
@@ -297,6 +321,11 @@ class Node:
         self.counters.published += 1
         self.bus.publish_in_order(group, message, account_id, on_done)
 
+    def _publish_everywhere(self, group: str, message: Message, account_id: int) -> None:
+        """Send a message of the service itself to a channel on all nodes."""
+        self._deliver(group, message)
+        self.bus.publish(group, message, account_id)
+
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Schedule a function to run on the loop. The only method that other threads may call."""
         # In the caller's context, database calls would be bound to the caller's thread, which may end first.
@@ -305,9 +334,9 @@ class Node:
     def _close_for_restart(self, connection: Connection) -> None:
         """Ask a client to reconnect elsewhere. Messages that it sends before it sees the close are still published."""
         if connection.ended is None:
-            room = connection.room
+            kept = connection.primary, connection.subscriptions, connection.takes_messages
             self.end(connection, RESTARTING)
-            connection.room = room
+            connection.primary, connection.subscriptions, connection.takes_messages = kept
 
     def handle_event(self, event: dict[str, Any]) -> None:
         """Handle an event from another node or from the bus."""
@@ -321,6 +350,10 @@ class Node:
                 self.watches.receive(event)
             case kind if kind.startswith(INQUIRY):
                 self.inquiries.receive(event)
+            case users.TERMINATE:
+                self.users.receive(event)
+            case watchlists.CHANGED:
+                self.watchlists.receive(event)
             case bus.INTERRUPTED:
                 self.presence.compare()
                 self.access_changes.check_all()
@@ -337,7 +370,7 @@ class Node:
 
     def _schedule_end(self, connection: Connection) -> None:
         """Close a connection when its JWT ends. Connections without one need no timer."""
-        proof = connection.admission.proof
+        proof = connection.proof
         if proof is None:
             return
         if connection.end_timer is not None:
@@ -358,7 +391,8 @@ class Node:
     def _deliver(self, group: str, messages: Message | Frames) -> None:
         room = self.hub.rooms.get(group)
         if room is not None:
-            self.hub.publish(room, messages)
+            excluded = messages.excluded
+            self.hub.publish(room, messages, self.sockets.get(excluded, {}).get(group) if excluded else None)
 
 
 on_start: list[Callable[[Node], None]] = []

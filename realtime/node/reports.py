@@ -33,7 +33,7 @@ from realtime.node.key_cache import KeyCache
 from realtime.node.refusal_log import RefusalLog
 from realtime.node.usage import Usage
 from realtime.protocols.admission import why_off
-from realtime.protocols.channels import Channel
+from realtime.protocols.channels import Channel, channel_id
 from realtime.protocols.closes import QUOTA_USED_UP, TOO_BIG, Close
 from realtime.protocols.frames import Message
 from realtime.protocols.presence import Identity, clean
@@ -79,9 +79,10 @@ class Reports:
         """Report that a client has connected."""
         self._report_connection(CONNECT, connection, lambda _: {"origin": connection.admission.origin or ""})
 
-    def subscribe(self, connection: Connection, identity: Identity) -> None:
-        """Report that a client has joined the presence of its channel."""
-        self._report_connection(SUBSCRIPTION, connection, lambda _: {"member": identity.uuid})
+    def subscribe(self, connection: Connection, path: str, identity: Identity | None) -> None:
+        """Report that a client has joined the presence of a channel, or has subscribed to it after its handshake."""
+        facts = {"member": "" if identity is None else identity.uuid}
+        self._report_connection(SUBSCRIPTION, connection, lambda _: facts, path)
 
     def close(self, connection: Connection) -> None:
         """Report that a connection has ended."""
@@ -94,17 +95,17 @@ class Reports:
         }
         self._report_connection(CLOSE, connection, lambda _: facts)
 
-    def message(self, connection: Connection, data: str | bytes, dropped: str = "") -> None:
+    def message(self, connection: Connection, path: str, data: str | bytes, dropped: str = "") -> None:
         """Report a client's message.
 
         Args:
             connection: the sender.
+            path: the path of the channel.
             data: the message.
             dropped: why it was not distributed; empty if it was.
         """
-        path = connection.admission.channel[1]
         self._report_connection(
-            MESSAGE, connection, lambda content: {**_content(data, path, content), "dropped": dropped}
+            MESSAGE, connection, lambda content: {**_content(data, path, content), "dropped": dropped}, path
         )
 
     def publish(self, channel: Channel, public_key: str, message: Message) -> None:
@@ -172,13 +173,13 @@ class Reports:
             close: the close that the client gets.
             facts: further values that explain it.
         """
-        access, admission = connection.access, connection.admission
+        access = connection.access
         if close is QUOTA_USED_UP:
             facts = about_quota(access)
-        path, origin = admission.channel[1], admission.origin or ""
-        cause = _cause(access, close.code, close.reason)
+        path, origin = connection.path, connection.admission.origin or ""
+        cause = _cause(access, connection.outlet.tell(close).code, close.reason)
         self._refuse(
-            RefusedClient(cause, time.time(), path, origin, admission.user, connection.network or "", "", facts)
+            RefusedClient(cause, time.time(), path, origin, connection.user, connection.network or "", "", facts)
         )
 
     def refuse_request(self, access: KeyAccess, status: int, network: str | None, client: str) -> None:
@@ -231,13 +232,11 @@ class Reports:
         }
         watch.report(REFUSAL, subject, partial(_event, REFUSAL, subject, lambda _: facts))
 
-    def _report_connection(self, kind: str, connection: Connection, facts: Build) -> None:
+    def _report_connection(self, kind: str, connection: Connection, facts: Build, path: str | None = None) -> None:
         watch = self._watched.get(connection.access.cluster_pk)
         if watch is not None:
-            admission = connection.admission
-            subject = Subject(
-                admission.channel[1], connection.access.public_key, admission.user, connection.network or ""
-            )
+            path = connection.path if path is None else path
+            subject = Subject(path, connection.access.public_key, connection.user, connection.network or "")
             watch.report(kind, subject, partial(_event, kind, subject, facts))
 
 
@@ -248,7 +247,7 @@ def _event(kind: str, subject: Subject, facts: Build, content: bool) -> dict[str
 def _content(data: str | bytes, path: str, content: bool) -> dict[str, Any]:
     """Return the size of a message, and what a viewer may see of it."""
     size = len(data.encode(errors="replace")) if isinstance(data, str) else len(data)
-    if path.rpartition("/")[2].startswith(ENCRYPTED):
+    if channel_id(path).startswith(ENCRYPTED):
         shown: dict[str, Any] = {"encrypted": True}
     elif isinstance(data, bytes):
         shown = {"binary": True}

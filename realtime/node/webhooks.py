@@ -4,7 +4,7 @@ from accounts.webhooks import pruning, queue, states
 from accounts.webhooks.exchange import exchange
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.node import database
-from realtime.node.connections import Connection
+from realtime.node.connections import Subscription
 from realtime.presence.local import Presence
 from realtime.protocols.presence import user_id_of
 from realtime.webhooks.messages import Messages
@@ -32,6 +32,10 @@ class Webhooks:
         """The clusters whose webhooks get the messages of clients."""
         self.clusters_with_members = self._reporter.clusters_with_members
         """The clusters whose webhooks are told who takes part in presence."""
+        self.clusters_with_counts = self._reporter.clusters_with_counts
+        """The clusters whose webhooks get the numbers of subscribers."""
+        self.clusters_with_misses = self._reporter.clusters_with_misses
+        """The clusters whose webhooks get the channels that have no last event."""
         add, record = sender.waking(query(queue.add)), sender.waking(query(states.record_states))
         self.messages = Messages(self.endpoints, _describe, add, query(queue.count_dropped))
         self.occupancy = Occupancy(node_id, self.endpoints, counts, presence, record, query(states.present_subjects))
@@ -57,6 +61,6 @@ class Webhooks:
         self._sender.wake()
 
 
-def _describe(connection: Connection) -> tuple[str, str | None]:
-    identity = connection.admission.identity
-    return connection.id, None if identity is None else user_id_of(identity.uuid)
+def _describe(sender: Subscription) -> tuple[str, str | None]:
+    identity = sender.identity
+    return sender.connection.id, None if identity is None else user_id_of(identity.uuid)

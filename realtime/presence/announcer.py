@@ -1,8 +1,8 @@
 """Reports joins and leaves to the members of one channel on this node (the wire contract, *Presence*).
 
-Every event contains the whole list, and every member gets every event: a thousand members that join one after another
-would cause 22 GB of events. While a crowd joins, newcomers therefore get nothing until the rush is over. Then each of
-them gets one list. Only the members that were there before get an event for each newcomer.
+Every event of PieSocket contains the whole list, and every member gets every event: a thousand members that join one
+after another would cause 22 GB of events. While a crowd joins, newcomers therefore get nothing until the rush is over.
+Then each of them gets one list. Only the members that were there before get an event for each newcomer.
 Events wait for receivers that read slowly. Presence alone therefore never disconnects a client.
 
 Loop thread only.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from realtime.fanout.hub import Member
 from realtime.presence.seats import Seat, SeatList
 from realtime.protocols.frames import Batch, Message
-from realtime.protocols.presence import Identity, change_message, list_message
+from realtime.protocols.presence import Identity, PresenceEvents
 
 # A crowd joins a channel that has more members than CROWD_MEMBERS if more than CROWD_EVENTS events happen within
 # MOMENT_SECONDS.
@@ -51,9 +51,11 @@ class Announcer:
     Args:
         current: the seats of the channel, which the roster keeps up to date.
         max_waiting_bytes: the backlog above which events wait for a receiver.
+        events: what the members get.
     """
 
-    def __init__(self, current: SeatList, max_waiting_bytes: int) -> None:
+    def __init__(self, current: SeatList, max_waiting_bytes: int, events: PresenceEvents) -> None:
+        self._events = events
         self._current = current
         self._max_waiting_bytes = max_waiting_bytes
         self._newcomers: dict[Member, tuple[float, Identity]] = {}  # wait for the list: since when, and as whom
@@ -140,7 +142,7 @@ class Announcer:
         messages: list[Message] = []
         size = 0
         while self._unsent and size < MAX_BATCH_BYTES:
-            messages.append(change_message(*self._next_event()))
+            messages.append(self._events.change_message(*self._next_event()))
             size += len(messages[-1].wire)
         batches: dict[int, Batch] = {}
         async for member in _in_turns(self._watchers, size):
@@ -165,15 +167,15 @@ class Announcer:
         welcomed, self._newcomers = self._newcomers, {}
         self._watchers.update(dict.fromkeys(welcomed, self._happened))
         identities = self._current.identities()
-        members = list_message(identities)
+        members = self._events.list_message(identities)
         async for member in _in_turns(welcomed, len(members.wire)):
             if member not in self._watchers:
                 continue  # it has left
             if member.echo:
                 _, identity = welcomed[member]
-                member.outlet.deliver(Batch([members, change_message(True, identity, identities)]))
+                member.welcome(Batch([members, self._events.change_message(True, identity, identities)]))
             else:
-                member.outlet.deliver(members)
+                member.welcome(members)
 
 
 async def _in_turns(members: Iterable[Member], size: int) -> AsyncIterator[Member]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from realtime.fanout.hub import Member
 from realtime.presence.roster import Roster
 from realtime.presence.seats import Seat, SeatList
-from realtime.protocols.presence import Identity
+from realtime.protocols.presence import PIESOCKET_EVENTS, Identity, PresenceEvents
 
 
 class Presence:
@@ -33,15 +33,21 @@ class Presence:
     async def stop(self) -> None:
         """Stop sharing presence with other nodes."""
 
-    def join(self, group: str, member: Member, identity: Identity) -> None:
+    def join(self, group: str, member: Member, identity: Identity, events: PresenceEvents = PIESOCKET_EVENTS) -> None:
         """Add a member to a channel.
+
+        Args:
+            group: the group of the channel.
+            member: the member.
+            identity: how the others see it.
+            events: what the members of this channel get; the same for all of them.
 
         Raises:
             Refusal: members join and leave faster than events can be sent, or the list would be too large to send.
         """
         roster = self._rosters.get(group)
         if roster is None:
-            roster = self._rosters[group] = Roster(self._max_backlog_bytes)
+            roster = self._rosters[group] = Roster(self._max_backlog_bytes, events)
             self._local_seats[group] = {}
             self._prepare(group)
         roster.check_room(identity)
@@ -63,11 +69,17 @@ class Presence:
         if not seats:
             del self._local_seats[group], self._rosters[group]
 
-    async def members(self, group: str) -> list[Identity]:
-        """Return the members of a channel on all nodes; while Redis is unreachable, those on this node."""
+    async def members(self, group: str, *, newest_is_listed: bool = True) -> list[Identity]:
+        """Return the members of a channel on all nodes; while Redis is unreachable, those on this node.
+
+        Args:
+            group: the group of the channel.
+            newest_is_listed: see `PresenceEvents`.
+        """
         seats = SeatList()
         for seat in sorted(await self._seats(group), key=lambda seat: seat.place):
-            seats.put(seat)
+            if newest_is_listed or seat.identity.uuid not in seats:
+                seats.put(seat)
         return seats.identities()
 
     async def uuids(self, groups: Sequence[str]) -> list[set[str]] | None:

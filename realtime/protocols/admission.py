@@ -1,11 +1,12 @@
-"""Admission: turn the ASGI scope of a handshake into an Admission (channel, rights and identity) or a Refusal."""
+"""Admission: turn the ASGI scope of a handshake into an Admission (rights, and the channel in the URL) or a Refusal."""
 
 import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from accounts.key_access import KeyAccess
 from realtime.protocols import tokens
@@ -21,7 +22,7 @@ from realtime.protocols.closes import (
     Refusal,
 )
 from realtime.protocols.handshake import Request, origin_matches, parse_request
-from realtime.protocols.presence import Identity, shown_user
+from realtime.protocols.presence import PIESOCKET_EVENTS, Identity, PresenceEvents, shown_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +36,68 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """The channel, key and options of a connection that may be accepted."""
+class Target:
+    """A channel to which a client may subscribe, and how."""
 
-    access: KeyAccess
     group: str
     """The channel-layer group that stands for the channel."""
     channel: Channel
     """The channel, as it is counted."""
-    origin: str | None
     notify_self: bool
-    proof: Proof | None
-    """The JWT that was checked; None if the client sent none."""
     identity: Identity | None
     """The member in presence; None if presence is off."""
+    is_proven: bool = True
+    """Whether the client has proved that it may use the channel, or will lose the connection with its proof."""
+    events: PresenceEvents = PIESOCKET_EVENTS
+    """How the members in presence learn of each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The key and options of a connection that may be accepted."""
+
+    access: KeyAccess
+    origin: str | None
+    channel: Channel
+    """The channel in which the connection is counted. Of protocols with any number of subscriptions, it is none."""
+    target: Target | None
+    """The channel in the URL; None if the protocol has none there."""
+    proof: Proof | None
+    """The JWT that was checked; None if the client sent none."""
     user: str
     """Whom the client says that it connects for, or whom its JWT names; empty if neither does."""
 
 
-async def admit(
-    scope: Mapping[str, Any],
-    cluster_domains: Sequence[str],
-    find_key: Callable[[str], Awaitable[KeyAccess | None]],
-) -> Admission:
+class Handshake(NamedTuple):
+    """A parsed handshake of any protocol."""
+
+    api_key: str
+    """The API key that it names; empty if it names none."""
+    decide: Callable[[KeyAccess | None], Admission]
+    """Takes what the key gives access to, None if there is no such key. Returns what the connection may do, or raises a
+    Refusal."""
+
+
+Read = Callable[[Mapping[str, Any], Sequence[str]], Handshake]
+"""Takes the ASGI scope of a handshake and the domains that have clusters as their subdomains. Returns the parsed
+handshake, or raises a Refusal."""
+
+
+def read_v3(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> Handshake:
+    """Return a handshake of PieSocket v3.
+
+    Raises:
+        Refusal: the path or an option is not valid.
+    """
+    request = parse_request(scope, cluster_domains)
+    return Handshake(request.api_key, partial(_decide, request))
+
+
+async def admit(handshake: Handshake, find_key: Callable[[str], Awaitable[KeyAccess | None]]) -> Admission:
     """Decide whether a client may connect.
 
     Args:
-        scope: the ASGI scope of the `websocket` connection.
-        cluster_domains: the domains that have clusters as their subdomains.
+        handshake: the handshake.
         find_key: looks up a public key; returns None if there is no such key.
 
     Returns:
@@ -71,11 +106,10 @@ async def admit(
     Raises:
         Refusal: the client may not connect; the refusal carries the reason.
     """
-    request = parse_request(scope, cluster_domains)
-    return decide(request, await find_key(request.api_key) if request.api_key else None)
+    return handshake.decide(await find_key(handshake.api_key) if handshake.api_key else None)
 
 
-def decide(request: Request, access: KeyAccess | None) -> Admission:
+def _decide(request: Request, access: KeyAccess | None) -> Admission:
     """Decide whether a client may connect with the key that its request names.
 
     Args:
@@ -85,24 +119,42 @@ def decide(request: Request, access: KeyAccess | None) -> Admission:
     Raises:
         Refusal: the client may not connect; the refusal carries the reason.
     """
-    if access is None or access.revoked or request.cluster_id not in (None, access.cluster_id):
-        raise Refusal(BAD_KEY)
+    access = check_key(access, request.cluster_id)
     if close := why_not(access, request.path, request.origin, authenticated=request.jwt is not None):
         raise Refusal(close)
-    proof, user = (None, None) if request.jwt is None else _verify(request.jwt, access, request.path)
+    proof, user = (None, None) if request.jwt is None else verify_jwt(request.jwt, access, request.path)
+    channel = (access.cluster_pk, request.path)
     return Admission(
         access=access,
-        group=group_name(access.cluster_id, request.path),
-        channel=(access.cluster_pk, request.path),
         origin=request.origin,
-        notify_self=request.notify_self,
+        channel=channel,
+        target=Target(
+            group=group_name(access.cluster_id, request.path),
+            channel=channel,
+            notify_self=request.notify_self,
+            identity=_identity(request, user) if request.presence else None,
+        ),
         proof=proof,
-        identity=_identity(request, user) if request.presence else None,
         user=shown_user(request.user if user is None else user),
     )
 
 
-def _verify(jwt: str, access: KeyAccess, path: str) -> tuple[Proof, Any]:
+def check_key(access: KeyAccess | None, cluster_id: str | None) -> KeyAccess:
+    """Return what a key gives access to, if it is a valid key of the cluster that a handshake names.
+
+    Args:
+        access: what the key gives access to; None if there is no such key.
+        cluster_id: the cluster in the Host header; None if it contains none.
+
+    Raises:
+        Refusal: the key is not valid here.
+    """
+    if access is None or access.revoked or cluster_id not in (None, access.cluster_id):
+        raise Refusal(BAD_KEY)
+    return access
+
+
+def verify_jwt(jwt: str, access: KeyAccess, path: str) -> tuple[Proof, Any]:
     """Return a JWT that may connect, and its `user` claim.
 
     Raises:
@@ -156,9 +208,9 @@ def why_not(access: KeyAccess | None, path: str, origin: str | None, *, authenti
 
     Args:
         access: the key; None if there is no such key.
-        path: `CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`.
+        path: the path of the channel; empty for a connection that has none in its URL.
         origin: the origin of the web page that connects; None for other clients.
-        authenticated: whether the client sent a JWT. The caller verifies it.
+        authenticated: whether the client has proved that it may use its channels. The caller verifies the proof.
     """
     if access is None or access.revoked:
         return KEY_REVOKED

@@ -1,6 +1,10 @@
 """Close codes, their sentences, and whether clients may reconnect (the wire contract, *Refusal*)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from realtime.protocols.frames import Message, error_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,24 @@ class Close:
     def saying(self, sentence: str) -> "Close":
         """Return the same final close with a more precise sentence, which must not contain any part of a credential."""
         return replace(self, sentence=sentence)
+
+
+class Farewell(NamedTuple):
+    """How a client learns that its connection closes."""
+
+    code: int
+    """The code of the close frame."""
+    message: Message | None
+    """The message before the close frame."""
+
+
+Tell = Callable[[Close], Farewell]
+"""Returns how the clients of one protocol learn of a close."""
+
+
+def tell_piesocket(close: Close) -> Farewell:
+    """Return how clients of PieSocket learn of a close."""
+    return Farewell(close.code, error_message(close.sentence) if close.sentence else None)
 
 
 class Refusal(Exception):
@@ -43,6 +65,7 @@ BAD_REQUEST = Close(
     "bad_request",
     "Connect to /v3/CHANNEL_ID, where CHANNEL_ID is 1 to 128 letters, digits, underscores or hyphens.",
 )
+BAD_V4_REQUEST = BAD_REQUEST.saying(BAD_REQUEST.sentence.replace("/v3/", "/v4/"))
 BAD_KEY = Close(4001, "bad_key", "Provide a valid API key of this cluster as the option api_key in the URL.")
 KEY_REVOKED = BAD_KEY.saying("The API key of this connection is no longer valid; provide another one.")
 ACCOUNT_SUSPENDED = Close(
@@ -63,6 +86,7 @@ TOO_MANY_MEMBERS = Close(
     "The presence of this channel is full; connect without presence or to another channel.",
 )
 BAD_JWT = Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.")
+TERMINATED = Close(4009, "terminated", "A server of the application has closed all connections of this user.")
 TOO_SLOW = Close(4100, "too_slow")
 TOO_FAST = Close(
     4301, "too_fast", "You kept sending far more messages per second than the quota allows; send less often."

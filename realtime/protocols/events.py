@@ -1,6 +1,7 @@
 """Events whose names are reserved for servers, and the exceptions that clients may send to each other."""
 
 import json
+from typing import Any
 
 # Clients of PieSocket's video portals send these to each other.
 RELAYED = frozenset(
@@ -34,13 +35,28 @@ def is_forged(message: str | bytes) -> bool:
         return False
 
 
+def is_object(text: str) -> bool:
+    """Return whether some receiver's parser may read a text as a JSON object."""
+    try:
+        return isinstance(_parse(text), tuple)
+    except RecursionError:
+        return True  # nested too deeply for this parser, but perhaps not for the receiver's
+    except ValueError:
+        return False
+
+
+def _parse(text: str) -> Any:
+    """Parse JSON as leniently as any client might.
+
+    Objects become tuples of pairs, which keep every `event` if there are several. Numbers stay strings, since Python
+    refuses to convert very long ones.
+    """
+    return json.loads(text, strict=False, object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
+
+
 def _is_forged_json(text: str) -> bool:
     try:
-        # Parse as leniently as any client might. Objects become tuples of pairs, which keep every `event` if there are
-        # several. Numbers stay strings, since Python refuses to convert very long ones.
-        content = json.loads(
-            text, strict=False, object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str
-        )
+        content = _parse(text)
     except RecursionError:
         return True  # nested too deeply for this parser, but perhaps not for the receiver's
     except ValueError:

@@ -61,6 +61,8 @@ class Message:
 
     __slots__ = ("data", "wire")
     count = 1
+    excluded: str = ""
+    """The socket ID of a client that does not receive it; empty if there is none."""
 
     def __init__(self, data: str | bytes) -> None:
         self.data = data
@@ -71,6 +73,11 @@ class Message:
         """Return the message itself, as a batch of one."""
         return (self,)
 
+    @property
+    def between_nodes(self) -> bytes:
+        """What other nodes get."""
+        return self.wire
+
 
 class Frames:
     """Messages that another node has encoded: their frames, one after another, which every receiver gets unchanged.
@@ -78,13 +85,15 @@ class Frames:
     Args:
         wire: frames from `encode_frame`.
         count: the number of messages.
+        excluded: the socket ID of a client that does not receive them; empty if there is none.
     """
 
-    __slots__ = ("_messages", "count", "wire")
+    __slots__ = ("_messages", "count", "excluded", "wire")
 
-    def __init__(self, wire: bytes, count: int) -> None:
+    def __init__(self, wire: bytes, count: int, excluded: str = "") -> None:
         self.wire = wire
         self.count = count
+        self.excluded = excluded
         self._messages: Sequence[Message] | None = None
 
     @property
@@ -98,13 +107,24 @@ class Frames:
 def _split(wire: bytes) -> Iterator[Message]:
     position = 0
     while position < len(wire):
-        opcode, length, start = wire[position] & 0x0F, wire[position + 1], position + 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            length, start = int.from_bytes(wire[start : start + size]), start + size
-        position = start + length
+        opcode = wire[position] & 0x0F
+        position, start = frame_end(wire, position)
         payload = wire[start:position]
         yield Message(payload.decode() if opcode == TEXT else payload)
+
+
+def frame_end(wire: bytes, position: int) -> tuple[int, int]:
+    """Return where a frame from `encode_frame` ends, and where its payload begins.
+
+    Args:
+        wire: frames.
+        position: where the frame begins.
+    """
+    length, start = wire[position + 1], position + 2
+    if length >= 126:
+        size = 2 if length == 126 else 8
+        length, start = int.from_bytes(wire[start : start + size]), start + size
+    return start + length, start
 
 
 _COUNT = attrgetter("count")

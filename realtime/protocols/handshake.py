@@ -8,9 +8,11 @@ from urllib.parse import parse_qsl
 
 from realtime.base.asgi import sent_path
 from realtime.protocols.channels import CHANNEL_PATH
-from realtime.protocols.closes import BAD_REQUEST, Refusal
+from realtime.protocols.closes import BAD_REQUEST, BAD_V4_REQUEST, Refusal
 
-_SOCKET_PATH = re.compile(f"/v3/({CHANNEL_PATH.pattern})/?")
+V4 = "/v4/"
+"""Begins the paths of PieSocket v4."""
+_SOCKET_PATH = re.compile(f"/v[34]/({CHANNEL_PATH.pattern})/?")
 # As browsers write it (RFC 6454, section 6.2): without user and path. Parsers disagree about the host of anything else.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>(?P<host>[a-z0-9._-]+)(:[0-9]{1,5})?)")
 _ON = frozenset(("", "1", "true", "yes", "on"))
@@ -39,14 +41,15 @@ class Request:
 
 
 def parse_request(scope: Mapping[str, Any], cluster_domains: Sequence[str]) -> Request:
-    """Parse the path, query and headers of a handshake.
+    """Parse the path, query and headers of a handshake of PieSocket, which are the same in v3 and v4.
 
     Raises:
         Refusal: the path or an option is not valid.
     """
-    match = _SOCKET_PATH.fullmatch(sent_path(scope))
+    path = sent_path(scope)
+    match = _SOCKET_PATH.fullmatch(path)
     if match is None:
-        raise Refusal(BAD_REQUEST)
+        raise Refusal(BAD_V4_REQUEST if path.startswith(V4) else BAD_REQUEST)
     options = parse_options(scope["query_string"])
     headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
     _check_length(options, "uuid", 1, MAX_UUID_LENGTH)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from accounts.refused_clients import MAX_SHOWN_LENGTH
 from realtime.protocols.frames import Message, compact_json
@@ -60,23 +60,48 @@ def clean(text: str, length: int) -> str:
     return "".join("�" if each == "\0" or "\ud800" <= each <= "\udfff" else each for each in text)
 
 
-def list_message(identities: Iterable[Identity]) -> Message:
-    """Return the event that lists all members, for a client that joins."""
-    return Message(f'{{"event":"system:member_list","data":{{"members":{_json_list(identities)}}}}}')
+class PresenceEvents(Protocol):
+    """How the members of one channel learn who is in it."""
+
+    newest_is_listed: bool
+    """Whether the newest of several connections with the same `uuid` is listed, and reported as a join. Otherwise the
+    oldest is listed, and only the first join and the last leave are reported."""
+
+    replaces_members: bool
+    """Whether the oldest of several connections is reported to leave when it does, and the next one to join, if clients
+    would not recognize it as the same member."""
+
+    def list_message(self, identities: Iterable[Identity]) -> Message:
+        """Return the event that lists all members, for a client that joins."""
+
+    def change_message(self, joined: bool, identity: Identity, identities: Iterable[Identity]) -> Message:
+        """Return the event that reports a join or leave.
+
+        Args:
+            joined: whether the member joined; otherwise it left.
+            identity: the member.
+            identities: all members after the change.
+        """
 
 
-def change_message(joined: bool, identity: Identity, identities: Iterable[Identity]) -> Message:
-    """Return the event that reports a join or leave.
+class PieSocketEvents:
+    """The events of PieSocket v3, which contain all members."""
 
-    Args:
-        joined: whether the member joined; otherwise it left.
-        identity: the member.
-        identities: all members after the change.
-    """
-    name = "joined" if joined else "left"
-    data = f'{{"member":{identity.json},"members":{_json_list(identities)}}}'
-    return Message(f'{{"event":"system:member_{name}","data":{data}}}')
+    newest_is_listed = True
+    replaces_members = False
+
+    def list_message(self, identities: Iterable[Identity]) -> Message:
+        return Message(f'{{"event":"system:member_list","data":{{"members":{json_list(identities)}}}}}')
+
+    def change_message(self, joined: bool, identity: Identity, identities: Iterable[Identity]) -> Message:
+        name = "joined" if joined else "left"
+        data = f'{{"member":{identity.json},"members":{json_list(identities)}}}'
+        return Message(f'{{"event":"system:member_{name}","data":{data}}}')
 
 
-def _json_list(identities: Iterable[Identity]) -> str:
+PIESOCKET_EVENTS = PieSocketEvents()
+
+
+def json_list(identities: Iterable[Identity]) -> str:
+    """Return members as a list in JSON."""
     return f"[{','.join([identity.json for identity in identities])}]"

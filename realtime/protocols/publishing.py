@@ -107,14 +107,41 @@ def read_message(item: Item, cluster_id: str, max_bytes: int) -> tuple[str, Mess
     Raises:
         Problem: the channel or the message is missing or invalid.
     """
+    check_is_complete(item)
+    group = read_channel(item, cluster_id)
+    message = Message(read_text(item))
+    check_size(len(message.wire), max_bytes)
+    return group, message
+
+
+def check_is_complete(item: Item) -> None:
+    """Check that a request has a message and a channel.
+
+    Raises:
+        Problem: one of them is missing.
+    """
     if not len(item.message) or (_is_absent(item.channelId) and _is_absent(item.roomId)):
         raise Problem(400, "Send channelId and message.")
-    group = read_channel(item, cluster_id)
+
+
+def read_text(item: Item) -> str:
+    """Return the text of a message: a string as it is, any other value as the JSON that was sent."""
     content = item.message
-    message = Message(_decode_text(content) if _is_text(content) else str(content, "utf-8"))
-    if len(message.wire) > frame_size(max_bytes):
+    return _decode_text(content) if _is_text(content) else str(content, "utf-8")
+
+
+def check_size(frame_bytes: int, max_bytes: int) -> None:
+    """Check the size of a message.
+
+    Args:
+        frame_bytes: the size of the frame that contains it.
+        max_bytes: the size of the largest message that the key allows.
+
+    Raises:
+        Problem: it is too large.
+    """
+    if frame_bytes > frame_size(max_bytes):
         raise Problem(413, f"The message is larger than {max_bytes} bytes; send less at a time.")
-    return group, message
 
 
 def read_batch(body: Body, cluster_id: str, max_bytes: int) -> list[tuple[str, Message]]:
@@ -151,15 +178,27 @@ def read_channel(item: Item, cluster_id: str) -> str:
     Raises:
         Problem: the channel is missing or invalid.
     """
+    return _find_group(channel_json(item), cluster_id)
+
+
+def channel_json(item: Item) -> bytes:
+    """Return the JSON that names the channel of a request."""
     value = bytes(item.channelId)
-    if value in _ABSENT:
-        value = bytes(item.roomId)
-    return _find_group(value, cluster_id)
+    return bytes(item.roomId) if value in _ABSENT else value
 
 
 @lru_cache(maxsize=10_000)
 def _find_group(value: bytes, cluster_id: str) -> str:
     """Return the group of the channel that some JSON names in a cluster."""
+    return group_name(cluster_id, read_path(value))
+
+
+def read_path(value: bytes) -> str:
+    """Return the path that some JSON names: `CHANNEL_ID` or `NAMESPACE/CHANNEL_ID`.
+
+    Raises:
+        Problem: it is missing or invalid.
+    """
     if value in _ABSENT:
         raise Problem(400, "Send the channelId.")
     path = ""
@@ -169,7 +208,7 @@ def _find_group(value: bytes, cluster_id: str) -> str:
         path = str(int(value))
     if not CHANNEL_PATH.fullmatch(path):
         raise Problem(400, "The channelId must be 1 to 128 letters, digits, _ or -.")
-    return group_name(cluster_id, path)
+    return path
 
 
 def _read_item(item: Raw) -> Item:

@@ -28,9 +28,12 @@ from accounts.refused_clients import (
 )
 from realtime.base.asgi import sent_path
 from realtime.protocols import tokens
-from realtime.protocols.closes import BAD_JWT, BAD_KEY, BAD_REQUEST, QUOTA_USED_UP, Close, Refusal
-from realtime.protocols.handshake import cluster_of, parse_options
+from realtime.protocols.closes import BAD_JWT, BAD_KEY, BAD_REQUEST, BAD_V4_REQUEST, QUOTA_USED_UP, Close, Refusal
+from realtime.protocols.handshake import V4, cluster_of, parse_options
 from realtime.protocols.presence import clean, shown_user
+from realtime.protocols.pusher_closes import tell_pusher
+from realtime.protocols.pusher_handshake import is_for_pusher, key_in_path
+from realtime.protocols.v4_channels import PATH_PREFIX as V4_CHANNELS
 
 _PREFIX = "/v3/"
 _CLUSTER = re.compile("[a-z0-9-]{1,63}")
@@ -55,10 +58,13 @@ def describe(
     """
     headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
     options = _options(scope)
-    public_key = _key_of(options)
+    public_key = key_in(scope)
     named = cluster_of(headers.get(b"host", ""), cluster_domains)
     host = named if named is not None and _CLUSTER.fullmatch(named) else None
-    path = sent_path(scope).removeprefix(_PREFIX)
+    sent = sent_path(scope)
+    # Pusher's URLs name no channel, but the key.
+    path = "" if is_for_pusher(sent) else sent.removeprefix(_PREFIX).removeprefix(V4)
+    space = V4_CHANNELS if sent.startswith(V4) else ""
     detail: str = ""
     facts: dict[str, Any] = {}
     user = options.get("user", "")
@@ -81,12 +87,12 @@ def describe(
             None if access is None else access.cluster_pk,
             host,
             "" if access is None else access.public_key,
-            close.code,
+            tell_pusher(close).code if is_for_pusher(sent) else close.code,
             close.reason,
             detail,
         ),
         time.time(),
-        clean(path.rstrip("/") if is_valid else path, MAX_CHANNEL_LENGTH if is_valid else MAX_SHOWN_LENGTH),
+        clean(space + path.rstrip("/") if is_valid else path, MAX_CHANNEL_LENGTH if is_valid else MAX_SHOWN_LENGTH),
         clean(headers.get(b"origin", ""), MAX_ORIGIN_LENGTH),
         clean(user, MAX_SHOWN_LENGTH),
         address,
@@ -97,7 +103,8 @@ def describe(
 
 def key_in(scope: Mapping[str, Any]) -> str:
     """Return the API key that a handshake names; empty if it names none."""
-    return _key_of(_options(scope))
+    path = sent_path(scope)
+    return key_in_path(path) if is_for_pusher(path) else _key_of(_options(scope))
 
 
 def about_quota(access: KeyAccess) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def _key_of(options: Mapping[str, str]) -> str:
 
 
 def _about_request(close: Close) -> tuple[str, dict[str, Any]]:
-    is_channel = close.sentence == BAD_REQUEST.sentence
+    is_channel = close.sentence in (BAD_REQUEST.sentence, BAD_V4_REQUEST.sentence)
     return (CHANNEL, {}) if is_channel else (OPTION, {"sentence": close.sentence})
 
 

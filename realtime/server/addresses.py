@@ -6,7 +6,7 @@ parsed in vain. Most of their values are settings, see `conf.py`. Loop thread on
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # always accepted, however many wrong ones were sent; with 357 bits, it cannot be guessed.
 MAX_GUESSES_AT_KEY = 10
 MAX_GUESSES_OF_ADDRESS = 100
+# How many handshakes of one client are refused in a minute with a reason, if its library connects again at once.
+MAX_REFUSALS = 10
 # A body of this size is always parsed, since that costs less than the rest of its request. How much JSON in larger
 # bodies an address may have parsed for requests whose key or secret is wrong: in a second, and before that counts. A
 # megabyte takes up to 5 ms of the loop's time.
@@ -82,6 +84,7 @@ class AddressLimits:
         self._requests = Attempts(lambda: conf().requests_per_minute_per_address)
         self._guesses = Attempts(lambda: MAX_GUESSES_OF_ADDRESS)
         self._guesses_at_key = Attempts(lambda: MAX_GUESSES_AT_KEY)
+        self._refusals = Attempts(lambda: MAX_REFUSALS)
         self._rejected_json = Debts(REJECTED_JSON_BYTES_PER_SECOND, REJECTED_JSON_BYTES_AT_ONCE)
 
     def open_tcp(self, peer: str) -> bool:
@@ -102,6 +105,18 @@ class AddressLimits:
             return True
         wait = self._connects.note(address)
         return not wait and self._connections[address] < conf().max_connections_per_address
+
+    def count_refusal(self, client: Hashable) -> None:
+        """Count a refused handshake of a client that connects again immediately, whatever it is told.
+
+        Args:
+            client: identifies the client, including its address.
+        """
+        self._refusals.note(client)
+
+    def was_refused_too_often(self, client: Hashable) -> bool:
+        """Return whether such a client was refused so often that its next handshakes are not looked at."""
+        return self._refusals.has_made_all(client)
 
     def open(self, address: str | None) -> None:
         """Count a connection to a channel until `close`."""

@@ -44,8 +44,9 @@ class Doors(NamedTuple):
     enter_socket: Callable[[Mapping[str, Any]], Callable[[DoorSocket], object] | None]
     """Takes the ASGI scope of a handshake. Returns what to call with the connection; None if the handshake must go the
     ordinary way, because its key must be looked up."""
-    answer_publish: Callable[[str, Headers, str | None, bytes], Coroutine[Any, Any, Response]]
-    """Takes the path, the headers, the client's network and the body of a request to publish; returns the response."""
+    answer_publish: Callable[[str, bytes, Headers, str | None, bytes], Coroutine[Any, Any, Response]]
+    """Takes the path, the query, the headers, the client's network and the body of a request to publish; returns the
+    response."""
 
 
 class Visitor(protocol.Protocol, SlicedConnection):
@@ -123,7 +124,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
             request = self._latest
             body = None if request is None else request.find_body(data, position)
             if body is None:
-                request = parse(data, position)
+                request = (None if request is None else request.follow(data, position)) or parse(data, position)
                 body = None if request is None else request.find_body(data, position)
             if request is None or body is None or self.factory.server.proxy_forwarded_address_header:
                 self._go_the_ordinary_way(data[position:])
@@ -183,7 +184,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
         server = self.factory.server
         network = client_network({"headers": request.headers.items(), "client": self._client}, conf().num_proxies)
         try:
-            response = await self._doors.answer_publish(request.path, request.headers, network, body)
+            response = await self._doors.answer_publish(request.path, request.query, request.headers, network, body)
         except Exception:
             logger.exception("Exception inside application.")
             response = _ERROR

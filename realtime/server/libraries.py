@@ -169,7 +169,9 @@ def _disconnected(server: Any, protocol: object) -> None:
     Daphne keeps it until it looks through all connections, once a second. With thousands of them, that and the garbage
     collection of their objects blocked the loop for 40 ms.
     """
-    details = server.connections[protocol]
+    details = server.connections.get(protocol)
+    if details is None:  # Daphne reports a handshake that was rejected twice
+        return
     details.setdefault("disconnected", time.monotonic())
     application = details.get("application_instance")
     if application is not None:

@@ -12,8 +12,12 @@ _MAX_HEADERS = 100
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DIGITS = 5
 _REQUEST_LINE = re.compile(
-    rb"(?:GET (/v3/[A-Za-z0-9_/-]+)|POST (/api/publish(?:/batch)?))(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
+    rb"(?:GET (/(?:v[34]|app)/[A-Za-z0-9_/-]+)"
+    rb"|POST (/api/(?:publish(?:/batch)?|v4/publish)|/apps/[0-9]{1,20}/(?:batch_)?events))"
+    rb"(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
+# The first line of requests that clients of Pusher's API send, if nothing about it is unusual.
+_SIGNED_LINE = re.compile(rb"POST (/apps/[0-9]{1,20}/(?:batch_)?events)\?([A-Za-z0-9_.=&%-]*) HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
@@ -64,6 +68,30 @@ class OrdinaryRequest(NamedTuple):
         if not self.is_publish:
             return body_at, body_at
         return (body_at, body_at + int(length)) if _is_length(length) else None
+
+    def follow(self, data: bytes, position: int) -> "OrdinaryRequest | None":
+        """Return the request to publish whose head differs only in its query and in the size of its body.
+
+        Signed requests have another query each time.
+
+        Args:
+            data: what has arrived.
+            position: where the head begins.
+
+        Returns:
+            None if the head is another one.
+        """
+        line = _SIGNED_LINE.match(data, position)
+        if line is None or not self.is_publish:
+            return None
+        before, after = self.head
+        path, lines = line[1], before[before.find(b"\r\n") + 2 :]
+        if path != self.path.encode() or not data.startswith(lines, line.end()):
+            return None
+        head = (data[position : line.end()] + lines, after)
+        request = self._replace(head=head, query=line[2])
+        is_same = sum(map(len, head)) < _MAX_HEAD_BYTES and request.find_body(data, position) is not None
+        return request if is_same else None
 
 
 class _Head:

@@ -12,8 +12,8 @@ from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
 
 from realtime.fanout.backlogs import Backlogs
-from realtime.protocols.closes import TOO_SLOW, Close
-from realtime.protocols.frames import Sendable, error_message
+from realtime.protocols.closes import TOO_SLOW, Close, Tell, tell_piesocket
+from realtime.protocols.frames import Sendable
 from realtime.server.fair_scheduling import nothing
 from realtime.server.tcp_progress import tcp_connection
 
@@ -43,16 +43,18 @@ class SocketOutlet:
     whose buffering and polling costs several times as much. TLS connections always write through Twisted.
     """
 
-    __slots__ = ("_backlogs", "_direct", "_early", "_protocol", "_send", "_tcp", "_transport", "closes")
+    __slots__ = ("_backlogs", "_direct", "_early", "_protocol", "_send", "_tcp", "_transport", "closes", "tell")
 
-    def __init__(self, protocol: Any, backlogs: Backlogs, closes: Counter[int]) -> None:
+    def __init__(self, protocol: Any, backlogs: Backlogs, closes: Counter[int], tell: Tell = tell_piesocket) -> None:
         """
         Args:
             protocol: the connection, a `server.websocket.ServerProtocol`.
             backlogs: limits the backlog.
             closes: counts the closes by code.
+            tell: returns how the client learns of a close.
         """
         self.closes = closes
+        self.tell = tell
         self._protocol = protocol
         self._backlogs = backlogs
         self._transport = transport = protocol.transport
@@ -140,9 +142,10 @@ class SocketOutlet:
     def close(self, close: Close) -> None:
         if self._protocol.state != _OPEN:
             return
-        if close.sentence:
-            self.write(error_message(close.sentence).wire)
-        self._protocol.sendCloseFrame(code=close.code)
+        code, message = self.tell(close)
+        if message is not None:
+            self.write(message.wire)
+        self._protocol.sendCloseFrame(code=code)
         self.pause_direct_writes()  # nothing may follow
 
     def take_messages(

@@ -18,8 +18,8 @@ from twisted.web import http
 
 from realtime.base.asgi import Send
 from realtime.fanout.backlogs import Backlogs
-from realtime.protocols.closes import NOT_UTF8, TOO_BIG
-from realtime.protocols.frames import BINARY, PONG, TEXT, Frames, encode_frame, error_message, unmask
+from realtime.protocols.closes import NOT_UTF8, TOO_BIG, Tell, tell_piesocket
+from realtime.protocols.frames import BINARY, PONG, TEXT, Frames, encode_frame, unmask
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS, CountFrame, NoteTooBig, SocketOutlet
 from realtime.server.tcp_progress import Progress, tcp_connection, tcp_progress
@@ -324,15 +324,19 @@ class ServerProtocol(WebSocketProtocol, SlicedConnection):  # type: ignore[misc]
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         for close in (NOT_UTF8, TOO_BIG):
-            if code == close.code and close.sentence and self.state == _OPEN:
+            if code == close.code and self.state == _OPEN:
                 self.flush()
                 if close is TOO_BIG and self.note_too_big is not None:
                     self.note_too_big(self.message_data_total_length)
-                self.sendData(error_message(close.sentence).wire)
+                _, message = tell_piesocket(close) if self.outlet is None else self.outlet.tell(close)
+                if message is not None:
+                    self.sendData(message.wire)
         super()._fail_connection(code, reason)
 
 
-def outlet_for(send: Send, backlogs: Backlogs, closes: Counter[int]) -> SocketOutlet | None:
+def outlet_for(
+    send: Send, backlogs: Backlogs, closes: Counter[int], tell: Tell = tell_piesocket
+) -> SocketOutlet | None:
     """Return an outlet to the Daphne connection behind an ASGI `send`; None for connections of other servers."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
-    return SocketOutlet(protocol, backlogs, closes) if isinstance(protocol, ServerProtocol) else None
+    return SocketOutlet(protocol, backlogs, closes, tell) if isinstance(protocol, ServerProtocol) else None

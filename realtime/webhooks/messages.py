@@ -1,7 +1,7 @@
-"""The messages of clients that webhooks get, gathered in memory and written in batches. Loop thread only.
+"""What webhooks get of single moments, such as messages of clients: gathered in memory and written in batches.
 
-A message is kept once, as it was received, however many webhooks get it. Its events are made shortly before they are
-written: for a few messages of each account in turn, so that a flood of one account delays no other.
+Loop thread only. A message is kept once, as it was received, however many webhooks get it. Its events are made shortly
+before they are written: for a few messages of each account in turn, so that a flood of one account delays no other.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import base64
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from django.db import Error as DatabaseError
 
 from accounts.models import WebhookKind
 from accounts.webhooks.queue import MAX_EVENTS, NewDelivery
-from accounts.webhooks.states import Endpoint, Endpoints
+from accounts.webhooks.states import Endpoint, Endpoints, split_path
 from realtime.protocols.channels import Channel
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
@@ -39,13 +40,17 @@ WRITE_SECONDS = 1.0
 _OVERHEAD = 200
 _MESSAGES_PER_SLICE = 50
 _SLICE_BYTES = 64 * 1024
-_KINDS = (WebhookKind.CLIENT,)
+_PUSHER = "pusher"
 
 S = TypeVar("S")
 
 
 class _Named(msgspec.Struct):
     event: str
+
+
+class _Event(msgspec.Struct):
+    data: str
 
 
 class _Part(NamedTuple):
@@ -56,19 +61,22 @@ class _Part(NamedTuple):
     size: int
 
 
-class _Message(NamedTuple, Generic[S]):
+class _Pending(NamedTuple):
+    """An event that is not made yet."""
+
+    kind: WebhookKind
     channel: Channel
-    data: str | bytes
-    sender: S
+    members: Callable[[], Mapping[str, object]]
+    """Returns the members of the event that only its kind has."""
     at: float
     size: int
 
 
-class _Backlog(Generic[S]):
+class _Backlog:
     """What waits of one account."""
 
     def __init__(self) -> None:
-        self.messages: deque[_Message[S]] = deque()
+        self.pending: deque[_Pending] = deque()
         self.parts: deque[_Part] = deque()
         self.size = 0
         """What the messages take in memory, with those whose events have been made."""
@@ -99,7 +107,7 @@ class Messages(Generic[S]):
         self._describe = describe
         self._add = add
         self._count_dropped = count_dropped
-        self._backlogs: dict[int, _Backlog[S]] = {}
+        self._backlogs: dict[int, _Backlog] = {}
         self._size = self._made = 0
         self._dropped: Counter[int] = Counter()
 
@@ -109,22 +117,38 @@ class Messages(Generic[S]):
         return bool(self._backlogs)
 
     def note(self, channel: Channel, data: str | bytes, sender: S) -> None:
-        """Remember a message of a cluster that has webhooks."""
+        """Remember a message of a client, in a cluster that has webhooks."""
+        members = partial(self._describe_message, channel[1], data, sender)
+        self._keep(WebhookKind.CLIENT, channel, members, sys.getsizeof(data))
+
+    def note_event(self, kind: WebhookKind, channel: Channel, **members: object) -> None:
+        """Remember an event of another kind, in a cluster that has webhooks.
+
+        Args:
+            kind: the kind.
+            channel: the channel.
+            members: the members of the event that only this kind has.
+        """
+        self._keep(kind, channel, lambda: members, 0)
+
+    def _keep(
+        self, kind: WebhookKind, channel: Channel, members: Callable[[], Mapping[str, object]], size: int
+    ) -> None:
         endpoints = self._endpoints.get(channel[0])
         if not endpoints:
             return
         account = endpoints[0].account_pk
         backlog = self._backlogs.get(account)
         if (backlog.size if backlog else 0) >= FREE_SHARE * (MAX_PENDING_BYTES - self._size):
-            for endpoint in self._receivers(channel):
+            for endpoint in self._receivers(kind, channel):
                 self._dropped[endpoint.pk] += 1
             return
         if backlog is None:
             backlog = self._backlogs[account] = _Backlog()
-        size = sys.getsizeof(data) + _OVERHEAD
+        size += _OVERHEAD
         backlog.size += size
         self._size += size
-        backlog.messages.append(_Message(channel, data, sender, time.time(), size))
+        backlog.pending.append(_Pending(kind, channel, members, time.time(), size))
 
     async def write(self) -> None:
         """Write what waits, or some of it if this takes long.
@@ -171,38 +195,53 @@ class Messages(Generic[S]):
                 backlog.size -= backlog.parts_of
                 self._made -= backlog.made
                 backlog.parts_of = backlog.made = 0
-            if backlog.parts or backlog.messages:
+            if backlog.parts or backlog.pending:
                 self._backlogs[account] = backlog  # at the end
 
-    def _receivers(self, channel: Channel) -> Iterator[Endpoint]:
-        return (each for each in self._endpoints.get(channel[0], ()) if each.wants(_KINDS, channel[1]))
+    def _receivers(self, kind: WebhookKind, channel: Channel) -> Iterator[Endpoint]:
+        return (each for each in self._endpoints.get(channel[0], ()) if each.wants((kind,), channel[1]))
 
-    async def _make_parts(self, backlog: _Backlog[S]) -> None:
+    async def _make_parts(self, backlog: _Backlog) -> None:
         """Make the events of the next messages of an account."""
         by_endpoint: dict[Endpoint, list[bytes]] = {}
         is_full = self._made >= MAX_MADE_BYTES
         most = _SLICE_BYTES if is_full else _TURN_BYTES
         made = parts_of = number = sliced = 0
-        for message in list(islice(backlog.messages, _TURN_MESSAGES)):
-            if (number or is_full) and made + message.size > most:
+        for pending in list(islice(backlog.pending, _TURN_MESSAGES)):
+            if (number or is_full) and made + pending.size > most:
                 break
-            if receivers := list(self._receivers(message.channel)):
-                event = _event(message.channel[1], message.data, *self._describe(message.sender), message.at)
+            if receivers := list(self._receivers(pending.kind, pending.channel)):
+                event = _event(pending.kind, pending.channel[1], pending.members(), pending.at)
                 made += len(event)
                 for endpoint in receivers:
                     by_endpoint.setdefault(endpoint, []).append(event)
-            parts_of += message.size
+            parts_of += pending.size
             number += 1
             if number % _MESSAGES_PER_SLICE == 0 or made - sliced >= _SLICE_BYTES:
                 sliced = made
                 await asyncio.sleep(0)
         # Not before: if this is cancelled, nothing is lost.
         for _ in range(number):
-            backlog.messages.popleft()
+            backlog.pending.popleft()
         backlog.made, backlog.parts_of = made, parts_of
         self._made += made
         for endpoint, events in by_endpoint.items():
             backlog.parts += _parts(endpoint.pk, events, MAX_EVENTS if endpoint.batches else 1)
+
+    def _describe_message(self, path: str, data: str | bytes, sender: S) -> Mapping[str, object]:
+        """Return the members of the event that reports a message."""
+        socket_id, user_id = self._describe(sender)
+        event: dict[str, object] = {"event": _name_of(data)}
+        if split_path(path)[0] == _PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
+            data = msgspec.json.decode(data, type=_Event).data
+        if isinstance(data, str):
+            event["data"] = data
+        else:
+            event["data_base64"] = base64.b64encode(data).decode()
+        event["socket_id"] = socket_id
+        if user_id is not None:
+            event["user_id"] = user_id
+        return event
 
 
 def _first(parts: Iterable[_Part]) -> Iterator[_Part]:
@@ -215,17 +254,11 @@ def _first(parts: Iterable[_Part]) -> Iterator[_Part]:
         yield part
 
 
-def _event(path: str, data: str | bytes, socket_id: str, user_id: str | None, at: float) -> bytes:
-    """Return the event that reports a message, as JSON."""
-    event: dict[str, object] = {"name": "client_event", "channel": path, "event": _name_of(data)}
-    if isinstance(data, str):
-        event["data"] = data
-    else:
-        event["data_base64"] = base64.b64encode(data).decode()
-    event["socket_id"] = socket_id
-    if user_id is not None:
-        event["user_id"] = user_id
-    return msgspec.json.encode({**event, "protocol": "v3", "time_ms": int(at * 1000)})
+def _event(kind: WebhookKind, path: str, members: Mapping[str, object], at: float) -> bytes:
+    """Return an event, as JSON."""
+    protocol, channel = split_path(path)
+    event = {"name": kind.value, "channel": channel, **members, "protocol": protocol, "time_ms": int(at * 1000)}
+    return msgspec.json.encode(event)
 
 
 def _name_of(data: str | bytes) -> str:

@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol
 from accounts.webhooks.states import MEMBER_KINDS, Endpoint, Endpoints, Subject
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.presence.local import Presence
-from realtime.protocols.channels import Channel, group_name
+from realtime.protocols.channels import Channel, is_channel
 from realtime.protocols.presence import user_id_of
+from realtime.protocols.pusher_channels import group_of_path
 
 ABSENT_SECONDS = 3.0
 """How long a channel is empty, or a member away, until this is reported."""
@@ -183,7 +184,7 @@ class Occupancy:
 
     async def _members(self, cluster_id: str, paths: Sequence[str]) -> set[Subject] | None:
         """Return the members of channels on all nodes; None if not all nodes can be asked now."""
-        found = await self._presence.uuids([group_name(cluster_id, path) for path in paths])
+        found = await self._presence.uuids([group_of_path(cluster_id, path) for path in paths])
         if found is None:
             return None
         return {Subject(path, user_id_of(uuid)) for path, uuids in zip(paths, found, strict=True) for uuid in uuids}
@@ -218,7 +219,7 @@ class Occupancy:
 
         The members are only those that one of the webhooks wants.
         """
-        paths = list(await self._counts.of_cluster(cluster_pk))
+        paths = [path for path in await self._counts.of_cluster(cluster_pk) if is_channel(path)]
         if not self._counts.is_reachable:
             return None
         wanted = [path for path in paths if any(each.wants(MEMBER_KINDS, path) for each in endpoints)]

@@ -41,6 +41,10 @@ class Reporter:
         """The clusters whose webhooks get the messages of clients."""
         self.clusters_with_members: set[int] = set()
         """The clusters whose webhooks are told who takes part in presence."""
+        self.clusters_with_misses: set[int] = set()
+        """The clusters whose webhooks are told of cache channels without a last event."""
+        self.clusters_with_counts: set[int] = set()
+        """The clusters whose webhooks are told the number of subscribers."""
         self.messages: Messages
         self.occupancy: Occupancy
         self._refresh_at = 0.0
@@ -99,6 +103,8 @@ class Reporter:
             for clusters, kinds in (
                 (self.clusters_with_messages, (WebhookKind.CLIENT,)),
                 (self.clusters_with_members, MEMBER_KINDS),
+                (self.clusters_with_misses, (WebhookKind.MISSED,)),
+                (self.clusters_with_counts, (WebhookKind.COUNTED,)),
             ):
                 clusters.clear()
                 clusters.update(pk for pk, each in found.items() if any(not of.kinds.isdisjoint(kinds) for of in each))

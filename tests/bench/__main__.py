@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     parser.add_argument("--work", nargs="+", choices=[work.name for work in WORK], help="run only this work")
     parser.add_argument(
-        "--servers", nargs="+", help="run only these of service, uwebsockets, nchan, tutorial and empty"
+        "--servers", nargs="+", help="run only these of service, pusher, uwebsockets, nchan, tutorial and empty"
     )
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the results and the chart")
     options = parser.parse_args()
@@ -118,7 +118,7 @@ def measure(server: Contestant, work: Work, load: Path, directory: Path, seconds
     """Run one server and the load generator once; return None if the work was too much for the server."""
     with server.running(directory, SERVER_CORE) as (port, pid):
         command = ["taskset", "-c", str(LOAD_CORE), str(load), "-p", str(port), "-pids", str(pid), "-host", "localhost"]
-        command += ["-path", server.path, *work.options(seconds)]
+        command += ["-path", server.path, *work.options(seconds), *server.options]
         if server.publisher_path:
             command += ["-pub", server.publisher_path]
         try:

@@ -41,6 +41,8 @@ class Contestant:
     label: str
     path: str = "/c%d"
     publisher_path: str | None = None
+    options: tuple[str, ...] = ()
+    """Further options of the load generator."""
     delivers: bool = True
     missing: str = ""
 
@@ -48,7 +50,7 @@ class Contestant:
         """Return the command that starts the server."""
         daphne = [sys.executable, "-m", "daphne", "-v", "0", "-e", f"tcp:{port}:interface=127.0.0.1:backlog=4096"]
         match self.name:
-            case "service":
+            case "service" | "pusher":
                 return [*daphne, "piesite.asgi:application"]
             case "tutorial" | "empty":
                 return [*daphne, f"tests.bench.baselines:{self.name}"]
@@ -66,7 +68,7 @@ class Contestant:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *self.command(port, directory)],
             cwd=PROJECT,
-            env=environment(directory),
+            env=environment(directory, CLIENT_EVENTS_PER_SECOND="1000000"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -86,11 +88,18 @@ def contestants(directory: Path) -> list[Contestant]:
     Args:
         directory: the folder for databases and configurations, in which the demo tenant is created.
     """
-    key = make_tenants(environment(directory))[0]["demo"]
+    keys, secrets = make_tenants(environment(directory))
+    key, secret = keys["demo"], secrets["demo"]
     nginx = "" if shutil.which("nginx") and NCHAN.exists() else "nginx with nchan (Debian: libnginx-mod-nchan)"
     socketify = "" if importlib.util.find_spec("socketify") else "socketify (pip install socketify)"
     return [
         Contestant("service", "this project", channel_path("c%d", key)),
+        Contestant(
+            "pusher",
+            "this project, Pusher's protocol",
+            f"/app/{key}?protocol=7",
+            options=("-key", key, "-secret", secret),
+        ),
         Contestant("uwebsockets", "µWebSockets (C++)", publisher_path="/pub%d", missing=socketify),
         Contestant("nchan", "nchan (C, in nginx)", publisher_path="/pub%d", missing=nginx),
         Contestant("tutorial", "Channels' tutorial"),

@@ -34,6 +34,7 @@ UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"  # a masked close frame with 1000
+PUBLISHING = ("publish", "pusher")
 # Soketi's default application.
 APP_ID, APP_KEY, APP_SECRET = "app-id", "app-key", "app-secret"
 
@@ -45,7 +46,7 @@ class Work:
     name: str
     label: str
     request: str
-    """What is sent: `publish`, a `handshake`, or a handshake that is `refused`."""
+    """What is sent: `publish`, the same with Pusher's API (`pusher`), a `handshake`, or one that is `refused`."""
     options: tuple[str, ...]
     on_soketi: bool = True
 
@@ -53,6 +54,7 @@ class Work:
 WORK = [
     Work("publish-1", "publishing on 1 kept connection", "publish", ("-n", "1")),
     Work("publish-64", "publishing on 64 kept connections", "publish", ("-n", "64")),
+    Work("pusher-64", "publishing with Pusher's API on 64 kept connections", "pusher", ("-n", "64")),
     Work("publish-split", "the same, head and body sent separately", "publish", ("-n", "64", "-split")),
     Work("publish-new", "publishing, a new connection for each", "publish", ("-n", "16", "-new")),
     Work("opening", "WebSockets that open and close", "handshake", ("-n", "16", "-new", "-status", "101")),
@@ -124,24 +126,30 @@ class Running:
     key: str
     secret: str
 
+    @property
+    def app_id(self) -> str:
+        """The application, which is the first cluster in the database of this project."""
+        return APP_ID if self.system.is_soketi else "1"
+
     def request(self, work: Work) -> bytes:
         """Return what a client sends for one exchange."""
-        if work.request == "publish":
-            return self._publish(closes="-new" in work.options)
+        if work.request in PUBLISHING:
+            is_pusher = self.system.is_soketi or work.request == "pusher"
+            return self._publish(is_pusher=is_pusher, closes="-new" in work.options)
         if self.system.is_soketi:
             path = f"/app/{self.key}?protocol=7"
         else:
             path = channel_path("c1", self.key if work.request == "handshake" else "x" * 60)
         return UPGRADE.format(path=path).encode()
 
-    def _publish(self, *, closes: bool) -> bytes:
+    def _publish(self, *, is_pusher: bool, closes: bool) -> bytes:
         path = "/api/publish"
         members = {"key": self.key, "secret": self.secret, "channelId": "c1", "message": MESSAGE}
-        if self.system.is_soketi:
+        if is_pusher:
             members = {"name": "event", "channel": "c1", "data": MESSAGE}
         body = json.dumps(members).encode()
-        if self.system.is_soketi:
-            path = f"/apps/{APP_ID}/events"
+        if is_pusher:
+            path = f"/apps/{self.app_id}/events"
             query = f"auth_key={self.key}&auth_timestamp={int(time.time())}&auth_version=1.0"
             query += f"&body_md5={hashlib.md5(body).hexdigest()}"
             signature = hmac.new(self.secret.encode(), f"POST\n{path}\n{query}".encode(), "sha256").hexdigest()
@@ -159,7 +167,7 @@ def measure(running: Running, work: Work, load: Path, seconds: float) -> dict[st
         then.write_bytes(CLOSE)
         command = ["taskset", "-c", LOAD_CORE, str(load), "-p", str(running.port), "-pid", str(running.process)]
         command += ["-request", str(request), "-d", str(seconds), *work.options]
-        if work.request != "publish":
+        if work.request not in PUBLISHING:
             command += ["-then", str(then)]
         printed = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     found = MEASURED.search(printed.stdout)

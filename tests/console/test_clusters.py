@@ -76,6 +76,10 @@ def test_an_account_with_as_many_clusters_as_it_may_have_is_told_what_to_do(owne
     assert "You have 1 of 1 clusters. Delete one, or ask for more." in shown
 
 
+def test_the_page_shows_the_app_id_for_pushers_libraries(owner: Client, account: Account, cluster: Cluster) -> None:
+    assert f'<code id="app-id">{cluster.pk}</code>' in page(owner, account, "clusters/shop/")
+
+
 def test_switching_off_says_how_many_connections_it_closes(
     owner: Client, account: Account, cluster: Cluster, plane: Plane
 ) -> None:
@@ -139,3 +143,17 @@ def test_when_the_nodes_do_not_answer_the_pages_say_so_and_give_the_last_count(
         assert "–" in shown, path
     for path in ("clusters/shop/off/", f"keys/{key.pk}/revoke/", "clusters/shop/delete/"):
         assert "This closes" not in page(owner, account, path)
+
+
+def test_the_options_for_the_libraries_of_pusher_are_switched_on_and_off(
+    owner: Client, account: Account, cluster: Cluster
+) -> None:
+    assert "Options saved." in send(owner, account, "clusters/shop/options/", sends_watchlist_events="on")
+    cluster.refresh_from_db()
+    options = cluster.sends_subscription_counts, cluster.sends_watchlist_events, cluster.closes_unauthorized_connections
+    assert options == (False, True, False)
+    assert page(owner, account, "clusters/shop/").count("checked") == 1
+    assert "watchlist events: on" in page(owner, account, "activity/")
+    send(owner, account, "clusters/shop/options/")
+    cluster.refresh_from_db()
+    assert not cluster.sends_watchlist_events

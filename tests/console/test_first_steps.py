@@ -83,6 +83,8 @@ def test_someone_who_was_invited_is_not_asked_for_the_name_of_the_account(
         ("sdk", 'clusterDomain: "shop.localhost"'),
         ("python", '"ws://localhost/v3/hello?api_key='),
         ("terminal", "npx wscat --connect"),
+        ("pusher", 'wsHost: "localhost",'),
+        ("echo", 'broadcaster: "reverb",'),
         ("cobol", "new WebSocket("),
     ],
 )
@@ -92,6 +94,26 @@ def test_the_code_contains_the_key_of_the_reader(
     shown = page(owner, account, f"start/?code={code}")
     assert contains in shown
     assert key.public_key in shown
+
+
+def test_the_code_for_servers_contains_the_app_id_and_the_key(
+    owner: Client, account: Account, cluster: Cluster, key: ApiKey
+) -> None:
+    shown = page(owner, account, "start/")
+    for line in (
+        f"REVERB_APP_ID={cluster.pk}\nREVERB_APP_KEY={key.public_key}\n",
+        f'appId: "{cluster.pk}",\n  key: "{key.public_key}",',
+        f'app_id="{cluster.pk}",\n    key="{key.public_key}",',
+    ):
+        assert line in shown
+
+
+def test_the_message_goes_to_the_channel_of_the_protocol_whose_code_is_shown(
+    owner: Client, account: Account, plane: Plane
+) -> None:
+    plane.open = 1
+    assert "Sent to 1 connection." in send(owner, account, "start/send/?code=echo", message="Hello!")
+    assert plane.sent == [("shop", "pusher:hello", "Hello!")]
 
 
 def test_the_page_waits_for_the_first_connection(owner: Client, account: Account, plane: Plane) -> None:

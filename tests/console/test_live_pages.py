@@ -10,6 +10,7 @@ import pytest
 
 from tests.clients import Client, channel_path, open_client
 from tests.console.browsing import WIDTHS, Console
+from tests.sockets.pusher import channel_name, open_pusher
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"></code></td><script>document.title='hacked'</script>"
 
@@ -119,6 +120,31 @@ async def test_a_message_is_sent_from_the_page(console: Console, stack: AsyncExi
     await console.click("Send message")
     await console.wait_for_text("Channel IDs are 1 to 128")
     assert "filter" not in await console.page.evaluate("location.href")
+
+
+async def test_a_channel_of_pusher_shows_its_users_gets_a_message_and_a_client_is_disconnected(
+    console: Console, stack: AsyncExitStack
+) -> None:
+    shop, channel = console.service.tenants.shop, channel_name("presence-")
+    client = await stack.enter_async_context(open_pusher(console.service.server, shop.public_key, shop.secret))
+    await open_live(console)
+    await client.join(channel, {"user_id": "a1", "user_info": {"name": "Ann"}})
+    await console.wait_for_text(channel)
+    await console.fill("channel", f"pusher:{channel}")
+    await console.fill("message", "Hello!")
+    await console.click("Send message")
+    await console.wait_for_text("Sent to 1 connection.")
+    assert await client.receive() == {"event": "message", "channel": channel, "data": "Hello!"}
+    await console.open(f"live/shop/channels/?channel=pusher:{channel}")
+    await console.wait_for_text("Members")
+    shown = await console.text()
+    assert "1 connection now" in shown
+    assert "a1" in shown
+    await console.click("Disconnect")
+    await console.wait_for_text("Disconnect this client?")
+    await console.click("Disconnect")
+    await console.wait_for_text("Client disconnected.")
+    assert (await client.client.ending())[1] == 4200
 
 
 async def test_without_a_connection_the_page_says_since_when_events_are_missing(

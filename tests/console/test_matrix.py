@@ -87,6 +87,7 @@ TABLE = {
     "cluster_new_key": Entry(DEVELOPERS, DEVELOPERS),
     "cluster_off": Entry(DEVELOPERS, DEVELOPERS),
     "cluster_on": Entry(None, DEVELOPERS),
+    "cluster_options": Entry(None, DEVELOPERS),
     "cluster_delete": Entry(OWNERS, OWNERS),
     "new_key": Entry(DEVELOPERS, DEVELOPERS),
     "key": Entry(READS, DEVELOPERS),

@@ -64,6 +64,19 @@ def test_accounts_are_suspended_and_resumed(admin: Client, account: Account, ann
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Suspended.", "Resumed."]
 
 
+def test_the_options_of_a_cluster_for_pushers_libraries_are_changed(admin: Client, cluster: Cluster) -> None:
+    inlines = {f"keys-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
+    form = {"sends_watchlist_events": "on", **inlines}
+    assert admin.post(f"/admin/accounts/cluster/{cluster.pk}/change/", form).status_code == 302
+    cluster.refresh_from_db()
+    assert (cluster.enabled, cluster.sends_watchlist_events, cluster.sends_subscription_counts) == (True, True, False)
+
+
+def test_the_page_of_a_cluster_shows_its_app_id_for_pushers_libraries(admin: Client, cluster: Cluster) -> None:
+    page = admin.get(f"/admin/accounts/cluster/{cluster.pk}/change/").content.decode()
+    assert f'<code data-copy="{cluster.pk}">' in page
+
+
 def test_clusters_are_disabled_and_enabled(admin: Client, cluster: Cluster, announcements: Announcements) -> None:
     run_action(admin, "cluster", "disable", cluster)
     assert not Cluster.objects.get().enabled

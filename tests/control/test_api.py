@@ -8,6 +8,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import services
 from accounts.access import find_access
+from accounts.key_access import CLUSTER_OPTIONS
 from accounts.models import Account, ApiKey, Cluster, Invitation, Membership, Role
 from accounts.users import User
 from piesite import __version__
@@ -176,6 +177,26 @@ class TestClusters:
         answer = as_(owner).patch(f"/api/v1/clusters/{cluster.pk}/", {"cluster_id": "b", "account": other.pk})
         assert answer.json()["cluster_id"] == "acme"
         assert Cluster.objects.get().account_id == cluster.account_id
+
+    def test_the_options_for_pushers_libraries_are_off_until_they_are_switched_on(
+        self, as_: As, owner: User, account: Account
+    ) -> None:
+        created = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "fresh"}).json()
+        assert not any(created[name] for name in CLUSTER_OPTIONS)
+        changed = as_(owner).patch(f"/api/v1/clusters/{created['id']}/", dict.fromkeys(CLUSTER_OPTIONS, True))
+        assert all(changed.json()[name] for name in CLUSTER_OPTIONS)
+        assert changed.json()["enabled"]
+        cluster = Cluster.objects.get(pk=created["id"])
+        key = services.issue_key(cluster, "x").key
+        access = find_access(key.public_key)
+        assert access is not None
+        assert all(getattr(access, name) for name in CLUSTER_OPTIONS)
+
+    def test_the_app_id_for_pushers_libraries_is_shown_and_cannot_be_chosen(
+        self, as_: As, owner: User, account: Account
+    ) -> None:
+        created = as_(owner).post("/api/v1/clusters/", {"account": account.pk, "cluster_id": "fresh", "app_id": "7"})
+        assert created.json()["app_id"] == str(Cluster.objects.get().pk)
 
     @pytest.mark.parametrize(("query", "count"), [("", 2), ("?account={}", 1), ("?account=999999999", 0)])
     def test_clusters_can_be_filtered_by_account(

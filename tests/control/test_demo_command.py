@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from accounts import services
-from accounts.models import Account
+from accounts.models import Account, Cluster
 from realtime.management.running import announced
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +41,10 @@ def test_the_secret_stays_the_same_after_other_accounts_are_created(capsys: pyte
     before = demo_secret(capsys)
     services.create_account("Acme")
     assert demo_secret(capsys) == before
+
+
+def test_the_app_id_for_pushers_libraries_is_that_of_the_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(capsys)["app_id"] == str(Cluster.objects.get(cluster_id="demo").pk)
 
 
 def test_the_url_has_the_port_of_the_running_server_unless_another_is_given(

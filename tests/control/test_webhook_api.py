@@ -103,7 +103,7 @@ def test_headers_that_cannot_be_decrypted_do_not_hide_the_webhook(
         {"url": "https://example.com/\0"},
         {"kinds": []},
         {"kinds": "client_event"},
-        {"kinds": ["cache_miss"]},
+        {"kinds": ["channel_renamed"]},
         {"kinds": [{}]},
         {"kinds": ["client_event", "client_event"]},
         {"channel_prefix": "a b"},

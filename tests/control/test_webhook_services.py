@@ -98,7 +98,7 @@ def test_every_change_is_recorded(cluster: Cluster) -> None:
         ({"url": "https://127.0.0.1/"}, "url"),
         ({"url": "https://example.com/" + "x" * 2000}, "url"),
         ({"kinds": []}, "kinds"),
-        ({"kinds": ["cache_miss"]}, "kinds"),
+        ({"kinds": ["channel_renamed"]}, "kinds"),
         ({"kinds": ["channel_occupied", "channel_occupied"]}, "kinds"),
         ({"kinds": "channel_occupied"}, "kinds"),
         ({"kinds": [["channel_occupied"]]}, "kinds"),

@@ -13,6 +13,7 @@ from tests.options import option_parser
 from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
 
 from .attack import NO_LIMITS, Findings, Fuzzer
+from .inputs import DOORS
 
 
 def main() -> int:
@@ -22,6 +23,9 @@ def main() -> int:
         "--seed", type=int, default=int(time.time()), help="seed of the random attacks (default: the current time)"
     )
     parser.add_argument("--first", type=int, default=0, help="number of the first attack (default: %(default)s)")
+    parser.add_argument(
+        "--protocol", choices=list(DOORS), default="v3", help="protocol of the attacked door (default: %(default)s)"
+    )
     options = parser.parse_args()
     print(f"--seed {options.seed} --first {options.first} --inputs {options.inputs}", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -31,7 +35,7 @@ def main() -> int:
         server = LiveServer(directory, server_command("serve", port, directory), port, **NO_LIMITS)
         server.start()
         try:
-            fuzzer = Fuzzer(server, keys["demo"], secrets["demo"], options.seed)
+            fuzzer = Fuzzer(server, keys["demo"], secrets["demo"], options.seed, options.protocol)
             findings = asyncio.run(
                 fuzzer.run(options.inputs, first=options.first, progress=lambda line: print(line, flush=True))
             )

@@ -60,14 +60,16 @@ class Findings:
 class Fuzzer:
     """Attacks one server and judges how it holds up."""
 
-    def __init__(self, server: LiveServer, key: str, secret: str, seed: int) -> None:
+    def __init__(self, server: LiveServer, key: str, secret: str, seed: int, protocol: str = "v3") -> None:
         """
         Args:
             server: the server, already running.
             key: an API key that is valid on the server.
             secret: the secret of that key.
             seed: the seed of the attacks.
+            protocol: the protocol of the door that is attacked.
         """
+        self._protocol = protocol
         self._server = server
         self._key = key
         self._secret = secret
@@ -154,10 +156,11 @@ class Fuzzer:
         return logged if "Traceback" in logged or "Unhandled" in logged else ""
 
     def _describe(self, number: int) -> str:
-        return f"--seed {self._seed} --first {number} --inputs 1: {make_attack(self._seed, number, self._key)}"
+        attack = make_attack(self._seed, number, self._key, self._protocol)
+        return f"--protocol {self._protocol} --seed {self._seed} --first {number} --inputs 1: {attack}"
 
     async def _attack(self, number: int) -> None:
-        attack = make_attack(self._seed, number, self._key)
+        attack = make_attack(self._seed, number, self._key, self._protocol)
         self.findings.kinds[attack.kind] += 1
         # Rotate the addresses: a port stays reserved for a minute after its connection, so one address would run out.
         reader, writer = await asyncio.open_connection(

@@ -4,9 +4,10 @@ The module is long because it is a catalogue: each kind of input stands beside t
 """
 
 import itertools
+import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame
@@ -51,6 +52,15 @@ TARGETS = [
         "/v3/" + "a" * 8000,
         "/v3/x?" + "&" * 8000,
         "/api/publish",
+    ),
+    *(
+        "/app/",
+        "/app/x",
+        "/app/x?protocol=7",
+        "/apps/1/events",
+        "/apps/1/channels?auth_key=x",
+        "/apps/%ff/events",
+        "/apps//",
     ),
     *(
         "/api/publish/batch",
@@ -283,6 +293,58 @@ PAYLOADS = [
     ),
     *(b'{"error":"x"}', b'{"\\u0065vent":"system:member_left"}', b"{" * 3000, b'"' * 999),
 ]
+PUSHER_PAYLOADS = [
+    *(
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"event":1}',
+        b"[" * 5000,
+        b'{"event":"pusher:ping"',
+        b'{"event":"\\ud800"}',
+    ),
+    *(
+        b'{"event":"%s","data":%s}' % (event, data)
+        for event in (b"pusher:subscribe", b"pusher:unsubscribe", b"pusher:signin", b"pusher:ping", b"client-x", b"x")
+        for data in (
+            *(b"{}", b"1", b'"{"', b'"{}"', b"null", b"[" * 2000 + b"]" * 2000),
+            *(b'{"channel":"fuzz-%d"}' % number for number in range(5)),
+            *(b'{"channel":"cache-fuzz","auth":""}', b'{"channel":"#server-to-user-1","auth":""}'),
+            *(b'{"channel":"\\ud800"}', b'{"channel":"\\u0000"}', b'{"channel":"%s"}' % (b"x" * 5000)),
+            b'{"channel":"presence-x","auth":"a:b","channel_data":"{\\"user_id\\":\\"\\ud800\\"}"}',
+            b'{"channel":"private-x","auth":"%s:%s"}' % (b"x" * 60, "\u00e9".encode() * 32),
+            b'{"auth":"x:y","user_data":"{\\"id\\":1}"}',
+        )
+    ),
+    *(
+        b'{"event":"client-%s","channel":"%s","data":%s}' % (b"x" * length, channel, data)
+        for length in (0, 1, 300)
+        for channel in (b"private-x", b"fuzz-1", b"#", b"x" * 5000)
+        for data in (b"1", b'"\\ud800"', b"1e999", b'"%s"' % (b"x" * 60_000))
+    ),
+]
+V4_PAYLOADS = [
+    *(b"", b"{}", b"[]", b"null", b" null", b"\xff", b'{"event":1}', b"[" * 5000, b"cmd_status", b'{"a":' * 3000),
+    *(b'{"event":"system::x"}', b'{"event":"\\ud800"}', b'{"\\ud800":1}', b'{"a":NaN}', b'{"system::channel":{}}'),
+    *(
+        b'{"event":"%s","data":%s,"system::channel":"fuzz-%d"}' % (event, data, number)
+        for number, event in enumerate((b"x", b"pie::binary", b"rtc::offer", b"system:subscribe"))
+        for data in (b"1", b'"eA=="', b'"?"', b"1e999", b'"%s"' % (b"x" * 60_000), b"[" * 2000 + b"]" * 2000)
+    ),
+    *(
+        b'{"event":"system::%s","data":%s}' % (event, data)
+        for event in (b"subscribe", b"unsubscribe", b"get_members", b"member_list", b"binary")
+        for data in (
+            *(b"{}", b"1", b'"{}"', b"null", b'{"channel":null}', b'{"channel":1e999}', b'{"channel":1998}'),
+            *(b'{"channel":"fuzz-%d","presence":true,"uuid":"same"}' % number for number in range(5)),
+            *(b'{"channel":"presence-x","user":%s}' % user for user in (b"{}", b'"\\u0000"', b"[" * 500 + b"]" * 500)),
+            *(b'{"channel":"private-x","jwt":"%s"}' % jwt for jwt in (b"", b"a.b.c", b"x" * 5000)),
+            *(b'{"channel":"\\ud800"}', b'{"channel":"%s"}' % (b"x" * 5000), b'{"channel":"a","uuid":[]}'),
+        )
+    ),
+]
 CLOSES = [
     *(
         b"",
@@ -321,18 +383,48 @@ class Attack:
         return f"{self.kind}, in pieces of {lengths}, {self.pause_seconds:.3f} s apart, then {self.ending}: {shown}"
 
 
-def make_attack(seed: int, number: int, key: str) -> Attack:
+@dataclass(frozen=True)
+class Door:
+    """Where attackers of one protocol connect, and what they send there."""
+
+    target: Callable[[Random, str], str]
+    """Takes the API key; returns the target of a handshake."""
+    payloads: list[bytes] = field(repr=False)
+    key: str = ""
+    """A valid API key."""
+
+
+_PUSHER_OPTIONS = [*["?protocol=7"] * 8, "", "?protocol=x", "?protocol=7&\xff"]
+DOORS = {
+    "v3": Door(
+        lambda random, key: f"/v3/fuzz-{random.randrange(20)}?api_key={key}{random.choice(_FLAGS)}",
+        PAYLOADS,
+    ),
+    "pusher": Door(
+        lambda random, key: f"/app/{key}{random.choice(_PUSHER_OPTIONS)}",
+        PUSHER_PAYLOADS,
+    ),
+    "v4": Door(
+        lambda random, key: f"/v4/fuzz-{random.randrange(20)}?api_key={key}{random.choice(_FLAGS)}",
+        V4_PAYLOADS,
+    ),
+}
+
+
+def make_attack(seed: int, number: int, key: str, protocol: str = "v3") -> Attack:
     """Return the attack with a number.
 
     Args:
         seed: the seed of the whole run.
         number: the number of the attack in the run.
         key: a valid API key.
+        protocol: the protocol of the door that is attacked.
     """
+    door = replace(DOORS[protocol], key=key)
     random = Random(f"{seed}:{number}")
     kind, opens, maker = random.choices(_KINDS, _WEIGHTS)[0][:3]
-    opening = handshake(f"/v3/fuzz-{random.randrange(20)}?api_key={key}{random.choice(_FLAGS)}") if opens else b""
-    pieces = _split(random, maker(random, key))
+    opening = handshake(door.target(random, key)) if opens else b""
+    pieces = _split(random, maker(random, door))
     return Attack(
         kind=kind,
         opening=opening,
@@ -394,34 +486,38 @@ def _mutated_lines(random: Random, lines: list[str]) -> bytes:
             case 7:
                 lines.insert(at, random.choice([" folded", "\t", "no colon", ": no name", "a" * 20_000, "\0: \0"]))
             case 8:
-                lines[0] = lines[0].replace("/v3/", random.choice(["/", "/V3/", "/v3//", "/v3/\0", "/v3/%00", "v3/"]))
+                lines[0] = re.sub(
+                    "/(v3|app)/",
+                    lambda _: random.choice(["/", "/V3/", "/v3//", "/v3/\0", "/v3/%00", "v3/", "/app//", "/app/%00"]),
+                    lines[0],
+                )
     end = random.choice(["\r\n"] * 8 + ["\n", "\r"])
     body = random.choice(BODIES) if random.random() < 0.4 else b""
     return end.join([*lines, "", ""]).encode("latin-1", "replace") + body
 
 
-def _handshakes(random: Random, key: str) -> bytes:
-    return _mutated_lines(random, _handshake_lines(f"/v3/fuzz?api_key={random.choice([key, '', 'x' * 60])}"))
+def _handshakes(random: Random, door: Door) -> bytes:
+    return _mutated_lines(random, _handshake_lines(door.target(random, random.choice([door.key, "", "x" * 60]))))
 
 
-def _requests(random: Random, key: str) -> bytes:
+def _requests(random: Random, door: Door) -> bytes:
     lines = [
         f"{random.choice(METHODS[:7])} {random.choice(TARGETS)} HTTP/1.1",
         "Host: localhost",
-        f"key: {key}",
+        f"key: {door.key}",
         "secret: x",
     ]
     return _mutated_lines(random, lines)
 
 
-def _pipelined(random: Random, key: str) -> bytes:
-    makers: list[Callable[[Random, str], bytes]] = [
+def _pipelined(random: Random, door: Door) -> bytes:
+    makers: list[Callable[[Random, Door], bytes]] = [
         _handshakes,
         _requests,
-        lambda *_: handshake(f"/v3/fuzz?api_key={key}"),
+        lambda random, door: handshake(door.target(random, door.key)),
     ]
-    parts = [random.choice(makers)(random, key) for _ in range(random.randint(2, 5))]
-    return b"".join([*parts, _frames(random, key)] if random.random() < 0.5 else parts)
+    parts = [random.choice(makers)(random, door) for _ in range(random.randint(2, 5))]
+    return b"".join([*parts, _frames(random, door)] if random.random() < 0.5 else parts)
 
 
 def _mutate(random: Random, sent: bytes) -> bytes:
@@ -443,22 +539,22 @@ def _mutate(random: Random, sent: bytes) -> bytes:
     return bytes(mutated)
 
 
-def _mutated_handshakes(random: Random, key: str) -> bytes:
-    return _mutate(random, handshake(f"/v3/fuzz?api_key={key}", "Sec-WebSocket-Protocol: a, b", "Cookie: a=b"))
+def _mutated_handshakes(random: Random, door: Door) -> bytes:
+    return _mutate(random, handshake(door.target(random, door.key), "Sec-WebSocket-Protocol: a, b", "Cookie: a=b"))
 
 
-def _other_protocols(random: Random, key: str) -> bytes:
+def _other_protocols(random: Random, door: Door) -> bytes:
     return random.choice([random.choice(OTHER_PROTOCOLS), random.randbytes(random.randint(1, 3000))])
 
 
-def _frames(random: Random, key: str) -> bytes:
-    return b"".join(_frame(random) for _ in range(random.randint(1, 6)))
+def _frames(random: Random, door: Door) -> bytes:
+    return b"".join(_frame(random, door) for _ in range(random.randint(1, 6)))
 
 
-def _frame(random: Random) -> bytes:
+def _frame(random: Random, door: Door) -> bytes:
     opcode = random.choice([TEXT] * 4 + [BINARY] * 2 + [CONTINUATION, PING, PONG, CLOSE, *range(16)])
     first = random.choice([FIN] * 4 + [0]) | opcode | random.choice([0] * 8 + [0x10, 0x20, 0x40, 0x70])
-    payload = random.choice(CLOSES if opcode == CLOSE else PAYLOADS)
+    payload = random.choice(CLOSES if opcode == CLOSE else door.payloads)
     if opcode > 7 and random.random() < 0.8:
         payload = payload[:125]
     sent = frame(
@@ -479,12 +575,12 @@ def _frame(random: Random) -> bytes:
     return sent
 
 
-def _mutated_frames(random: Random, key: str) -> bytes:
-    return _mutate(random, _frames(random, key))
+def _mutated_frames(random: Random, door: Door) -> bytes:
+    return _mutate(random, _frames(random, door))
 
 
 # Each kind: its name, whether a valid handshake comes first, its generator, and its weight.
-_KINDS: list[tuple[str, bool, Callable[[Random, str], bytes], int]] = [
+_KINDS: list[tuple[str, bool, Callable[[Random, Door], bytes], int]] = [
     ("handshake", False, _handshakes, 20),
     ("request", False, _requests, 20),
     ("pipelined", False, _pipelined, 8),

@@ -11,11 +11,11 @@ INPUTS = 3_000
 SEED = 7
 
 
-@pytest.mark.parametrize("kind", ["serve", "shut"])
+@pytest.mark.parametrize(("kind", "protocol"), [("serve", "v3"), ("shut", "v3"), ("serve", "pusher"), ("serve", "v4")])
 async def test_hostile_bytes_cause_no_faults(
-    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], kind: str
+    start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str], kind: str, protocol: str
 ) -> None:
-    findings = await Fuzzer(start(kind, **NO_LIMITS), keys["demo"], secrets["demo"], SEED).run(INPUTS)
+    findings = await Fuzzer(start(kind, **NO_LIMITS), keys["demo"], secrets["demo"], SEED, protocol).run(INPUTS)
     assert findings.faults == []
     # The attacks reached all the parts of the server that they aim at.
     assert {"101", "200", "400", "404", "405", "413", "426"} <= set(findings.statuses)

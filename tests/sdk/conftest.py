@@ -1,5 +1,6 @@
 """Fixtures for the tests of published clients: the service with TLS, which these clients require, and npm packages."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tenants
 from tests.documentation import code_blocks
-from tests.servers import LiveServer, need
+from tests.servers import LiveServer, environment, manage, need
 
 FOLDER = Path(__file__).parent
 
@@ -24,6 +26,12 @@ def server(shared: Callable[..., LiveServer]) -> LiveServer:
 def secret(secrets: dict[str, str]) -> str:
     """The secret of the demo key."""
     return secrets["demo"]
+
+
+@pytest.fixture(scope="session")
+def app_id(tenants: Tenants) -> str:
+    """The App ID of the demo cluster, for Pusher's libraries."""
+    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ def test_two_clients_exchange_messages_get_a_publish_and_join_a_private_channel(
     assert json.loads(process.stdout) == {
         "errors": [],
         "members": [["2", "Ada", "<b>Grace</b>"], ["2", "<b>Grace</b>", "Ada"]],
+        "pusherMembers": [["Ada", "<b>Grace</b>"], ["<b>Grace</b>", "Ada"]],
         "published": '200 {"success":true}',
         "remaining": ["Ada"],
         "signed": f"Signed a token for the channel 1/private-{channel}, valid for one hour.",

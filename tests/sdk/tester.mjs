@@ -52,5 +52,22 @@ await stateIs('Connected');
 await panes[1].getByRole('button', {name: 'cmd_status'}).click();
 await logged(panes[1], '{"system":{"connection_count":2}}');
 
+await inEachPane((pane) => pane.locator('.toggle').click());
+await stateIs('Closed (1000)');
+await page.locator('[name=protocol]').selectOption('Pusher');
+await page.locator('[name=channel]').fill(`presence-${channel}`);
+await page.locator('#connect-both').click();
+await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
+shown.pusherMembers = await inEachPane((pane) => pane.locator('.member-user').allTextContents());
+await panes[0].locator('[name=message]').fill('hello');
+await panes[0].locator('[name=message]').press('Enter');
+await panes[1].locator('.log').getByText('"event":"client-message"').waitFor();
+await panes[1].locator('.toggle').click();
+await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
+await panes[0].locator('.toggle').click();
+await page.locator('[name=api_key]').fill('unknown');
+await page.locator('#connect-both').click();
+await stateIs('Rejected (4001)');
+
 console.log(JSON.stringify(shown));
 await browser.close();

@@ -7,11 +7,13 @@ from random import Random
 
 import pytest
 
+from accounts.key_access import CLUSTER_OPTIONS
 from realtime.node.access_changes import RECONCILE_TICK_SECONDS
 from tests.clients import open_client
 from tests.servers import LiveServer
-from tests.soak.traffic import QUICK, Site, orderly, run_visit, visits
+from tests.soak.traffic import QUICK, Site, Visit, of_pusher, orderly, run_visit, visits
 from tests.soak.watch import changed, held, held_at_rest, until_held
+from tests.sockets.pusher import switch_on
 
 CLIENTS = 1_000
 CONCURRENT_CLIENTS = 60
@@ -20,7 +22,9 @@ REST_SECONDS = 15
 
 @pytest.fixture(scope="module")
 def site(start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]) -> Site:
-    return Site([start("daphne", application="tests.soak.counted:application")], keys, secrets)
+    server = start("daphne", application="tests.soak.counted:application")
+    switch_on(server, *CLUSTER_OPTIONS)
+    return Site([server], keys, secrets)
 
 
 async def test_thousands_of_clients_of_every_kind_leave_nothing_behind(site: Site) -> None:
@@ -44,11 +48,12 @@ async def test_thousands_of_clients_of_every_kind_leave_nothing_behind(site: Sit
     assert changed(before, after) == {}
 
 
-async def test_a_closed_connection_is_freed_without_the_cycle_collector(site: Site) -> None:
+@pytest.mark.parametrize("visit", [orderly, of_pusher])
+async def test_a_closed_connection_is_freed_without_the_cycle_collector(site: Site, visit: Visit) -> None:
     await held(site.server)
     async with asyncio.TaskGroup() as clients:
         for _ in range(200):
-            clients.create_task(run_visit(orderly, site))
+            clients.create_task(run_visit(visit, site))
     await asyncio.sleep(2.5)  # Daphne cleans up ended connections every second
     counts = await held(site.server, after_collection=False)
     # A few may be cleaned up later.

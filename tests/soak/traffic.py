@@ -17,6 +17,7 @@ from realtime.protocols import tokens
 from tests.clients import channel_path, open_client
 from tests.conformance.test_short_paths import BINARY, FIN, TEXT, frame
 from tests.servers import LiveServer
+from tests.sockets.pusher import open_pusher
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
 
 CHANNELS = 50
@@ -113,6 +114,34 @@ async def publisher(site: Site) -> None:
         assert answer.status_code == 400, answer.text
 
 
+async def of_pusher(site: Site) -> None:
+    """Sign in, watch others, subscribe to channels of all kinds, and leave some of them, perhaps abruptly."""
+    number = next(site._numbers)
+    user = f"user-{number % 7}"
+    async with open_pusher(site.server, site.keys["demo"], site.secrets["demo"]) as client:
+        await client.sign_in({"id": user, "watchlist": [f"user-{each}" for each in range(9)]})
+        channels = [site.channel(kind) for kind in ("public", "private", "presence", "cache", "presence-cache")]
+        for channel in channels:
+            await client.subscribe(channel, {"user_id": user})
+        await client.send("client-x", "hello", channels[1])
+        for channel in random.sample(channels, 2):
+            await client.send("pusher:unsubscribe", {"channel": channel})
+        if number % 2:
+            await client.client.send('{"event":"pusher:ping"}')
+            await client.client.receive()
+        elif number % 3:
+            _reset(client.client.socket.transport)
+
+
+async def refused_by_pusher(site: Site) -> None:
+    async with open_pusher(site.server, site.keys["demo"], "wrong") as client:
+        await client.subscribe(site.channel("private"))
+        await client.subscribe(site.channel("presence"), {"user_id": "1"})
+        await client.sign_in({"id": "1"})
+        _, code = await client.client.ending()
+    assert code == 4009
+
+
 async def rude(site: Site) -> None:
     """Break the WebSocket protocol, or stop in the middle of a frame or of the handshake."""
     whole = handshake(site.path("talk"), *GOOD_HANDSHAKE)
@@ -163,6 +192,8 @@ QUICK: dict[str, tuple[Visit, int]] = {
     "private": (private, 10),
     "refused": (refused, 15),
     "publisher": (publisher, 5),
+    "of Pusher": (of_pusher, 20),
+    "refused by Pusher": (refused_by_pusher, 5),
     "rude": (rude, 15),
     "slow": (slow, 1),
 }

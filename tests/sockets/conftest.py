@@ -1,6 +1,6 @@
 """What several tests of sockets use."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +10,9 @@ import pytest
 from tests.clients import Client, channel_path, open_client
 from tests.servers import LiveServer, Redis
 from tests.sockets.cluster_api import Publish
+from tests.sockets.pusher import PusherClient, open_pusher
 from tests.sockets.raw import Open, Raw
+from tests.sockets.v4 import V4Client, open_v4
 from tests.sockets.workers import SPREAD, WORKERS
 
 
@@ -66,3 +68,27 @@ def publish(http: httpx.AsyncClient, keys: dict[str, str], secrets: dict[str, st
         return answer.status_code, answer.text
 
     return post
+
+
+@pytest.fixture
+async def pusher(
+    server: LiveServer, keys: dict[str, str], secrets: dict[str, str]
+) -> AsyncIterator[Callable[..., Awaitable[PusherClient]]]:
+    """Connect with Pusher's protocol: `await pusher()`, or `await pusher("other")` with another key."""
+    async with AsyncExitStack() as stack:
+
+        async def connect_client(key: str = "demo") -> PusherClient:
+            return await stack.enter_async_context(open_pusher(server, keys[key], secrets[key]))
+
+        yield connect_client
+
+
+@pytest.fixture
+async def v4(server: LiveServer, keys: dict[str, str]) -> AsyncIterator[Callable[..., Awaitable[V4Client]]]:
+    """Connect with PieSocket v4: `await v4("room", presence=1)`, or `await v4("room", key="other")`."""
+    async with AsyncExitStack() as stack:
+
+        async def connect_client(primary: str, *, key: str = "demo", **options: Any) -> V4Client:
+            return await stack.enter_async_context(open_v4(server, primary, keys[key], **options))
+
+        yield connect_client

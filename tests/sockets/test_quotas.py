@@ -11,8 +11,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from realtime import consumers
 from realtime.protocols import closes
+from realtime.protocols.frames import system_message
+from realtime.sessions import base
 from tests.clients import Client
 from tests.conftest import SERVERS, Connect
 from tests.proxies import Balanced
@@ -26,7 +27,7 @@ from accounts.models import Account
 operator = get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 services.add_member(Account.objects.get(clusters__cluster_id="demo"), operator, role="owner")
 """
-TOO_OFTEN, USED_UP = consumers.TOO_OFTEN.message.data, consumers.USED_UP.message.data
+TOO_OFTEN, USED_UP = (system_message({"error": notice.sentence}).data for notice in (base.TOO_OFTEN, base.USED_UP))
 Issue = Callable[..., Awaitable[tuple[str, str]]]
 
 

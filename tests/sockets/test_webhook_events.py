@@ -1,6 +1,7 @@
 """What a tenant's server learns through webhooks about channels and messages."""
 
 import base64
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from realtime.protocols.tokens import sign
 from tests.clients import Client, channel_path, open_client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
+from tests.sockets.pusher import channel_name, open_pusher
+from tests.sockets.v4 import open_v4
 from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 
@@ -159,3 +163,90 @@ async def test_messages_of_servers_and_other_channels_are_not_reported(
         await client.send("of a client")
         await tenant.until(lambda: bool(messages(tenant)))
     assert [event["data"] for event in messages(tenant)] == ["of a client"]
+
+
+async def test_channels_members_and_events_of_pusher_are_reported_by_the_names_that_its_clients_know(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel = channel_name("presence-")
+    kinds = ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event"]
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix="presence-")
+    common = {"channel": channel, "protocol": "pusher"}
+    async with (
+        open_pusher(server, keys["demo"], secrets["demo"]) as ann,
+        open_pusher(server, keys["demo"], secrets["demo"]) as tab,
+    ):
+        await ann.join(channel, {"user_id": "ann"})
+        await tab.join(channel, {"user_id": "ann"})
+        await tenant.until(lambda: len(tenant.events()) == 2)
+        await ann.send("client-x", {"a": 1}, channel)
+        await tenant.until(lambda: len(tenant.events()) == 3)
+        assert [shown(event) for event in tenant.events()] == [
+            {"name": "channel_occupied", **common},
+            {"name": "member_added", "user_id": "ann", **common},
+            {"name": "client_event", "event": "client-x", "data": '{"a": 1}', "user_id": "ann", **common},
+        ]
+        assert tenant.events()[2]["socket_id"] == ann.socket_id
+    await tenant.until(lambda: len(tenant.events()) == 5)
+    assert [shown(event) for event in tenant.events()[3:]] == [
+        {"name": "member_removed", "user_id": "ann", **common},
+        {"name": "channel_vacated", **common},
+    ]
+
+
+async def test_channels_members_and_messages_of_piesocket_v4_are_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str], channel: str
+) -> None:
+    kinds = ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event"]
+    private = f"private-{channel}"
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix=private)
+    common = {"channel": private, "protocol": "v4"}
+    jwt = sign(secrets["demo"], private, 60, "Ann")
+    async with open_v4(server, channel, keys["demo"]) as first, open_v4(server, channel, keys["demo"]) as tab:
+        for client in (first, tab):
+            await client.subscribe(private, presence=True, jwt=jwt)
+        await tenant.until(lambda: len(tenant.events()) == 2)
+        await first.publish("x", 1, channel=private)
+        await tenant.until(lambda: len(tenant.events()) == 3)
+        message = tenant.events()[2]
+        assert json.loads(message.pop("data")) == {"event": "x", "data": 1, "meta": None, "system::channel": private}
+        assert [shown(event) for event in [*tenant.events()[:2], message]] == [
+            {"name": "channel_occupied", **common},
+            {"name": "member_added", "user_id": "user:Ann", **common},
+            {"name": "client_event", "event": "x", "user_id": "user:Ann", **common},
+        ]
+    await tenant.until(lambda: len(tenant.events()) == 5)
+    assert [shown(event) for event in tenant.events()[3:]] == [
+        {"name": "member_removed", "user_id": "user:Ann", **common},
+        {"name": "channel_vacated", **common},
+    ]
+
+
+async def test_a_missing_last_event_and_each_number_of_subscribers_are_reported(
+    server: LiveServer, receiver: Receiver, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel = channel_name("private-cache-")
+    kinds = ["channel_occupied", "cache_miss", "subscription_count"]
+    tenant = Tenant(server, receiver, kinds=kinds, channel_prefix="private-cache-")
+    common = {"channel": channel, "protocol": "pusher"}
+
+    def told() -> list[dict[str, Any]]:
+        return [event for event in tenant.events() if event["channel"] == channel and "occupied" not in event["name"]]
+
+    async with open_pusher(server, keys["demo"], secrets["demo"]) as first:
+        await first.join(channel_name("private-cache-"))
+        assert (await first.receive())["event"] == "pusher:cache_miss"
+        await tenant.until(lambda: bool(tenant.events("channel_occupied")))  # so it is known
+        await first.join(channel)
+        await tenant.until(lambda: len(told()) == 2)
+        async with open_pusher(server, keys["demo"], secrets["demo"]) as second:
+            await second.join(channel)
+            await tenant.until(lambda: len(told()) == 3)
+        await tenant.until(lambda: len(told()) == 4)
+        await first.send("pusher:unsubscribe", {"channel": channel})
+        await tenant.until(lambda: len(told()) == 5)
+    events = [shown(event) for event in told()]
+    assert {"name": "cache_miss", **common} in events
+    assert [event for event in events if event["name"] == "subscription_count"] == [
+        {"name": "subscription_count", "subscription_count": number, **common} for number in (1, 2, 1, 0)
+    ]

@@ -47,8 +47,7 @@ class ClusterViewSet(mixins.CreateModelMixin, ResourceViewSet):
         serializer.instance = services.create_cluster(**values)
 
     def perform_change(self, instance: Cluster, values: dict[str, Any]) -> None:
-        if "enabled" in values:
-            services.update_cluster(instance, enabled=values["enabled"])
+        services.update_cluster(instance, **values)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:

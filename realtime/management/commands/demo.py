@@ -69,6 +69,7 @@ class Command(BaseCommand):
         port = options["port"] or running_port(settings.DATA_DIR) or DEFAULT_PORT
         values = {
             "cluster": issued.key.cluster.cluster_id,
+            "app_id": issued.key.cluster.app_id,
             "key": issued.key.public_key,
             "secret": issued.secret,
             "url": demo_url("127.0.0.1", port),

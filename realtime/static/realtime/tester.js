@@ -1,5 +1,7 @@
 // The WebSocket tester of the front page: two clients side by side. It never inserts external text as HTML.
 
+import * as pusher from './tester_pusher.js';
+
 const MAX_LINES = 500;
 const MAX_SHOWN_BYTES = 256;
 const MAX_SHOWN_CHARACTERS = 10_000;
@@ -31,12 +33,14 @@ function channelId(channel) {
   return channel.split('/').filter(Boolean).at(-1) ?? '';
 }
 
-function hasPresence({channel, presence}) {
+function hasPresence({channel, presence, protocol}) {
+  if (protocol === 'pusher') return pusher.hasMembers({channel});
   return Boolean(presence) || channelId(channel).startsWith('presence-');
 }
 
 /** Returns the URL of a channel, on the cluster's own host if this page is on a cluster domain. */
 function socketUrl(options) {
+  if (options.protocol === 'pusher') return {url: pusher.appUrl(options), hasClusterHost: false};
   const {cluster, channel, apiKey, jwt, notifySelf, presence, user, uuid} = options;
   const domains = document.body.dataset.clusterDomains.split(' ');
   const host = location.hostname;
@@ -270,7 +274,9 @@ class Pane {
   connect() {
     if (this.socket) return;
     let isRejected = false;
-    const socket = new WebSocket(socketUrl(this.options()).url);
+    const options = this.options();
+    const socket = new WebSocket(socketUrl(options).url);
+    this.talk = options.protocol === 'pusher' ? new pusher.Talk(options, (text) => this.send(text)) : null;
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     this.show('connecting', 'Connecting…');
@@ -278,14 +284,22 @@ class Pane {
       this.show('open', 'Connected');
       this.log.add('note', '·', 'connected');
     });
-    socket.addEventListener('message', ({data}) => {
+    socket.addEventListener('message', async ({data}) => {
+      if (this.talk) {
+        this.log.message('received', '↓', data);
+        const {members, isError} = await this.talk.receive(data);
+        if (members) this.roster.show(members);
+        isRejected ||= Boolean(isError);
+        return;
+      }
       isRejected ||= typeof data === 'string' && errorSentence(data) !== null;
       const members = typeof data === 'string' ? listedMembers(data) : null;
       if (members) this.roster.show(members);
       this.log.message('received', '↓', data);
     });
     socket.addEventListener('close', ({code}) => {
-      const known = CLOSE_CODES.find(([number]) => number === code);
+      const known = closeCodes(options).find(([number]) => number === code);
+      isRejected &&= !this.talk || code >= 4000;
       this.socket = null;
       this.show(isRejected ? 'rejected' : 'closed', isRejected ? `Rejected (${code})` : `Closed (${code})`);
       this.roster.show(null);
@@ -297,7 +311,8 @@ class Pane {
   submit() {
     const {message, binary} = this.composer;
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.send(binary.checked ? new TextEncoder().encode(message.value) : message.value);
+    if (this.talk) this.send(this.talk.frame(message.value));
+    else this.send(binary.checked ? new TextEncoder().encode(message.value) : message.value);
     message.value = '';
     message.focus();
   }
@@ -399,7 +414,30 @@ function urlForPrograms(url) {
   return url.replace(/\/\/[^/]+\.localhost(?=[:/])/, '//localhost');
 }
 
+/** Returns what each close code means in a protocol. */
+function closeCodes({protocol}) {
+  return protocol === 'pusher' ? pusher.CLOSE_CODES : CLOSE_CODES;
+}
+
+/** Shows the parts of the page that belong to the selected protocol, and hides those of others. */
+function showProtocol({protocol}) {
+  for (const part of document.querySelectorAll('[data-protocol]')) part.hidden = part.dataset.protocol !== protocol;
+  document.getElementById('close-codes').replaceChildren(...closeCodes({protocol}).map(([code, reason, solution]) => {
+    const row = document.createElement('tr');
+    const head = element('th', '', String(code));
+    head.scope = 'row';
+    row.append(head, element('td', '', reason), element('td', '', solution));
+    return row;
+  }));
+}
+
 function showCode(settings) {
+  if (settings().protocol === 'pusher') {
+    const {page, server} = pusher.code(settings());
+    document.getElementById('code-pusher-js').textContent = page;
+    document.getElementById('code-pusher-server').textContent = server;
+    return;
+  }
   const {url} = socketUrl({...settings(), notifySelf: true});
   document.getElementById('code-js').textContent = `const socket = new WebSocket(
   ${JSON.stringify(url)}
@@ -422,7 +460,7 @@ function start() {
   const form = document.getElementById('settings');
   // Links of the console use the fragment, which stays in the browser.
   for (const parameters of [location.search, location.hash.slice(1)].map((text) => new URLSearchParams(text))) {
-    for (const name of ['cluster', 'channel', 'api_key']) {
+    for (const name of ['cluster', 'channel', 'api_key', 'protocol']) {
       if (parameters.has(name)) form[name].value = parameters.get(name);
     }
   }
@@ -430,6 +468,8 @@ function start() {
     cluster: form.cluster.value.trim(),
     channel: form.channel.value.trim(),
     apiKey: form.api_key.value.trim(),
+    protocol: form.protocol.value,
+    secret: form.secret.value.trim(),
     jwt: form.jwt.value.replace(/\s+/g, ''),  // terminals break long lines
     message: form.message.value,
   });
@@ -444,6 +484,7 @@ function start() {
   new SecretTools(form, settings);
 
   const show = () => {
+    showProtocol(settings());
     for (const pane of panes) pane.showOptions();
     showCode(settings);
     document.getElementById('host-hint').hidden = socketUrl(settings()).hasClusterHost;
@@ -453,13 +494,6 @@ function start() {
   document.getElementById('connect-both').addEventListener('click', () => panes.forEach((pane) => pane.connect()));
   for (const button of document.querySelectorAll('[data-copies]')) {
     button.addEventListener('click', () => copy(document.getElementById(button.dataset.copies).textContent, button));
-  }
-  for (const [code, reason, solution] of CLOSE_CODES) {
-    const row = document.createElement('tr');
-    const head = element('th', '', String(code));
-    head.scope = 'row';
-    row.append(head, element('td', '', reason), element('td', '', solution));
-    document.getElementById('close-codes').append(row);
   }
   show();
 }

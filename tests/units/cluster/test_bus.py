@@ -1,7 +1,7 @@
 """The groups of a node, on the layer that lives in the process and on Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,9 @@ from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 from realtime.cluster.bus import CONTROL_GROUP, make_bus
 from realtime.cluster.layer import PubSubLayer
 from realtime.protocols.channels import group_name, message_event
+from realtime.protocols.exclusions import MessageToOthers
 from realtime.protocols.frames import Frames, Message
+from realtime.protocols.pusher_channels import group_for
 from tests.clients import until
 from tests.servers import Redis
 
@@ -21,9 +23,11 @@ class Listener:
     def __init__(self, layer: BaseChannelLayer) -> None:
         self.layer = layer
         self.received: list[Any] = []
+        self.on_messages: Callable[[Message | Frames], object] = lambda messages: None
         self.bus = make_bus(layer, self._receive, self.received.append, lambda seconds: None)
 
     def _receive(self, group: str, messages: Message | Frames) -> None:
+        self.on_messages(messages)
         self.received.append((group, [message.data for message in messages.messages]))
 
 
@@ -88,6 +92,17 @@ async def test_a_client_s_message_is_not_delivered_here_again(listener: Listener
     listener.bus.publish("a", Message("1"), 7)
     listener.bus.publish_in_order("a", Message("2"), 7, lambda: listener.received.append("done"))
     await until(lambda: listener.received == [("a", ["2"]), "done"])
+
+
+async def test_a_message_that_one_client_does_not_receive_names_that_client_on_every_node(listener: Listener) -> None:
+    group = group_for("demo", "orders")
+    await listener.bus.join(group)
+    excluded: list[tuple[int, str]] = []
+    listener.on_messages = lambda messages: excluded.append((messages.count, messages.excluded))
+    for message in (Message("1"), MessageToOthers("2", "1.2"), Message("3")):
+        listener.bus.publish_in_order(group, message, 7, None)
+    await until(lambda: excluded == [(1, ""), (1, "1.2"), (1, "")])
+    assert listener.received == [(group, ["1"]), (group, ["2"]), (group, ["3"])]
 
 
 def test_channels_have_different_groups() -> None:

@@ -56,7 +56,13 @@ def join(
 ) -> tuple[Member, Record, Room]:
     outlet = Record()
     member = Member(outlet, echo=echo)
-    return member, outlet, hub.join(name, member, deliveries or Deliveries())
+    return member, outlet, enter(hub, name, member, deliveries)
+
+
+def enter(hub: Hub, name: str, member: Member, deliveries: Deliveries | None = None) -> Room:
+    room = hub.room(name, (1, name), deliveries or Deliveries())
+    room.add(member)
+    return room
 
 
 def test_a_message_reaches_the_other_members_of_its_room_and_nobody_else(hub: Hub, turns: Turns) -> None:
@@ -179,7 +185,7 @@ def test_a_connection_that_fails_keeps_nothing_from_other_members_and_rooms(
         def deliver(self, batch: Batch) -> None:
             raise RuntimeError("a fault")
 
-    room = hub.join("first", Member(Faulty(), echo=False), Deliveries())
+    room = enter(hub, "first", Member(Faulty(), echo=False))
     _, in_first, _ = join(hub, "first")
     _, in_second, second = join(hub, "second")
     for messages in (["a"], ["b", "c"]):

@@ -12,6 +12,7 @@ from realtime.presence.local import Presence
 from realtime.protocols.closes import OVER_CAPACITY, TOO_MANY_MEMBERS, Close, Refusal
 from realtime.protocols.frames import Batch, Message
 from realtime.protocols.presence import Identity
+from realtime.protocols.pusher_frames import PusherEvents
 
 
 class Outlet:
@@ -285,3 +286,21 @@ async def test_joins_are_refused_while_a_channel_changes_faster_than_it_can_anno
     assert raised.value.close is OVER_CAPACITY
     await settle()
     channel.join("later")
+
+
+async def test_with_the_events_of_pusher_only_the_first_join_and_the_last_leave_of_a_user_are_reported() -> None:
+    presence, outlets = Presence("node", 400_000), [Outlet() for _ in range(3)]
+    members = [Member(outlet, echo=False) for outlet in outlets]
+    for member, user in zip(members, ("ann", "bob", "bob"), strict=True):
+        presence.join("group", member, Identity.from_json(user, "null"), PusherEvents("presence-a"))
+        await settle()
+    presence.leave("group", members[1])
+    await settle()
+    presence.leave("group", members[2])
+    await settle()
+    assert [frame["event"] for frame in outlets[0].received] == [
+        "pusher_internal:subscription_succeeded",
+        "pusher_internal:member_added",
+        "pusher_internal:member_removed",
+    ]
+    assert [frame["event"] for frame in outlets[2].received] == ["pusher_internal:subscription_succeeded"]

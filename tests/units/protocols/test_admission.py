@@ -10,7 +10,7 @@ import pytest
 
 from accounts.key_access import KeyAccess, Quotas
 from realtime.protocols import closes, tokens
-from realtime.protocols.admission import Admission, Proof, admit, end_of
+from realtime.protocols.admission import Admission, Proof, Target, admit, end_of, read_v3
 from realtime.protocols.closes import Close, Refusal
 from realtime.protocols.handshake import cluster_of, parse_options, parse_request
 
@@ -56,7 +56,13 @@ def lookup_in(*keys: KeyAccess) -> Find:
 
 
 async def admitted(request: dict[str, Any], access: KeyAccess = ACCESS) -> Admission:
-    return await admit(request, ["localhost"], lookup_in(access))
+    return await admit(read_v3(request, ["localhost"]), lookup_in(access))
+
+
+async def target(request: dict[str, Any]) -> Target:
+    found = (await admitted(request)).target
+    assert found is not None
+    return found
 
 
 async def refused(request: dict[str, Any], access: KeyAccess = ACCESS) -> Close:
@@ -79,12 +85,13 @@ async def refused(request: dict[str, Any], access: KeyAccess = ACCESS) -> Close:
 )
 async def test_a_path_names_a_channel(path: str, group: str, channel_path: str) -> None:
     admission = await admitted(scope(path))
-    assert (admission.group, admission.channel[1]) == (group, channel_path)
+    assert admission.target is not None
+    assert (admission.target.group, admission.channel[1]) == (group, channel_path)
 
 
 async def test_the_longest_names_have_distinct_groups_that_layers_accept() -> None:
     groups = [
-        (await admitted(scope(path))).group
+        (await target(scope(path))).group
         for path in (f"/v3/{'a' * 128}/{'b' * 128}", f"/v3/{'a' * 128}/{'b' * 127}c", f"/v3/{'a' * 128}")
     ]
     assert len(set(groups)) == 3
@@ -104,12 +111,12 @@ async def test_any_other_path_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("flag", ["", "=", "=1", "=true", "=TRUE", "=Yes", "=on", "=%31"])
 async def test_these_spellings_turn_a_flag_on(flag: str) -> None:
-    assert (await admitted(scope(query=f"api_key={KEY}&notify_self{flag}"))).notify_self
+    assert (await target(scope(query=f"api_key={KEY}&notify_self{flag}"))).notify_self
 
 
 @pytest.mark.parametrize("flag", ["&notify_self=0", "&notify_self=false", "&notify_self=No", "&notify_self=OFF", ""])
 async def test_these_spellings_leave_a_flag_off(flag: str) -> None:
-    assert not (await admitted(scope(query=f"api_key={KEY}{flag}"))).notify_self
+    assert not (await target(scope(query=f"api_key={KEY}{flag}"))).notify_self
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_the_host_names_a_cluster_when_the_rest_is_a_cluster_domain(host: str, c
 
 
 async def test_if_the_host_names_no_cluster_the_key_determines_it() -> None:
-    assert (await admitted(scope(host="127.0.0.1:8000"))).group == "channel.demo.1"
+    assert (await target(scope(host="127.0.0.1:8000"))).group == "channel.demo.1"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +299,7 @@ async def test_no_jwt_is_valid_for_a_key_whose_secret_is_lost() -> None:
     ],
 )
 async def test_presence_is_turned_on_by_the_flag_or_by_the_channel(path: str, option: str, on: bool) -> None:
-    assert ((await admitted(scope(path, f"api_key={KEY}{option}"))).identity is not None) == on
+    assert ((await target(scope(path, f"api_key={KEY}{option}"))).identity is not None) == on
 
 
 @pytest.mark.parametrize(
@@ -311,9 +318,9 @@ async def test_the_user_of_a_member_is_the_one_in_its_jwt_or_else_in_its_url(
     options: str, jwt_user: Any, shown: str
 ) -> None:
     signed = {} if jwt_user is None else {"jwt": jwt_for("1", user=jwt_user)}
-    admission = await admitted(scope(query=f"api_key={KEY}&presence&uuid=u{options}", **signed))
-    assert admission.identity is not None
-    assert admission.identity.json == shown
+    identity = (await target(scope(query=f"api_key={KEY}&presence&uuid=u{options}", **signed))).identity
+    assert identity is not None
+    assert identity.json == shown
 
 
 async def test_a_jwt_whose_user_json_cannot_represent_is_not_valid() -> None:
@@ -323,7 +330,7 @@ async def test_a_jwt_whose_user_json_cannot_represent_is_not_valid() -> None:
 
 async def test_a_member_without_a_uuid_gets_a_unique_one() -> None:
     request = scope(query=f"api_key={KEY}&presence")
-    uuids = [admission.identity.uuid for _ in "ab" if (admission := await admitted(request)).identity]
+    uuids = [identity.uuid for _ in "ab" if (identity := (await target(request)).identity)]
     assert len(set(uuids)) == 2
 
 

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from realtime.protocols import tokens
-from realtime.protocols.admission import admit
+from realtime.protocols.admission import admit, read_v3
 from realtime.protocols.channels import is_private
 from realtime.protocols.closes import BAD_JWT, Refusal
 from realtime.protocols.commands import answer
@@ -77,7 +77,7 @@ def test_any_handshake_is_a_request_or_a_refusal_that_says_what_to_do(scope: dic
 @given(SCOPES)
 def test_any_handshake_is_admitted_or_refused_and_a_refusal_reveals_no_credential(scope: dict[str, Any]) -> None:
     access = replace(ACCESS, allowed_origins=("example.com",))
-    admission = outcome(lambda: asyncio.run(admit(scope, ["localhost"], lookup_in(access))))
+    admission = outcome(lambda: asyncio.run(admit(read_v3(scope, ["localhost"]), lookup_in(access))))
     if isinstance(admission, Refusal):
         assert admission.close.code in {4000, 4001, 4003, 4009}
         assert KEY not in str(admission)
@@ -106,8 +106,10 @@ def test_an_admission_depends_only_on_what_the_contract_names(
             "query_string": query.encode(),
             "headers": [(b"host", b"demo.localhost"), *more],
         }
-        admitted = asyncio.run(admit(scope, ["localhost"], lookup_in(ACCESS)))
-        return replace(admitted, identity=None)  # a member without a uuid gets a random one
+        admitted = asyncio.run(admit(read_v3(scope, ["localhost"]), lookup_in(ACCESS)))
+        assert admitted.target is not None
+        # A member without a uuid gets a random one.
+        return replace(admitted, target=replace(admitted.target, identity=None))
 
     flags = f"&notify_self={off}" if off else ""
     noise = "".join(f"&{name}={value}" for name, value in options.items())

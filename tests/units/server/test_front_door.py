@@ -40,6 +40,13 @@ def test_an_ordinary_publish_is_parsed() -> None:
     assert request.find_body(sent + b"{}", 0) == (len(sent), len(sent) + 2)
 
 
+@pytest.mark.parametrize("line", ["GET /v4/1?api_key=k HTTP/1.1", "POST /api/v4/publish HTTP/1.1"])
+def test_the_paths_of_piesocket_v4_are_for_the_doors_too(line: str) -> None:
+    request = parse(head([line, *(PUBLISH if line.startswith("POST") else HANDSHAKE)[1:]]))
+    assert request is not None
+    assert request.path in ("/v4/1", "/api/v4/publish")
+
+
 @pytest.mark.parametrize("length", ["0", "17", "00018", "65536"])
 def test_the_same_head_is_recognized_with_a_body_of_another_size(length: str) -> None:
     request, again = (
@@ -48,6 +55,40 @@ def test_the_same_head_is_recognized_with_a_body_of_another_size(length: str) ->
     )
     assert request is not None
     assert request.find_body(b"..." + again, 3) == (3 + len(again), 3 + len(again) + int(length))
+
+
+def signed(query: str, *lines: str, path: str = "/apps/3/events") -> bytes:
+    """Return the head of a request that a client of Pusher's API signs anew each time."""
+    return head([f"POST {path}?{query} HTTP/1.1", *PUBLISH[1:], *lines])
+
+
+def test_a_request_with_another_signature_is_recognized_by_the_rest_of_its_head() -> None:
+    first, again = parse(signed("auth_signature=1", "X: y")), signed("auth_signature=23", "X: y")
+    assert first is not None
+    assert (first.path, first.query, first.is_publish) == ("/apps/3/events", b"auth_signature=1", True)
+    request = first.follow(b"..." + again, 3)
+    assert request is not None
+    assert request == parse(again)
+    assert request.find_body(b"..." + again + b"{}", 3) == (3 + len(again), 5 + len(again))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        signed("auth_signature=2"),
+        signed("auth_signature=2", "X: z"),
+        signed("auth_signature=2", "X: y", path="/apps/4/events"),
+        signed("auth_signature=2", "X: y", path="/apps/3/batch_events"),
+        signed('auth_signature="2"', "X: y"),
+        signed("x" * 9000, "X: y"),
+        head(PUBLISH),
+        head(HANDSHAKE),
+    ],
+)
+def test_a_request_with_another_head_is_parsed_anew(other: bytes) -> None:
+    first = parse(signed("auth_signature=1", "X: y"))
+    assert first is not None
+    assert first.follow(other, 0) is None
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1x", "65537", "000018", "1, 1", "1 "])
