@@ -70,7 +70,7 @@ async def test_a_connection_ends_and_its_next_handshake_counts_as_a_refusal(
         for _ in range(MAX_REFUSALS + 1):
             try:
                 async with open_client(server, v4_path(channel, keys["demo"], channel)) as again:
-                    attempts.append((await again.ending())[1])
+                    attempts.append((await again.ending(60))[1])
             except InvalidStatus as error:
                 attempts.append(error.response.status_code)
         assert attempts == [4001] * MAX_REFUSALS + [403]
