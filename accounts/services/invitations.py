@@ -8,8 +8,9 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..audit import record_change
 from ..invitation_links import deliver
+from ..invitation_rows import hash_of_token
 from ..locks import Gone, lock_account
-from ..models import Account, AuditVerb, Invitation, Membership, Role, hash_of_token
+from ..models import Account, AuditVerb, Invitation, Membership, Role
 from ..users import User, normalize_email
 from .changes import create_recorded
 from .people import add_member, check_room_for_person

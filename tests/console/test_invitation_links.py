@@ -9,7 +9,8 @@ from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from accounts import services
-from accounts.models import INVITATION_LIFETIME, Account, Invitation, Role
+from accounts.invitation_rows import INVITATION_LIFETIME
+from accounts.models import Account, Invitation, Role
 from accounts.users import User
 from tests.console.conftest import As
 from tests.console.test_sign_up import invite

@@ -8,7 +8,8 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import services
-from accounts.models import INVITATION_LIFETIME, Account, AuditEntry, Invitation, Role
+from accounts.invitation_rows import INVITATION_LIFETIME
+from accounts.models import Account, AuditEntry, Invitation, Role
 from accounts.users import User
 from tests.control.conftest import As
 
