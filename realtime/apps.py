@@ -12,9 +12,9 @@ class RealtimeConfig(AppConfig):
 
         from . import checks  # noqa: F401  (the import registers the checks)
         from .metrics import exposition
-        from .node import control_plane, node
+        from .node import control_plane, running
 
         use_data_plane(control_plane)
         access_changed.connect(control_plane.on_access_changed, dispatch_uid="realtime")
         webhooks_due.connect(control_plane.on_webhooks_due, dispatch_uid="realtime")
-        node.on_start.append(exposition.share_numbers)
+        running.on_start.append(exposition.share_numbers)

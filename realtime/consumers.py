@@ -16,7 +16,8 @@ from realtime.base.asgi import Receive, Send
 from realtime.conf import conf
 from realtime.fanout.backlogs import Backlogs
 from realtime.fanout.outlets import AsgiOutlet, Outlet
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
+from realtime.node.running import current_node
 from realtime.protocols.admission import Admission, Read, admit
 from realtime.protocols.closes import NO_DATABASE, TOO_MANY_OF_ADDRESS, Refusal, Tell
 from realtime.protocols.handshake import first_subprotocol

@@ -8,7 +8,8 @@ from typing import Any
 from realtime.base import tasks
 from realtime.conf import conf
 from realtime.consumers import ChannelConsumer, check_limits, looping_client, refuse
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
+from realtime.node.running import current_node
 from realtime.protocols.admission import Admission
 from realtime.protocols.closes import Refusal
 from realtime.server.addresses import address_limits, client_network

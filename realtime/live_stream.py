@@ -30,7 +30,8 @@ from realtime.fanout.outlets import AsgiOutlet, Outlet
 from realtime.live.viewers import KINDS, MAX_FILTER_LENGTH, REFUSAL, Terms
 from realtime.live.watches import LEASE_SECONDS, View
 from realtime.node.database import background
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
+from realtime.node.running import current_node
 from realtime.protocols.channels import counts_connections, is_channel
 from realtime.protocols.closes import RESTARTING, Close
 from realtime.protocols.frames import Message, compact_json

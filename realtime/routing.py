@@ -12,7 +12,7 @@ from realtime.base.asgi import Response
 from realtime.consumers import ChannelConsumer
 from realtime.entrance import enter_socket
 from realtime.http import cluster_api, pusher_api
-from realtime.node.node import current_node
+from realtime.node.running import current_node
 from realtime.server import access_logs, libraries, listeners, supervisor
 from realtime.server.front_door import Doors
 

@@ -22,8 +22,9 @@ from realtime.http.api_calls import (
 from realtime.http.cluster_requests import SUCCESS, authenticate, check_may_parse
 from realtime.http.cors import PREFLIGHT, allow
 from realtime.node.connections import message_limit
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
 from realtime.node.publishing import deliver
+from realtime.node.running import current_node
 from realtime.protocols import v4_channels, v4_publishing
 from realtime.protocols.channels import counts_connections, is_of_v3
 from realtime.protocols.frames import compact_json

@@ -21,7 +21,8 @@ from accounts.access import check_reachable
 from realtime.base.asgi import JSON, Receive, Send, answer
 from realtime.conf import conf
 from realtime.metrics.exposition import render_metrics
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
+from realtime.node.running import current_node
 from realtime.protocols.frames import compact_json
 
 Headers = Mapping[bytes, bytes]

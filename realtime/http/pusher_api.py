@@ -17,7 +17,8 @@ from realtime.http import pusher_operations as operations
 from realtime.http.api_calls import REQUESTS_PER_TURN, ApiCall, error_response, perform, receive_body
 from realtime.http.cluster_requests import wrong_secret
 from realtime.http.pusher_operations import Inquiry
-from realtime.node.node import Node, current_node
+from realtime.node.node import Node
+from realtime.node.running import current_node
 from realtime.protocols.publishing import Problem
 from realtime.protocols.pusher_signatures import (
     MAX_CLOCK_DIFFERENCE,

@@ -26,7 +26,8 @@ from realtime.cluster.bus import CONTROL_GROUP
 from realtime.node import access_changes, publishing
 from realtime.node.connections import message_limit
 from realtime.node.message_quotas import ACCOUNTS, account_user, key_user
-from realtime.node.node import Node, running_node
+from realtime.node.node import Node
+from realtime.node.running import running_node
 from realtime.protocols import v4_channels, v4_publishing
 from realtime.protocols.channels import is_channel, is_of_v3
 from realtime.protocols.frames import compact_json

@@ -12,7 +12,7 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from piesite.asgi import application as service
-from realtime.node.node import current_node
+from realtime.node.running import current_node
 
 from .watch import PATH
 
