@@ -84,6 +84,13 @@ class ConnectionCounts:
         """Undo one `subscribe`."""
         self._add_to_channel(channel, -1)
 
+    def after_write(self, channel: Channel, then: Callable[[], None]) -> None:
+        """Call a function once other nodes can see the current count of a channel; on a single node, immediately.
+
+        While Redis is unreachable, the function does not wait for it.
+        """
+        then()
+
     def take_peaks(self) -> Mapping[str, int]:
         """Return the most connections that each user had since the last call, and begin anew.
 

@@ -18,7 +18,7 @@ import contextlib
 import json
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -64,11 +64,13 @@ class RedisConnectionCounts(ConnectionCounts):
         self._redis = self._client.redis
         self.seats = RedisSeats(self._client)
         """The seats of presence in Redis, which the same lease keeps."""
-        self._client.on_failure += [self.seats.note_failure, self._admit_queue]
+        self._client.on_failure += [self.seats.note_failure, self._admit_queue, self._note_written]
         self._queue: deque[Place] = deque()  # connections whose quotas have to be checked
         self._waiting: Counter[str] = Counter()  # for each user, the connections that have not passed the check yet
         self._changed_channels: set[Channel] = set()
         self._changed_users: set[str] = set()
+        self._writing_channels: set[Channel] = set()
+        self._after_write: defaultdict[Channel, list[Callable[[], None]]] = defaultdict(list)
         self._changed = asyncio.Event()
         self._leased = asyncio.Event()  # until then, other nodes ignore what this node writes
         self._count_requests: defaultdict[Channel, list[Callable[[int], None]]] = defaultdict(list)
@@ -174,6 +176,20 @@ class RedisConnectionCounts(ConnectionCounts):
         if self._counting is None:
             self._counting = asyncio.create_task(self._answer_count_requests())
 
+    def after_write(self, channel: Channel, then: Callable[[], None]) -> None:
+        if self.is_reachable and (channel in self._changed_channels or channel in self._writing_channels):
+            self._after_write[channel].append(then)
+        else:
+            then()
+
+    def _note_written(self, channels: Collection[Channel] | None = None) -> None:
+        """Call what waits for the counts of channels that are written now; of all channels if Redis is unreachable."""
+        waiting = list(self._after_write) if channels is None else self._after_write.keys() & channels
+        for channel in waiting:
+            if channels is None or channel not in self._changed_channels:
+                for then in self._after_write.pop(channel):
+                    then()
+
     async def of_cluster(self, cluster_pk: int) -> Mapping[str, int]:
         total = Counter(self._channels.get(cluster_pk, {}))
         found = await self._client.run([read_others("channels:", f":{cluster_pk}")]) or [[]]
@@ -215,9 +231,11 @@ class RedisConnectionCounts(ConnectionCounts):
             if self._changed_channels or self._changed_users:
                 self._changed.set()
             recoveries = self._client.recoveries
+            self._writing_channels = channels
             try:
                 has_room = await self._write(channels, users, places)
             except Exception as error:
+                self._writing_channels = set()
                 self._changed_channels |= channels
                 self._changed_users |= users
                 self._changed.set()
@@ -226,6 +244,8 @@ class RedisConnectionCounts(ConnectionCounts):
                 self._client.report_failure(error, recoveries)
                 await asyncio.sleep(RENEW_SECONDS)
             else:
+                self._writing_channels = set()
+                self._note_written(channels)
                 for place, answer in zip(places, has_room, strict=True):
                     self._decide(place, bool(answer))
 

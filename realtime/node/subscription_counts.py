@@ -18,7 +18,7 @@ from realtime.protocols.pusher_channels import PATH_PREFIX, name_in
 from realtime.protocols.pusher_frames import subscription_count
 
 SETTLE_SECONDS = 0.1
-"""How long changes are gathered, and other nodes have time to count theirs."""
+"""How long changes are gathered."""
 CROWD = 100
 CROWD_SECONDS = 5.0
 """How often a number is sent that is higher than `CROWD`."""
@@ -74,7 +74,9 @@ class SubscriptionCounts:
     def _look(self, change: _Change) -> None:
         if change.is_due:
             change.is_due = False
-            self._counts.count(change.channel, partial(self._send, change))
+            # Of two nodes whose counts change at the same time, at least the later one then sees both changes.
+            count = partial(self._counts.count, change.channel, partial(self._send, change))
+            self._counts.after_write(change.channel, count)
         else:
             del self._changes[change.group]
 

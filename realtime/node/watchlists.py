@@ -22,7 +22,7 @@ from realtime.protocols.pusher_frames import watchlist_events
 CHANGED = "user.changed"
 """The type of the event with which a node tells that a user may have come or gone."""
 SETTLE_SECONDS = 0.1
-"""How long the nodes with watchers wait before they count, so that the count has reached Redis."""
+"""How long the nodes with watchers gather changes before they count."""
 COUNT_AGAIN_SECONDS = 10.0
 _USERS_PER_TURN = 500
 
@@ -121,7 +121,8 @@ class Watchlists:
 
     def _tell(self, channel: Channel) -> None:
         event = {"type": CHANGED, "cluster_pk": channel[0], "path": channel[1]}
-        self._bus.send(_group_of(channel), event)
+        # The nodes with watchers count when they have received it.
+        self._counts.after_write(channel, partial(self._bus.send, _group_of(channel), event))
 
     def _look(self, user: _Watched) -> None:
         user.is_looking = False

@@ -386,3 +386,16 @@ def test_a_redis_that_is_silent_or_gone_is_not_waited_for() -> None:
         assert of_all_known(f"redis://127.0.0.1:{port}/0", PREFIX, ["key:a"], [7], 0.3) is None
         assert time.monotonic() - begun < 2  # the machine may be busy; without the limit, it would be four seconds
     assert of_all_known(f"redis://127.0.0.1:{port}/0", PREFIX, ["key:a"], [7], 0.3) is None
+
+
+async def test_after_a_write_other_nodes_see_the_count(node: Callable[[str], RedisConnectionCounts]) -> None:
+    first, second = node("first"), node("second")
+    await settle(first)
+    await settle(second)
+    for number in range(1, 20):
+        written = asyncio.Event()
+        first.subscribe((7, "many"))
+        first.after_write((7, "many"), written.set)
+        async with asyncio.timeout(5):
+            await written.wait()
+        assert await count(second, (7, "many")) == number
