@@ -322,7 +322,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"limit": {"()": "piesite.log_limits.LogLimit"}},
+    "filters": {
+        "limit": {"()": "piesite.log_filters.LogLimit"},
+        "cancelled_requests": {"()": "piesite.log_filters.CancelledRequests"},
+    },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
         "limited_console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["limit"]},
@@ -334,6 +337,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # Any client can cause these too, with a wrong host name or an expired form.
         "django.security": {"handlers": ["limited_console"], "level": "WARNING", "propagate": False},
+        "asyncio": {"filters": ["cancelled_requests"]},
         "daphne": {"level": "WARNING"},
         # While Redis is unavailable, it logs a traceback every second; `realtime` logs the outage once.
         "channels_redis": {"level": "CRITICAL"},

@@ -12,8 +12,8 @@ from accounts import services
 from accounts.audit import entries_of
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Role, Webhook
 from accounts.users import User
-from accounts.webhooks import queue
 from accounts.webhooks.client import Answer
+from accounts.webhooks.exchange import Result, exchange
 from tests.console.conftest import As
 from tests.console.tenants import Tenants
 from tests.console.test_matrix import PATHS, TABLE, Route
@@ -62,8 +62,8 @@ def told(shops: Tenants, operator: User, settings: Settings) -> dict[str, Any]:
     webhook = post("webhooks/", {"cluster": "shop", "url": url, "kinds": ["client_event"]})["id"]
     post(f"webhooks/{webhook}/", {"url": f"{url}2"}, "patch")
     post(f"webhooks/{webhook}/test/")
-    (task,) = queue.exchange([], 1, {})
-    queue.exchange([queue.Result(task, AuditEntry.objects.latest("pk").at, Answer(None, 5, error="No answer."))], 0, {})
+    (task,) = exchange([], []).tasks
+    exchange([Result(task, AuditEntry.objects.latest("pk").at, Answer(None, 5, error="No answer."))], None)
     for path in ("suspend/", "resume/"):
         post(f"accounts/{account.pk}/{path}")
     post(f"accounts/{account.pk}/", {"max_keys": 50}, "patch")

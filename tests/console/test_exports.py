@@ -28,8 +28,8 @@ with connection.cursor() as cursor:
     cursor.execute(
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {ENTRIES}) "
         "INSERT INTO accounts_auditentry "
-        "(account_pk, account_name, email, source, verb, kind, name, label, changes, at) "
-        "SELECT %s, 'Demo', '', 'command', 'changed', 'account', '1', 'Demo', %s, %s FROM numbers",
+        "(account_pk, account_name, email, by_operator, source, verb, kind, name, label, changes, at) "
+        "SELECT %s, 'Demo', '', FALSE, 'command', 'changed', 'account', '1', 'Demo', %s, %s FROM numbers",
         [account, '{{"name": ["", "' + "x" * 150 + '"]}}', timezone.now()],
     )
 print(account)

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from accounts.models import Account, ApiKey
 from accounts.users import User
-from piesite.log_limits import LogLimit
+from piesite.log_filters import LogLimit
 from tests.control.conftest import As
 
 pytestmark = pytest.mark.django_db

@@ -1,5 +1,6 @@
-"""Limits for log lines that any client can cause."""
+"""Filters for log lines that any client can cause."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -33,3 +34,14 @@ class LogLimit(logging.Filter):
         record.msg = f"{message} ({left_out} similar lines were left out.)" if left_out else message
         record.args, record.exc_info = None, None
         return True
+
+
+class CancelledRequests(logging.Filter):
+    """Leaves out that nothing has read the result of a cancelled future.
+
+    asgiref logs this with a traceback if a client leaves while a middleware waits for the view.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write a line."""
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
