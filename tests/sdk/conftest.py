@@ -1,5 +1,6 @@
 """Fixtures for the tests of published clients: the service with TLS, which these clients require, and npm packages."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -38,13 +39,23 @@ def app_id(tenants: Tenants) -> str:
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of package.json, the programs that use them, and an endpoint of realtime/README.md."""
     need("node", "npm")
-    folder = tmp_path_factory.mktemp("sdk")
+    own = tmp_path_factory.getbasetemp()
+    # The processes of a run share the folder, because installing the packages takes half a minute.
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "sdk"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "auth.mjs").exists():
+            _install(folder)
+    return folder
+
+
+def _install(folder: Path) -> None:
     for path in (FOLDER / "package.json", *FOLDER.glob("*.mjs")):
         shutil.copy(path, folder)
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
     (endpoint,) = (block for block in code_blocks("realtime/README.md", "js") if "express" in block)
     (folder / "auth.mjs").write_text(endpoint)
-    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=100)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ for (const path of ['pusher-js/dist/web/pusher-with-encryption.min.js', 'laravel
   await page.addScriptTag({path: `node_modules/${path}`});
 }
 await page.addScriptTag({path: 'pusher_scenarios.mjs', type: 'module'});
+await page.waitForFunction('globalThis.play'); // browsers run modules later
 console.log(JSON.stringify(await page.evaluate((settings) => {
   const calls = new Proxy({}, {get: (_, method) => (...args) => callServer(method, args)});
   return play(settings, {Pusher, Echo: globalThis.Echo.default ?? globalThis.Echo}, calls, signal);

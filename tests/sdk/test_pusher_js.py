@@ -46,8 +46,8 @@ def play_in_node_or_chromium(node_modules: Path, tenants: Tenants, app_id: str) 
             "secret": tenants.secrets.get(key, "none"),
         }
         if client == "Chromium":
-            need("chromium")
-            given["executablePath"] = shutil.which("chromium")
+            need("chromium-headless-shell")
+            given["executablePath"] = shutil.which("chromium-headless-shell")
         program = "pusher.mjs" if client == "Node" else "pusher_browser.mjs"
         with subprocess.Popen(
             ["node", program, json.dumps(given)],

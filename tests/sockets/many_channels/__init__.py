@@ -1,0 +1,1 @@
+"""Clients of Pusher's protocol and of PieSocket v4, which have many channels on one connection."""

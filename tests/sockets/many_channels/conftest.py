@@ -1,0 +1,13 @@
+"""The servers for these tests: with each door. The tests of PieSocket v3 cover the other ways to serve."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import SERVERS
+from tests.servers import LiveServer
+
+
+@pytest.fixture(scope="session", params=[kind for kind in SERVERS if kind in ("serve", "shut", "balanced")])
+def server(request: pytest.FixtureRequest, shared: Callable[..., LiveServer]) -> LiveServer:
+    return request.getfixturevalue("balanced") if request.param == "balanced" else shared(request.param)
