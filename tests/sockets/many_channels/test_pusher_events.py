@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -135,12 +135,6 @@ async def test_a_stopping_node_asks_its_clients_to_reconnect_at_once(
         server.process.send_signal(signal.SIGTERM)
         frames, code = await client.client.ending()
     assert (json.loads(frames[-1])["data"]["code"], code) == (4200, 4200)
-
-
-@pytest.fixture
-def own_server(start: Callable[..., LiveServer]) -> Iterator[LiveServer]:
-    with start("serve") as server:
-        yield server
 
 
 @pytest.mark.parametrize(

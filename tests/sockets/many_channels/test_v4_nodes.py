@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -97,12 +97,6 @@ async def test_connections_are_counted_on_all_nodes(at: OpenOn, channel: str) ->
                 await client.client.send("cmd_status")
                 if (await client.receive())["system"]["connection_count"] == count:
                     break
-
-
-@pytest.fixture
-def own_server(start: Callable[..., LiveServer]) -> Iterator[LiveServer]:
-    with start("serve") as server:
-        yield server
 
 
 @pytest.mark.parametrize(
