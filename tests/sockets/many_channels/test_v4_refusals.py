@@ -1,7 +1,6 @@
 """PieSocket v4: refused clients, whose library connects again immediately whatever it is told."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,27 +49,26 @@ async def test_others_at_the_same_address_connect(server: LiveServer, keys: dict
 
 
 async def test_a_connection_ends_and_its_next_handshake_counts_as_a_refusal(
-    start: Callable[..., LiveServer], keys: dict[str, str], channel: str
+    own_server: LiveServer, keys: dict[str, str], channel: str
 ) -> None:
-    with start("serve") as server:
-        async with open_v4(server, channel, keys["demo"], channel) as client:
-            await client.subscribe(f"{channel}-b")
-            server.manage(
-                "shell",
-                "-v",
-                "0",
-                "-c",
-                "from accounts import services; from accounts.models import ApiKey\n"
-                f"services.revoke_key(ApiKey.objects.get(public_key='{keys['demo']}'))",
-            )
-            await client.listening
-            assert client.client.socket.close_code == 4001
-            assert list(client.frames[-1]) == ["error"]
-        attempts: list[Any] = []
-        for _ in range(MAX_REFUSALS + 1):
-            try:
-                async with open_client(server, v4_path(channel, keys["demo"], channel)) as again:
-                    attempts.append((await again.ending(60))[1])
-            except InvalidStatus as error:
-                attempts.append(error.response.status_code)
-        assert attempts == [4001] * MAX_REFUSALS + [403]
+    async with open_v4(own_server, channel, keys["demo"], channel) as client:
+        await client.subscribe(f"{channel}-b")
+        own_server.manage(
+            "shell",
+            "-v",
+            "0",
+            "-c",
+            "from accounts import services; from accounts.models import ApiKey\n"
+            f"services.revoke_key(ApiKey.objects.get(public_key='{keys['demo']}'))",
+        )
+        await client.listening
+        assert client.client.socket.close_code == 4001
+        assert list(client.frames[-1]) == ["error"]
+    attempts: list[Any] = []
+    for _ in range(MAX_REFUSALS + 1):
+        try:
+            async with open_client(own_server, v4_path(channel, keys["demo"], channel)) as again:
+                attempts.append((await again.ending(60))[1])
+        except InvalidStatus as error:
+            attempts.append(error.response.status_code)
+    assert attempts == [4001] * MAX_REFUSALS + [403]
