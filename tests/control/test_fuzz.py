@@ -55,7 +55,7 @@ def test_every_answer_conforms_to_the_schema(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", server.url("/api/v1/schema/", scheme="http")),
             *("--header", f"Authorization: Token {token}", *operations),
-            *("--max-examples", EXAMPLES or "8", *(() if EXAMPLES else ("--seed", "1"))),
+            *("--max-examples", EXAMPLES or "3", *(() if EXAMPLES else ("--seed", "1"))),
             *("--generation-database", "none", "--no-color", "--warnings", "off"),
         ],
         cwd=tmp_path,

@@ -20,6 +20,7 @@ from .watch import PATH
 MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
 # Classes whose objects are kept on purpose, in limited numbers.
 KEPT = {"realtime.node.key_cache._Entry"}
+POOLS = ("database-", "django", "webhook-", "saved-webhook-")
 
 
 async def application(
@@ -56,7 +57,8 @@ def held() -> dict[str, int]:
         "groups of the layer": len(getattr(get_channel_layer(), "groups", ())),
         "keys being asked for": len(node.keys._loading),
         "tasks": len(asyncio.all_tasks()),
-        "threads": threading.active_count(),
+        # Pools have a fixed size, and start their threads when they first need them.
+        "threads": sum(not thread.name.startswith(POOLS) for thread in threading.enumerate()),
         "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")),
     }
     kinds = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
