@@ -1,6 +1,7 @@
 """PieSocket v4: refused clients, whose library connects again immediately whatever it is told."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,15 @@ from websockets.exceptions import InvalidStatus
 from realtime.consumers import REJECTION_SECONDS
 from realtime.server.addresses import MAX_REFUSALS
 from tests.clients import open_client
+from tests.conftest import SERVERS
 from tests.servers import LiveServer
 from tests.sockets.v4 import open_v4, v4_path
+
+
+# Each node counts refusals for itself, so not with several.
+@pytest.fixture(scope="session", params=[kind for kind in SERVERS if kind in ("serve", "shut")])
+def server(request: pytest.FixtureRequest, shared: Callable[..., LiveServer]) -> LiveServer:
+    return shared(request.param)
 
 
 async def refuse(server: LiveServer, path: str) -> int:
