@@ -11,11 +11,12 @@ from rest_framework.test import APIClient
 
 from accounts import services, usage
 from accounts.access import find_access
-from accounts.models import Account, ApiKey, Cluster, Role
+from accounts.models import Account, ApiKey, Cluster, Role, Webhook, WebhookKind
 from accounts.signals import access_changed
 from accounts.usage import NodesState
 from accounts.users import User
 from tests.conftest import CHEAP_HASHERS
+from tests.control.webhook_clock import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,18 @@ def foreign_key(stranger: User) -> ApiKey:
     """A key in the stranger's own account and cluster."""
     account = services.create_account("Other", stranger)
     return services.issue_key(services.create_cluster(account, "other"), "theirs").key
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The queue of webhooks with a time that the test sets."""
+    return Clock()
+
+
+@pytest.fixture
+def webhook(key: ApiKey) -> Webhook:
+    """A webhook in the cluster, for every kind of event."""
+    return services.create_webhook(key.cluster, "https://example.com/hook", kinds=list(WebhookKind.values)).webhook
 
 
 As = Callable[[User | None], APIClient]

@@ -7,23 +7,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import services
-from accounts.models import ApiKey, Webhook, WebhookKind
+from accounts.models import ApiKey, Webhook
 from accounts.webhooks import exchange, pruning, queue
 from accounts.webhooks.client import Answer
 from accounts.webhooks.exchange import Flight, Result
 from tests.control.webhook_clock import ERROR, MESSAGE, OK, Clock, states
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def webhook(key: ApiKey) -> Webhook:
-    return services.create_webhook(key.cluster, "https://example.com/hook", kinds=list(WebhookKind.values)).webhook
 
 
 def make_webhooks(tenants: int, webhooks: int) -> list[Webhook]:

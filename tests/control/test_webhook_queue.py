@@ -17,7 +17,6 @@ from accounts.models import (
     DeliveryState,
     Webhook,
     WebhookDelivery,
-    WebhookKind,
     WebhookState,
 )
 from accounts.webhooks import exchange, pruning, queue
@@ -29,16 +28,6 @@ from tests.control.webhook_clock import ERROR, GONE, MESSAGE, OK, START, STATE, 
 from tests.receivers import Receiver, Reply
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def webhook(key: ApiKey) -> Webhook:
-    return services.create_webhook(key.cluster, "https://example.com/hook", kinds=list(WebhookKind.values)).webhook
 
 
 def fail(*deliveries: int) -> None:

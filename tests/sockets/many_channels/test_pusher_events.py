@@ -10,19 +10,11 @@ import httpx
 import pytest
 
 from tests.conftest import Tenants
-from tests.servers import LiveServer, Redis, environment, manage
+from tests.servers import LiveServer, environment, manage
 from tests.sockets.pusher import PusherClient, channel_name, open_pusher
 from tests.sockets.pusher_api import PusherServer
 
 OpenOn = Callable[[int], Awaitable[PusherClient]]
-
-
-@pytest.fixture(scope="module", params=["one node", "two nodes"])
-def places(request: pytest.FixtureRequest, start: Callable[..., LiveServer], redis: Redis) -> list[LiveServer]:
-    """Where clients connect: twice to the same node, or to two nodes."""
-    if request.param == "one node":
-        return [request.getfixturevalue("serve")] * 2
-    return [start("serve", REDIS_URL=redis.url) for _ in range(2)]
 
 
 @pytest.fixture

@@ -12,18 +12,10 @@ import pytest
 
 from realtime.protocols.tokens import sign
 from tests.clients import open_client, until
-from tests.servers import LiveServer, Redis
+from tests.servers import LiveServer
 from tests.sockets.v4 import Refused, V4Client, open_v4, v4_path
 
 OpenOn = Callable[..., Awaitable[V4Client]]
-
-
-@pytest.fixture(scope="module", params=["one node", "two nodes"])
-def places(request: pytest.FixtureRequest, start: Callable[..., LiveServer], redis: Redis) -> list[LiveServer]:
-    """Where clients connect: twice to the same node, or to two nodes."""
-    if request.param == "one node":
-        return [request.getfixturevalue("serve")] * 2
-    return [start("serve", REDIS_URL=redis.url) for _ in range(2)]
 
 
 @pytest.fixture

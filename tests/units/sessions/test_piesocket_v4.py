@@ -1,6 +1,5 @@
 """Hostile frames on connections of PieSocket v4: none raises, and nothing is left when the connections end."""
 
-import asyncio
 import json
 import random
 from dataclasses import replace
@@ -14,9 +13,8 @@ from realtime.protocols.v4_frames import CHANNEL
 from realtime.sessions.piesocket_v4 import PieSocketV4
 from tests.clients import until
 from tests.units.protocols.test_admission import ACCESS
-from tests.units.sessions.test_pusher import ODD, Outlet, accept
+from tests.units.sessions.hostile import ODD, Outlet, accept, send_hostile_frames
 
-FRAMES = 20_000
 DEEP = json.loads("[" * 120 + "]" * 120)
 CHANNELS: tuple[Any, ...] = ("a", "b", "n/c", "presence-a", "private-a", "private-presence-a", 1998, "primary")
 EVENTS = ("system::subscribe", "system:subscribe", "system::unsubscribe", "system::get_members", "x", "pie::binary")
@@ -45,7 +43,7 @@ async def connect(node: Node, messages_per_second: int = 1_000_000) -> PieSocket
     return session
 
 
-def frame_for(chance: random.Random) -> str | bytes:
+def frame_for(_: PieSocketV4, chance: random.Random) -> str | bytes:
     """Return a frame that is valid, or nearly."""
 
     def pick(*values: Any) -> Any:
@@ -65,30 +63,7 @@ def frame_for(chance: random.Random) -> str | bytes:
 
 
 async def test_hostile_frames_raise_nothing_and_leave_nothing() -> None:
-    chance = random.Random(18)
-    node = Node()
-    node.bus.start()
-    sessions = [await connect(node) for _ in range(3)]
-    subscribed = 0
-    for number in range(FRAMES):
-        index = chance.randrange(len(sessions))
-        session = sessions[index]
-        session.receive(frame_for(chance))
-        subscribed = max(subscribed, len(session.connection.subscriptions))
-        if session.connection.ended is not None or chance.random() < 0.002:
-            session.leave()
-            sessions[index] = await connect(node)
-        if number % 20 == 0:
-            await asyncio.sleep(0)
-    assert subscribed >= 6, "most channels were joined in between"
-    for session in sessions:
-        session.leave()
-    assert not node.connections
-    assert not node.hub.rooms
-    await asyncio.sleep(0)
-    assert await node.counts.of_cluster(ACCESS.cluster_pk) == {}
-    assert node.presence._rosters == {}
-    await node.bus.stop()
+    assert await send_hostile_frames(connect, frame_for) >= 6, "most channels were joined in between"
 
 
 async def test_a_client_that_floods_control_frames_is_disconnected() -> None:

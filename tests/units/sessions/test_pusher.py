@@ -1,49 +1,18 @@
 """Hostile frames on connections of Pusher's protocol: none raises, and nothing is left when the connections end."""
 
-import asyncio
 import json
 import random
 from dataclasses import replace
 from typing import Any
 
 from realtime.node.node import Node
-from realtime.protocols.closes import Close
-from realtime.protocols.frames import Batch, Frames, Message
-from realtime.protocols.pusher_closes import tell_pusher
 from realtime.protocols.pusher_handshake import read_pusher
 from realtime.protocols.pusher_signatures import sign
 from realtime.sessions.pusher import Pusher
 from tests.units.protocols.test_admission import ACCESS
+from tests.units.sessions.hostile import ODD, Outlet, accept, send_hostile_frames
 
-FRAMES = 20_000
 CHANNELS = ("a", "private-a", "presence-a", "presence-cache-a", "cache-a", "private-encrypted-a", "#server-to-user-1")
-ODD: tuple[Any, ...] = (None, 1, -1e300, "", "x" * 300, [], {}, "\u0000", "é", True, "[" * 2_000, {"a": [{}]})
-
-
-class Outlet:
-    """A client that reads everything at once."""
-
-    client_code = None
-    is_gone = False
-    tell = staticmethod(tell_pusher)
-
-    def deliver(self, batch: Message | Frames | Batch) -> None:
-        for message in batch.messages:
-            json.loads(message.data)
-
-    def waiting_bytes(self) -> int:
-        return 0
-
-    def close(self, close: Close) -> None: ...
-
-    def open(self, *, discard: bool = False) -> None: ...
-
-    def limit_messages(self, max_message_bytes: int) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-async def accept() -> None: ...
 
 
 async def connect(node: Node) -> Pusher:
@@ -83,29 +52,4 @@ def frame_for(session: Pusher, chance: random.Random) -> str | bytes:
 
 
 async def test_hostile_frames_raise_nothing_and_leave_nothing() -> None:
-    chance = random.Random(18)
-    node = Node()
-    node.bus.start()
-    sessions = [await connect(node) for _ in range(3)]
-    subscribed = 0
-    for number in range(FRAMES):
-        index = chance.randrange(len(sessions))
-        session = sessions[index]
-        session.receive(frame_for(session, chance))
-        subscribed = max(subscribed, len(session.connection.subscriptions))
-        if session.connection.ended is not None or chance.random() < 0.002:
-            session.leave()
-            sessions[index] = await connect(node)
-        if number % 20 == 0:
-            await asyncio.sleep(0)
-    assert subscribed >= 4, "most channels were joined in between"
-    for session in sessions:
-        session.leave()
-    assert not node.connections
-    assert not node.sockets
-    assert not node.hub.rooms
-    assert not node.users._connections
-    await asyncio.sleep(0)
-    assert await node.counts.of_cluster(ACCESS.cluster_pk) == {}
-    assert node.presence._rosters == {}
-    await node.bus.stop()
+    assert await send_hostile_frames(connect, frame_for) >= 4, "most channels were joined in between"
