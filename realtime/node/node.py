@@ -108,6 +108,8 @@ class Node:
         self.key_use = KeyUse(background.wrap(record_use))
         self.refusal_log = RefusalLog(background.wrap(record_refusals), background.wrap(prune_refusals))
         self.webhooks = Webhooks(self.id, self.counts, self.presence)
+        self.messages_reported = self.webhooks.clusters_with_messages
+        """Empty while no webhook gets messages; then this is all that webhooks cost a message."""
         self.watches = Watches(self.id, self.bus)
         self.reports = Reports(self.watches, self.refusal_log, self.usage, self.keys, self.counts.count)
         self.watched = self.watches.watched
@@ -306,7 +308,7 @@ class Node:
         self.bus.publish(room.name, message, connection.access.account_id)
         if self.watched:
             self.reports.message(connection, room.channel[1], message.data)
-        if room.channel[0] in self.webhooks.clusters_with_messages:
+        if self.messages_reported and room.channel[0] in self.messages_reported:
             self.webhooks.messages.note(room.channel, message.data, sender)
 
     def publish_to(self, group: str, message: Message, account_id: int, on_done: Callable[[], None]) -> None:
