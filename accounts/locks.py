@@ -64,8 +64,8 @@ def lock_account(resource: Resource, *, suspended_too: bool = False, to_delete: 
 def lock_webhooks(**which: Any) -> list[int]:
     """Lock webhooks until the end of the transaction, always in the same order, and return their primary keys.
 
-    Whoever changes or deletes several webhooks, or deliveries of a webhook, locks the webhooks first; and before them
-    the account, if it is locked at all.
+    Lock webhooks before you change or delete several of them, or their deliveries. If you also lock the account, lock
+    it before the webhooks.
 
     Args:
         which: a condition for the webhooks.

@@ -43,7 +43,7 @@ def check_limits(node: Node, network: str | None) -> None:
 
 
 def looping_client(kind: type[Session], scope: Mapping[str, Any]) -> Hashable | None:
-    """Return what identifies a client that connects again immediately, whatever it is told; None for other clients.
+    """Return what identifies a client that reconnects immediately after every refusal; None for others.
 
     Args:
         kind: the protocol of the handshake.

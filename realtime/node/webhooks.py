@@ -31,7 +31,7 @@ class Webhooks:
         self.clusters_with_messages = self._reporter.clusters_with_messages
         """The clusters whose webhooks get the messages of clients."""
         self.clusters_with_members = self._reporter.clusters_with_members
-        """The clusters whose webhooks are told who takes part in presence."""
+        """The clusters whose webhooks get the members that join and leave."""
         self.clusters_with_counts = self._reporter.clusters_with_counts
         """The clusters whose webhooks get the numbers of subscribers."""
         self.clusters_with_misses = self._reporter.clusters_with_misses

@@ -107,7 +107,7 @@ class AddressLimits:
         return not wait and self._connections[address] < conf().max_connections_per_address
 
     def count_refusal(self, client: Hashable) -> None:
-        """Count a refused handshake of a client that connects again immediately, whatever it is told.
+        """Count a refused handshake of a client that reconnects immediately after every refusal.
 
         Args:
             client: identifies the client, including its address.

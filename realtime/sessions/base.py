@@ -55,7 +55,7 @@ class Session(ABC):
 
     @staticmethod
     def looping_client(scope: Mapping[str, Any]) -> Hashable | None:
-        """Return what identifies a client, besides its address, that connects again immediately whatever it is told.
+        """Return what identifies a client, besides its address, that reconnects immediately after every refusal.
 
         Args:
             scope: the ASGI scope of the handshake.

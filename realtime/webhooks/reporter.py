@@ -40,11 +40,11 @@ class Reporter:
         self.clusters_with_messages: set[int] = set()
         """The clusters whose webhooks get the messages of clients."""
         self.clusters_with_members: set[int] = set()
-        """The clusters whose webhooks are told who takes part in presence."""
+        """The clusters whose webhooks get the members that join and leave."""
         self.clusters_with_misses: set[int] = set()
-        """The clusters whose webhooks are told of cache channels without a last event."""
+        """The clusters whose webhooks get the cache channels without a last event."""
         self.clusters_with_counts: set[int] = set()
-        """The clusters whose webhooks are told the number of subscribers."""
+        """The clusters whose webhooks get the numbers of subscribers."""
         self.messages: Messages
         self.occupancy: Occupancy
         self._refresh_at = 0.0

@@ -1,4 +1,4 @@
-"""PieSocket v4: refused clients, whose library connects again immediately whatever it is told."""
+"""PieSocket v4: refused clients, whose library reconnects immediately after every refusal."""
 
 import time
 from collections.abc import Callable
