@@ -30,7 +30,7 @@ WINDOW = 500
 """How many attacks run between two checks of the log."""
 READ_SECONDS = 0.05
 """How long an attacker reads the server's answer."""
-HEALTHY_SECONDS = 1.0
+HEALTHY_SECONDS = 5.0
 """How long a healthy client may wait for an answer or for a connection."""
 QUIET_SECONDS = 30.0
 """How long the last connections of attackers may take to close."""

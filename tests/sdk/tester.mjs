@@ -52,7 +52,7 @@ await stateIs('Connected');
 await panes[1].getByRole('button', {name: 'cmd_status'}).click();
 await logged(panes[1], '{"system":{"connection_count":2}}');
 
-await inEachPane((pane) => pane.locator('.toggle').click());
+for (const pane of panes) await pane.locator('.toggle').click();  // one after the other: there is one mouse
 await stateIs('Closed (1000)');
 await page.locator('[name=protocol]').selectOption('Pusher');
 await page.locator('[name=channel]').fill(`presence-${channel}`);

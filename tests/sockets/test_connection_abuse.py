@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from statistics import median
 from types import MappingProxyType
 
 import httpx
@@ -199,31 +200,33 @@ async def test_the_rate_of_requests_from_an_address_is_limited(narrow: LiveServe
 
 
 async def test_a_flood_of_page_requests_does_not_starve_websockets(server: LiveServer, keys: dict[str, str]) -> None:
-    async def flood(number: int, until: asyncio.Event) -> int:
-        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}")
-        served = 0
-        async with httpx.AsyncClient(
-            base_url=server.url("", scheme="http"), transport=transport, trust_env=False, timeout=30
-        ) as http:
-            while not until.is_set():
-                served += (await http.get("/console/you/login/")).status_code == 200
-        return served
-
+    """On a busy machine both take longer, so a client's wait is compared with that for a page."""
     done = asyncio.Event()
+    pages: list[float] = []
+
+    async def flood(number: int) -> None:
+        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}")
+        async with httpx.AsyncClient(
+            base_url=server.url("", scheme="http"), transport=transport, trust_env=False, timeout=60
+        ) as http:
+            while not done.is_set():
+                begun = time.monotonic()
+                assert (await http.get("/console/you/login/")).status_code == 200
+                pages.append(time.monotonic() - begun)
+
     async with open_client(server, channel_path("flood", keys["demo"])) as client:
-        flooding = [asyncio.create_task(flood(number, done)) for number in range(100)]
-        await asyncio.sleep(1)
+        flooding = [asyncio.create_task(flood(number)) for number in range(50)]
+        await until(lambda: bool(pages), seconds=30)
         waits = []
-        for _ in range(40):
+        for _ in range(15):
             begun = time.monotonic()
             await client.settle()
             waits.append(time.monotonic() - begun)
-            await asyncio.sleep(0.05)
         threads = len(list((server.proc / "task").iterdir()))
         done.set()
-        assert sum(await asyncio.gather(*flooding)) > 0
-    print(f"p50 {sorted(waits)[20] * 1000:.0f} ms, worst {max(waits) * 1000:.0f} ms, with {threads} threads")
-    assert sorted(waits)[20] < 0.25
+        await asyncio.gather(*flooding)
+    print(f"a client waited {median(waits) * 1000:.0f} ms, a page {median(pages) * 1000:.0f} ms, {threads} threads")
+    assert median(waits) < median(pages) / 4
     assert threads < 64
 
 

@@ -141,6 +141,7 @@ class Chat(AsyncWebsocketConsumer):
         await self.send(event["text"])
 
 
+@pytest.mark.django_db  # consumers close old connections of the database
 async def test_ordinary_consumers_talk_to_each_other(hosts: dict[str, Any], settings: Any) -> None:
     settings.CHANNEL_LAYERS = {
         "default": {"BACKEND": "realtime.cluster.layer.PubSubLayer", "CONFIG": {"hosts": [hosts["tcp"]]}}
