@@ -1,6 +1,8 @@
 """A running server for each way to serve the service, and clients for it."""
 
+import fcntl
 import itertools
+import json
 import os
 import shutil
 import zlib
@@ -51,17 +53,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@contextmanager
+def shared_folder(folders: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """Lock a folder that the processes of a run share, so that only the first one has to fill it."""
+    own = folders.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
 class Tenants(NamedTuple):
     directory: Path
     keys: dict[str, str]
     secrets: dict[str, str]
+    app_id: str
 
 
 @pytest.fixture(scope="session")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Tenants:
     """A directory with a database of tenants, which servers get a copy of."""
-    directory = tmp_path_factory.mktemp("tenants")
-    return Tenants(directory, *make_tenants(environment(directory)))
+    with shared_folder(tmp_path_factory, "tenants") as folder:
+        directory, found = folder / "data", folder / "keys.json"
+        if not found.exists():
+            directory.mkdir()
+            found.write_text(json.dumps(make_tenants(environment(directory))))
+        return Tenants(directory, *json.loads(found.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +92,12 @@ def keys(tenants: Tenants) -> dict[str, str]:
 def secrets(tenants: Tenants) -> dict[str, str]:
     """The secrets of these keys, by name."""
     return tenants.secrets
+
+
+@pytest.fixture(scope="session")
+def app_id(tenants: Tenants) -> str:
+    """The App ID of the demo cluster, for Pusher's libraries."""
+    return tenants.app_id
 
 
 @contextmanager
@@ -125,8 +149,10 @@ def serve(shared: Callable[..., LiveServer]) -> LiveServer:
 def nodes(tenants: Tenants, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveServer]]:
     """Two nodes that share Redis and PostgreSQL and expect a proxy. A test that stops a node starts it again."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis, Postgres() as postgres:
-        env = {"DATA_DIR": str(tenants.directory), "DATABASE_URL": postgres.url(), "REDIS_URL": redis.url}
-        copy_tenants(environment(tenants.directory), environment(tenants.directory, **env))
+        directory = tmp_path_factory.mktemp("nodes")
+        shutil.copytree(tenants.directory, directory, dirs_exist_ok=True)
+        env = {"DATA_DIR": str(directory), "DATABASE_URL": postgres.url(), "REDIS_URL": redis.url}
+        copy_tenants(environment(directory), environment(directory, **env))
         with _starting(tenants, tmp_path_factory) as start_server:
             yield [start_server("serve", **env, **BEHIND_PROXY) for _ in range(2)]
 

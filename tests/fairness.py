@@ -34,7 +34,7 @@ def main() -> int:
     unfair_kinds = 0
     with tempfile.TemporaryDirectory() as folder:
         directory, port = Path(folder), free_port()
-        keys, secrets = make_tenants(environment(directory))
+        keys, secrets, _ = make_tenants(environment(directory))
         server = LiveServer(
             directory, ["taskset", "-c", str(SERVER_CORE), *server_command("serve", port, directory)], port
         )

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +24,13 @@ START_SECONDS = 30
 # All servers of a test have the same one, as all nodes of a service must.
 SECRET_KEY = "the secret key of all servers that tests start"
 
-# Creates an owner of the demo account, a stranger with an account, a cluster and a key, and keys with each setting.
+# Creates the database, the demo tenant, an owner of its account, a stranger with an account, a cluster and a key, and
+# keys with each setting.
 TENANTS = """
-import json
+import io, json
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("demo", stdout=io.StringIO())
 from django.contrib.auth import get_user_model
 from accounts import services
 from accounts.access import find_access
@@ -43,7 +48,29 @@ keys["protected"] = services.issue_key(demo, label="protected", protects_channel
 keys["silent"] = services.issue_key(demo, label="silent", allows_client_messages=False).key.public_key
 keys["browser"] = services.issue_key(demo, label="browser", allowed_origins=["example.com"]).key.public_key
 secrets = {name: find_access(key).secret for name, key in keys.items()}
-print(json.dumps([keys, secrets]))
+print(json.dumps([keys, secrets, str(demo.pk)]))
+"""
+
+# Runs what it reads, a JSON string a line, and answers with the output, or with the traceback.
+LOOP = """
+import contextlib, io, json, sys, traceback
+from django.db import connections
+for line in sys.stdin:
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            exec(json.loads(line), {})
+        answer = [output.getvalue(), ""]
+    except BaseException:
+        answer = ["", traceback.format_exc()]
+    connections.close_all()
+    print(json.dumps(answer), flush=True)
+"""
+
+LOAD = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("loaddata", "{rows}", verbosity=0)
 """
 
 
@@ -80,6 +107,35 @@ def wait_for_port(port: int, process: subprocess.Popen[Any]) -> None:
     raise AssertionError(f"The server did not listen on port {port} within {START_SECONDS} seconds.")
 
 
+class Shell:
+    """A process of `manage.py shell` for many calls: to start Django takes longer than most tests."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", LOOP]
+        self._process = subprocess.Popen(
+            command, cwd=PROJECT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._lock = threading.Lock()
+
+    def run(self, code: str) -> str:
+        """Run Python and return what it prints.
+
+        Raises:
+            AssertionError: the code raised an exception; the message is its traceback.
+        """
+        assert self._process.stdin
+        assert self._process.stdout
+        with self._lock:
+            print(json.dumps(code), file=self._process.stdin, flush=True)
+            output, error = json.loads(self._process.stdout.readline())
+        assert not error, error
+        return str(output)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
 class LiveServer:
     """A running server with its own database."""
 
@@ -91,6 +147,7 @@ class LiveServer:
         self.env = environment(directory, **env)
         self.log_path = directory / "server.log"
         self._command = command
+        self._shell: Shell | None = None
 
     def start(self) -> Self:
         """Start the server and return it. As a context manager, it stops at the end."""
@@ -101,6 +158,9 @@ class LiveServer:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
+        if self._shell:
+            self._shell.close()
+            self._shell = None
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(20)
@@ -136,6 +196,11 @@ class LiveServer:
 
     def manage(self, *arguments: str) -> str:
         return manage(self.env, *arguments)
+
+    def shell(self, program: str) -> str:
+        """Run Python on the server's database and return what it prints."""
+        self._shell = self._shell or Shell(self.env)
+        return self._shell.run(program)
 
     def token(self, email: str) -> str:
         """Return a token of the REST API for NAME@example.com, whose password is `NAME-password`."""
@@ -175,20 +240,21 @@ def manage(env: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Create the demo tenant, a stranger's, and keys with each setting; return public keys and secrets by name."""
-    manage(env, "migrate", "-v", "0")
-    manage(env, "demo")
-    keys, secrets = json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS))
-    return keys, secrets
+def make_tenants(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str], str]:
+    """Create a database with the demo tenant, a stranger's, and keys with each setting.
+
+    Returns:
+        The public keys by name, their secrets by name, and the App ID of the demo cluster.
+    """
+    keys, secrets, app_id = json.loads(manage(env, "shell", "-v", "0", "-c", TENANTS))
+    return keys, secrets, app_id
 
 
 def copy_tenants(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy the tenants of one environment to the empty database of another one with the same encryption key."""
     rows = Path(target["DATA_DIR"]) / "tenants.json"
     rows.write_text(manage(source, "dumpdata", "accounts"))
-    manage(target, "migrate", "-v", "0")
-    manage(target, "loaddata", "-v", "0", str(rows))
+    manage(target, "shell", "-v", "0", "-c", LOAD.format(rows=rows))
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:

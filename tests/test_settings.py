@@ -9,14 +9,23 @@ import pytest
 
 from tests.servers import PROJECT, SECRET_KEY, environment, manage
 
+# Without a usable value, the settings cannot be loaded.
+UNUSABLE = {
+    "SIGN_UP": ("everybody", "SIGN_UP is 'everybody', but must be open, invited or closed."),
+    "EMAIL_URL": ("mail.example.com", "EMAIL_URL is not valid."),
+    "TIME_ZONE": ("", "TIME_ZONE is '', which is not a time zone."),
+    "DATABASE_URL": ("mysql://127.0.0.1/ws", "DATABASE_URL must begin with postgres:// or sqlite:///."),
+    "WEBHOOK_ALLOWED_NETWORKS": (
+        "intranet",
+        "'intranet' in WEBHOOK_ALLOWED_NETWORKS is neither an IP address nor a network.",
+    ),
+    "DATA_DIR": ("/proc/none", "Cannot read or create /proc/none/secret_key"),
+}
 WRONG = {
     "REDIS_URL": ("foo", "URL 1 of REDIS_URL is not valid: it does not begin with redis://, rediss:// or unix://."),
     "API_LOGIN_RATE": ("ten", "API_LOGIN_RATE is 'ten', which is not a number of requests in a period."),
     "API_USER_RATE": ("5/10m", "API_USER_RATE is '5/10m', which is not a number of requests in a period."),
     "API_TOKEN_TTL": ("0", "API_TOKEN_TTL is 0 seconds, but must be at least 1."),
-    "SIGN_UP": ("everybody", "SIGN_UP is 'everybody', but must be open, invited or closed."),
-    "EMAIL_URL": ("mail.example.com", "EMAIL_URL is not valid."),
-    "TIME_ZONE": ("", "TIME_ZONE is '', which is not a time zone."),
     "SECRET_KEY": ("short", "SECRET_KEY has fewer than 32 characters."),
     "ENCRYPTION_KEYS": ("short", "Key 1 of ENCRYPTION_KEYS has fewer than 32 characters."),
     "CLUSTER_DOMAINS": ("a.org, ws.a.org", "'ws.a.org' in CLUSTER_DOMAINS is already a host name of 'a.org'."),
@@ -27,13 +36,7 @@ WRONG = {
     "SUPPORT_URL": ("help.example.com", "SUPPORT_URL is 'help.example.com', which is not a URL."),
     "TERMS_URL": ("javascript:alert(1)", "TERMS_URL is 'javascript:alert(1)', which is not a URL."),
     "METRICS_ALLOWED": ("monitor", "'monitor' in METRICS_ALLOWED is neither an IP address nor a network."),
-    "WEBHOOK_ALLOWED_NETWORKS": (
-        "intranet",
-        "'intranet' in WEBHOOK_ALLOWED_NETWORKS is neither an IP address nor a network.",
-    ),
     "WEBHOOK_PROXY": ("10.0.0.5:4750", "WEBHOOK_PROXY is not the URL of an HTTP proxy without user and password."),
-    "DATABASE_URL": ("mysql://127.0.0.1/ws", "DATABASE_URL must begin with postgres:// or sqlite:///."),
-    "DATA_DIR": ("/proc/none", "Cannot read or create /proc/none/secret_key"),
 }
 SHOW = """
 import json
@@ -60,11 +63,16 @@ def fails(env: dict[str, str], *arguments: str, folder: Path = PROJECT) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_serve_does_not_listen_with_a_wrong_setting(name: str, tmp_path: Path) -> None:
-    value, sentence = WRONG[name]
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_serve_does_not_listen_with_an_unusable_setting(name: str, tmp_path: Path) -> None:
+    value, sentence = UNUSABLE[name]
     env = environment(tmp_path, **{"SECRET_KEY": "" if name == "DATA_DIR" else SECRET_KEY, name: value})
     assert sentence in fails(env, "serve", "--port", "0")
+
+
+def test_serve_does_not_listen_with_wrong_settings_and_names_them_all(tmp_path: Path) -> None:
+    said = fails(environment(tmp_path, **{name: value for name, (value, _) in WRONG.items()}), "serve", "--port", "0")
+    assert [sentence for _, sentence in WRONG.values() if sentence not in said] == []
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "DATABASE_URL"])

@@ -54,7 +54,7 @@ class Tenant:
         self.pk, self.secret = self._shell(program)
 
     def enqueue(self, count: int, *, in_order: bool = False) -> None:
-        self._server.manage("shell", "-v", "0", "-c", ENQUEUE.format(pk=self.pk, count=count, in_order=in_order))
+        self._server.shell(ENQUEUE.format(pk=self.pk, count=count, in_order=in_order))
 
     def log(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
         return [tuple(row) for row in self._shell(LOG.format(pk=self.pk))]
@@ -64,7 +64,7 @@ class Tenant:
         return int(self._shell(DROPPED.format(pk=self.pk)))
 
     def _shell(self, program: str) -> Any:
-        return json.loads(self._server.manage("shell", "-v", "0", "-c", program))
+        return json.loads(self._server.shell(program))
 
     def numbers(self) -> list[int]:
         """Return the numbers of all events that have arrived, in order."""

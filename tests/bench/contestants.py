@@ -88,7 +88,7 @@ def contestants(directory: Path) -> list[Contestant]:
     Args:
         directory: the folder for databases and configurations, in which the demo tenant is created.
     """
-    keys, secrets = make_tenants(environment(directory))
+    keys, secrets, _ = make_tenants(environment(directory))
     key, secret = keys["demo"], secrets["demo"]
     nginx = "" if shutil.which("nginx") and NCHAN.exists() else "nginx with nchan (Debian: libnginx-mod-nchan)"
     socketify = "" if importlib.util.find_spec("socketify") else "socketify (pip install socketify)"

@@ -160,7 +160,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     results: dict[tuple[int, str], list[tuple[float, float, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
-        keys, secrets = make_tenants(environment(Path(name)))
+        keys, secrets, _ = make_tenants(environment(Path(name)))
         credentials = {"key": keys["demo"], "secret": secrets["demo"]}
         for _ in range(options.rounds):
             for connections in options.connections:

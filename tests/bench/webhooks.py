@@ -53,7 +53,7 @@ def main() -> int:
         settings = {**SETTINGS, "CONNECTS_PER_MINUTE_PER_ADDRESS": "1000000000"}
         if options.postgres:
             settings["DATABASE_URL"] = stack.enter_context(Postgres()).url()
-        keys, _ = make_tenants(environment(directory, **settings))
+        keys, *_ = make_tenants(environment(directory, **settings))
         receiver = stack.enter_context(Receiver())
         port = free_port()
         daphne = [sys.executable, "-m", "daphne", "-v", "0", "-p", str(port), "piesite.asgi:application"]

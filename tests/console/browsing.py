@@ -5,9 +5,8 @@ import json
 from typing import Any
 
 from tests.browser import Page
-from tests.console.shell import Shell
 from tests.console.tenants import Tenants
-from tests.servers import LiveServer
+from tests.servers import LiveServer, Shell
 
 WIDTHS = (1280, 390)
 """The widths of the screens on which the pages are tested, in pixels."""

@@ -20,9 +20,8 @@ from tests.conftest import CHEAP_HASHERS
 from tests.console.browsing import Console, Service
 from tests.console.live_nodes import Nodes, Shop, open_stream
 from tests.console.planes import Plane
-from tests.console.shell import Shell
 from tests.console.tenants import Tenant, Tenants, make_tenants
-from tests.servers import LiveServer, Redis, need
+from tests.servers import LiveServer, Redis, Shell, need
 
 FOLDER = Path(__file__).parent
 

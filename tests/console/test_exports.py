@@ -43,7 +43,7 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 
 @pytest.fixture(scope="module")
 def path(server: LiveServer) -> str:
-    account = server.manage("shell", "-v", "0", "-c", FILL).strip()
+    account = server.shell(FILL).strip()
     return f"/console/{account}/settings/export/"
 
 

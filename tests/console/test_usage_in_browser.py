@@ -46,7 +46,7 @@ def server(start: Callable[..., LiveServer]) -> LiveServer:
 @pytest.fixture(scope="module")
 def account(server: LiveServer) -> tuple[int, str]:
     """The number of an account with usage, and a session of its owner."""
-    number, session = server.manage("shell", "-v", "0", "-c", FILL).split()
+    number, session = server.shell(FILL).split()
     return int(number), session
 
 

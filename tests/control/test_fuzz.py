@@ -1,7 +1,7 @@
 """Valid and invalid requests, generated from the schema of the REST API: every answer conforms to the schema.
 
-In CI each operation gets a few dozen requests, the same in every run. `FUZZ_EXAMPLES=2000 .venv/bin/pytest
-tests/control/test_fuzz.py` tests for longer, with different requests in every run.
+In CI each operation gets a few requests, the same in every run. `FUZZ_EXAMPLES=2000 .venv/bin/pytest
+tests/control/test_fuzz.py` tests for longer, with different requests in every run and each limit of each value.
 """
 
 import os
@@ -15,6 +15,8 @@ import pytest
 from tests.servers import PROJECT, LiveServer
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+SHORT = ["--phases", "examples,fuzzing,stateful", "--max-examples", "5", "--seed", "1"]
+LENGTH = ["--max-examples", EXAMPLES] if EXAMPLES else SHORT
 RATES = ("API_USER_RATE", "API_ANON_RATE", "API_LOGIN_RATE")
 NO_THROTTLE = {**dict.fromkeys(RATES, "1000000/s"), "REQUESTS_PER_MINUTE_PER_ADDRESS": "1000000"}
 TOKEN = """
@@ -49,13 +51,13 @@ def test_every_answer_conforms_to_the_schema(
     start: Callable[..., LiveServer], tmp_path: Path, operations: list[str]
 ) -> None:
     server = start("serve", **NO_THROTTLE)
-    token = server.manage("shell", "-v", "0", "-c", TOKEN).strip()
+    token = server.shell(TOKEN).strip()
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", server.url("/api/v1/schema/", scheme="http")),
             *("--header", f"Authorization: Token {token}", *operations),
-            *("--max-examples", EXAMPLES or "3", *(() if EXAMPLES else ("--seed", "1"))),
+            *LENGTH,
             *("--generation-database", "none", "--no-color", "--warnings", "off"),
         ],
         cwd=tmp_path,

@@ -17,7 +17,7 @@ get_user_model().objects.create_superuser("operator@example.com", password="oper
 @pytest.fixture(scope="module")
 def service(start: Callable[..., LiveServer]) -> LiveServer:
     server = start("serve")
-    server.manage("shell", "-v", "0", "-c", OPERATOR)
+    server.shell(OPERATOR)
     return server
 
 

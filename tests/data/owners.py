@@ -124,7 +124,7 @@ class Owners:
         self._server = server
         self._numbers = itertools.count()
         self.tenants: list[Tenant] = []
-        server.manage("shell", "-v", "0", "-c", ADA)
+        server.shell(ADA)
         with httpx.Client(base_url=self._server.url("", scheme="http"), trust_env=False) as http:
             http.get("/console/you/login/")
             form = {

@@ -83,7 +83,7 @@ async def test_a_backup_of_a_busy_service_restores_the_same_service_elsewhere(
 ) -> None:
     if postgres:
         need("pg_dump", "pg_restore")
-    public_keys, secrets = make_tenants(machine.server.env)
+    public_keys, secrets, _ = make_tenants(machine.server.env)
     machine.server.start()
     owners = Owners(machine.server)
     with owners.at_work():
@@ -92,7 +92,7 @@ async def test_a_backup_of_a_busy_service_restores_the_same_service_elsewhere(
         machine.run(BACK_UP_POSTGRES if postgres else BACK_UP_SQLITE)
     restore(machine.directory / "backup", elsewhere, postgres)
 
-    restored = json.loads(elsewhere.server.manage("shell", "-v", "0", "-c", LOOK))
+    restored = json.loads(elsewhere.server.shell(LOOK))
     assert made
     assert {tenant.name for tenant in made if tenant.possible} <= set(restored)
     states = [state for name, state in restored.items() if name.startswith("tenant-")]

@@ -75,7 +75,7 @@ CONSISTENT = "from django.db import connection; connection.check_constraints(); 
 def server(service: Callable[..., LiveServer], tmp_path: Path) -> LiveServer:
     server = service(tmp_path, **SETTINGS)
     server.manage("migrate", "-v", "0")
-    server.manage("shell", "-v", "0", "-c", ADA)
+    server.shell(ADA)
     return server.start()
 
 
@@ -136,7 +136,7 @@ def test_changes_of_something_that_is_being_deleted_never_fail(server: LiveServe
         statuses.update(answer.status_code for answer in answers)
     assert statuses[204] >= ROUNDS
     assert statuses[404] + statuses[400] + statuses[409] > 0
-    assert server.manage("shell", "-v", "0", "-c", CONSISTENT) == "consistent\n"
+    assert server.shell(CONSISTENT) == "consistent\n"
     assert "Traceback" not in server.log
     assert "unreachable" not in server.log
 
@@ -169,14 +169,14 @@ def test_deleting_thousands_of_keys_is_fast_and_keeps_nobody_waiting(server: Liv
     quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))
     best = {"clusters": (9.0, 9.0), "accounts": (9.0, 9.0)}
     for _ in range(ATTEMPTS):
-        account, cluster = server.manage("shell", "-v", "0", "-c", MANY_KEYS).split()
+        account, cluster = server.shell(MANY_KEYS).split()
         for kind, pk in (("clusters", cluster), ("accounts", account)):
 
             def delete(path: str = f"{kind}/{pk}/") -> None:
                 assert api.delete(path).status_code == 204
 
             best[kind] = min(best[kind], slowest_write_during(api, other, delete))
-        keys, clusters, entries = json.loads(server.manage("shell", "-v", "0", "-c", DELETIONS))
+        keys, clusters, entries = json.loads(server.shell(DELETIONS))
         assert (keys, clusters) == (0, 0)
         assert [["account", account], ["cluster", "few"]] == entries[:2]
     for wait, seconds in best.values():
@@ -198,7 +198,7 @@ def test_deleting_webhooks_with_full_logs_is_fast_and_keeps_nobody_waiting(
         return max(waits) < OTHERS_WAIT_SECONDS and all(best[kind][1] < DELETION_SECONDS for kind in kinds)
 
     for _ in range(ATTEMPTS):
-        account, cluster, webhook = server.manage("shell", "-v", "0", "-c", FULL_LOGS).split()
+        account, cluster, webhook = server.shell(FULL_LOGS).split()
         for kind, pk in (("webhooks", webhook), ("clusters", cluster), ("accounts", account)):
 
             def delete(path: str = f"{kind}/{pk}/") -> None:
@@ -208,7 +208,7 @@ def test_deleting_webhooks_with_full_logs_is_fast_and_keeps_nobody_waiting(
         server.stop()
         server.start()
         best["pruning"] = min(best["pruning"], slowest_write_during(api, other, lambda: time.sleep(2)))
-        assert int(server.manage("shell", "-v", "0", "-c", LEFT_BEHIND)) < WEBHOOKS * DELIVERIES
+        assert int(server.shell(LEFT_BEHIND)) < WEBHOOKS * DELIVERIES
         if are_good():
             break
     assert are_good(), (best, quiet)

@@ -30,7 +30,7 @@ def test_repeated_kills_lose_no_confirmed_change_and_leave_none_half_done(
     if postgres:
         postgres.wait_for_disconnects()
 
-    found = json.loads(server.manage("shell", "-v", "0", "-c", LOOK))
+    found = json.loads(server.shell(LOOK))
     unexpected = [
         (tenant.name, found.get(tenant.name), tenant.answered, tenant.possible)
         for tenant in owners.tenants

@@ -30,7 +30,7 @@ def main() -> int:
     print(f"--seed {options.seed} --first {options.first} --inputs {options.inputs}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        keys, secrets = make_tenants(environment(directory))
+        keys, secrets, _ = make_tenants(environment(directory))
         port = free_port()
         server = LiveServer(directory, server_command("serve", port, directory), port, **NO_LIMITS)
         server.start()

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.faults import Link
-from tests.servers import LiveServer, Postgres, Redis, environment, free_port, manage, server_command
+from tests.servers import LiveServer, Postgres, Redis, Shell, environment, free_port, manage, server_command
 
 NODES = (0, 1, 2)
 
@@ -25,6 +25,8 @@ class Service:
         # Management commands bypass the links of the nodes.
         self.env = environment(directory, DATABASE_URL=self.postgres.url(), REDIS_URL=self.redis.url)
         manage(self.env, "migrate", "-v", "0")
+        self._shell = Shell(self.env)
+        stack.callback(self._shell.close)
         self.to_redis = [stack.enter_context(Link(self.redis.port)) for _ in NODES]
         self.to_postgres = [stack.enter_context(Link(self.postgres.port)) for _ in NODES]
         self.nodes = [self._start(directory, number) for number in NODES]
@@ -56,8 +58,8 @@ class Service:
         return int(self.shell(RECORDED.format(cluster_id=cluster_id)))
 
     def shell(self, program: str) -> str:
-        """Run a program in a process of the project, and return what it prints."""
-        return manage(self.env, "shell", "-v", "0", "-c", program)
+        """Run Python on the service's database and return what it prints."""
+        return self._shell.run(program)
 
 
 ISSUE = """

@@ -88,7 +88,7 @@ async def test_pages_know_that_they_are_served_over_https(http: Http, server: Ba
 
 
 async def test_users_can_log_in_to_the_admin(http: Http, server: Balanced) -> None:
-    server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
+    server.shell(MAKE_OPERATOR)
     client = await http()
     form = await client.get("/console/you/login/")
     cookie = form.cookies["csrftoken"]

@@ -1,7 +1,5 @@
 """Fixtures for the tests of published clients: the service with TLS, which these clients require, and npm packages."""
 
-import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -10,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Tenants
+from tests.conftest import shared_folder
 from tests.documentation import code_blocks
-from tests.servers import LiveServer, environment, manage, need
+from tests.servers import LiveServer, need
 
 FOLDER = Path(__file__).parent
 
@@ -30,21 +28,11 @@ def secret(secrets: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def app_id(tenants: Tenants) -> str:
-    """The App ID of the demo cluster, for Pusher's libraries."""
-    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
-
-
-@pytest.fixture(scope="session")
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of package.json, the programs that use them, and an endpoint of realtime/README.md."""
     need("node", "npm")
-    own = tmp_path_factory.getbasetemp()
-    # The processes of a run share the folder, because installing the packages takes half a minute.
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "sdk"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Installing the packages takes half a minute.
+    with shared_folder(tmp_path_factory, "sdk") as folder:
         if not (folder / "auth.mjs").exists():
             _install(folder)
     return folder

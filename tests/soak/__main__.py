@@ -40,7 +40,7 @@ def main() -> int:
     options = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        keys, secrets = make_tenants(environment(directory))
+        keys, secrets, _ = make_tenants(environment(directory))
         env = {}
         if options.nodes > 1:
             env["REDIS_URL"] = stack.enter_context(Redis(directory)).url

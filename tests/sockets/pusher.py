@@ -101,4 +101,4 @@ def switch_on(server: LiveServer, *options: str) -> None:
         "from accounts import services; from accounts.models import Cluster\n"
         f"services.update_cluster(Cluster.objects.get(cluster_id='demo'), {values})"
     )
-    server.manage("shell", "-v", "0", "-c", program)
+    server.shell(program)

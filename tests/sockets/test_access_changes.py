@@ -276,7 +276,7 @@ print(account.pk, *(services.issue_key(cluster, "x").key.public_key for cluster 
 async def test_deleting_an_account_closes_the_connections_of_all_its_keys(
     owner: httpx.AsyncClient, server: LiveServer, connect: Connect, channel: str
 ) -> None:
-    account, *keys = server.manage("shell", "-v", "0", "-c", DOOMED_ACCOUNT).split()
+    account, *keys = server.shell(DOOMED_ACCOUNT).split()
     clients = [await connect(channel, key=key) for key in keys for _ in range(2)]
     other = await connect(channel)
     for client in [*clients, other]:
@@ -294,12 +294,12 @@ async def test_suspending_an_account_in_the_admin_closes_its_connections(
     """The suspended account is the stranger's, which no other test of this module uses."""
     if isinstance(server, Balanced):
         pytest.skip("tests/nodes/test_proxies.py logs into the admin behind a proxy.")
-    server.manage("shell", "-v", "0", "-c", MAKE_ADMIN)
+    server.shell(MAKE_ADMIN)
     client, unconcerned = await connect(channel, key="other"), await connect(channel)
     await client.settle()
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as admin:
         await sign_in(admin)
-        account = server.manage("shell", "-v", "0", "-c", OTHER_ACCOUNT).strip()
+        account = server.shell(OTHER_ACCOUNT).strip()
         await apply_action(admin, "suspend", account)
         assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
         assert await (await connect(channel, key="other")).ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)

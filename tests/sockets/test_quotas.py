@@ -34,7 +34,7 @@ Issue = Callable[..., Awaitable[tuple[str, str]]]
 @pytest.fixture(scope="module", params=[kind for kind in SERVERS if kind in ("serve", "uvicorn", "balanced")])
 def server(request: pytest.FixtureRequest, start: Callable[..., LiveServer]) -> LiveServer:
     server = request.getfixturevalue("balanced") if request.param == "balanced" else start(request.param)
-    server.manage("shell", "-v", "0", "-c", MAKE_OPERATOR)
+    server.shell(MAKE_OPERATOR)
     return server
 
 

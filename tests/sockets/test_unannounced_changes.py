@@ -31,7 +31,7 @@ async def test_a_key_that_is_revoked_by_sql_loses_its_connections(
         open_client(server, channel_path(channel, keys["demo"])) as other,
     ):
         await concerned.settle()
-        server.manage("shell", "-v", "0", "-c", REVOKE)
+        server.shell(REVOKE)
         assert await concerned.ending(2 * RECONCILE_SECONDS) == ([error(closes.KEY_REVOKED)], 4001)
         assert await other.count() == 1
 
@@ -49,4 +49,4 @@ async def test_a_held_write_lock_keeps_nobody_from_connecting(
         database.execute("ROLLBACK")
         database.close()
     used = "from accounts.models import ApiKey; print(ApiKey.objects.filter(label='silent', last_used_at=None).count())"
-    await until(lambda: server.manage("shell", "-v", "0", "-c", used).strip() == "0", 30)
+    await until(lambda: server.shell(used).strip() == "0", 30)

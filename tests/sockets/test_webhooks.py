@@ -110,7 +110,7 @@ def test_slow_receivers_of_many_tenants_do_not_delay_another_tenant(
     with Receiver(lambda _: Reply(seconds=seconds)) as slow, Receiver() as alive:
         server = start("serve", **SETTINGS)
         quick = Tenant(server, alive, "other")
-        server.manage("shell", "-v", "0", "-c", SLOW_TENANTS.format(url=slow.url))
+        server.shell(SLOW_TENANTS.format(url=slow.url))
         quick.wait(lambda _: len(slow.requests) >= 32)
         for number in range(1, 4):
             quick.enqueue(10)

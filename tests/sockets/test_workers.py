@@ -126,7 +126,7 @@ async def until_count(client: Client, expected: int) -> None:
 
 
 async def test_the_connection_quota_applies_across_all_workers(server: LiveServer, channel: str) -> None:
-    key = server.manage("shell", "-v", "0", "-c", NARROW_KEY).strip()
+    key = server.shell(NARROW_KEY).strip()
     path = channel_path(channel, key)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(open_client(server, path)) for _ in range(4)]
@@ -178,7 +178,7 @@ async def test_suspending_an_account_in_another_process_closes_its_connections(
 ) -> None:
     async with open_client(server, channel_path(channel, keys["other"])) as client:
         await client.settle()
-        server.manage("shell", "-v", "0", "-c", SUSPEND)
+        server.shell(SUSPEND)
         assert await client.ending() == ([error(closes.ACCOUNT_SUSPENDED)], 4003)
 
 

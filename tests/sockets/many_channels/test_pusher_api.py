@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Tenants
-from tests.servers import LiveServer, environment, manage
+from tests.servers import LiveServer
 from tests.sockets.pusher import channel_name, open_pusher
 from tests.sockets.pusher_api import PusherServer
 
@@ -18,12 +17,6 @@ EVENT = {"name": "new", "channels": ["orders"], "data": '{"a":1}'}
 
 def encode(value: Any) -> bytes:
     return json.dumps(value).encode()
-
-
-@pytest.fixture(scope="session")
-def app_id(tenants: Tenants) -> str:
-    """The app ID of the demo cluster."""
-    return str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
 
 
 @pytest.fixture

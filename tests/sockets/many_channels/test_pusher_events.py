@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Tenants
-from tests.servers import LiveServer, environment, manage
+from tests.servers import LiveServer
 from tests.sockets.pusher import PusherClient, channel_name, open_pusher
 from tests.sockets.pusher_api import PusherServer
 
@@ -29,9 +28,8 @@ async def at(places: list[LiveServer], keys: dict[str, str], secrets: dict[str, 
 
 @pytest.fixture
 async def server_at(
-    places: list[LiveServer], tenants: Tenants, keys: dict[str, str], secrets: dict[str, str]
+    places: list[LiveServer], app_id: str, keys: dict[str, str], secrets: dict[str, str]
 ) -> AsyncIterator[Callable[[int], PusherServer]]:
-    app_id = str(json.loads(manage(environment(tenants.directory), "demo", "--json"))["app_id"])
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=place.url("", scheme="http"), trust_env=False))
@@ -143,11 +141,7 @@ async def test_a_change_of_access_ends_the_connections_that_it_concerns(
     async with open_pusher(own_server, keys["demo"], secrets["demo"]) as client:
         await client.join(channel_name("private-"))
         await client.join(channel_name())
-        own_server.manage(
-            "shell",
-            "-v",
-            "0",
-            "-c",
+        own_server.shell(
             "from accounts import services; from accounts.models import ApiKey\n"
             f"key = ApiKey.objects.get(public_key='{keys['demo']}')\n{change}",
         )

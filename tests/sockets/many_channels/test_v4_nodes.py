@@ -106,11 +106,7 @@ async def test_a_change_of_access_ends_the_connections_that_it_concerns(
     async with open_v4(own_server, channel, keys["demo"]) as client:
         private = f"private-{channel}"
         await client.subscribe(private, jwt=sign(secrets["demo"], private, 3600))
-        own_server.manage(
-            "shell",
-            "-v",
-            "0",
-            "-c",
+        own_server.shell(
             "from accounts import services; from accounts.models import ApiKey\n"
             f"key = ApiKey.objects.get(public_key='{keys['demo']}')\n{change}",
         )

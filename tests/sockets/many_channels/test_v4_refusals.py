@@ -61,11 +61,7 @@ async def test_a_connection_ends_and_its_next_handshake_counts_as_a_refusal(
 ) -> None:
     async with open_v4(own_server, channel, keys["demo"], channel) as client:
         await client.subscribe(f"{channel}-b")
-        own_server.manage(
-            "shell",
-            "-v",
-            "0",
-            "-c",
+        own_server.shell(
             "from accounts import services; from accounts.models import ApiKey\n"
             f"services.revoke_key(ApiKey.objects.get(public_key='{keys['demo']}'))",
         )
