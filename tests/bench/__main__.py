@@ -74,8 +74,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
     parser.add_argument("--work", nargs="+", choices=[work.name for work in WORK], help="run only this work")
     parser.add_argument(
-        "--servers", nargs="+", help="run only these of service, pusher, uwebsockets, nchan, tutorial and empty"
+        "--servers", nargs="+", help="run only these of service, pusher, soketi, uwebsockets, nchan, tutorial and empty"
     )
+    parser.add_argument("--soketi", type=Path, help="folder in which npm has installed Soketi, to compare with")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the results and the chart")
     options = parser.parse_args()
     if (os.cpu_count() or 1) < 2 or not shutil.which("taskset") or not shutil.which("gcc"):
@@ -86,8 +87,11 @@ def main() -> int:
         directory = Path(name)
         load = directory / "wsload"
         subprocess.run(["gcc", "-O2", "-o", str(load), str(HERE / "wsload.c")], check=True, stderr=subprocess.DEVNULL)
+        soketi = options.soketi and options.soketi.resolve()
         servers = [
-            server for server in contestants(directory) if options.servers is None or server.name in options.servers
+            server
+            for server in contestants(directory, soketi)
+            if options.servers is None or server.name in options.servers
         ]
         for server in servers:
             if server.missing:

@@ -45,6 +45,8 @@ class Contestant:
     """Further options of the load generator."""
     delivers: bool = True
     missing: str = ""
+    folder: Path = PROJECT
+    """The folder in which the server is started."""
 
     def command(self, port: int, directory: Path) -> list[str]:
         """Return the command that starts the server."""
@@ -54,6 +56,8 @@ class Contestant:
                 return [*daphne, "piesite.asgi:application"]
             case "tutorial" | "empty":
                 return [*daphne, f"tests.bench.baselines:{self.name}"]
+            case "soketi":
+                return ["node", "node_modules/@soketi/soketi/bin/server.js", "start"]
             case "nchan":
                 conf = directory / "nginx.conf"
                 conf.write_text(NGINX_CONF.format(module=NCHAN, directory=directory, port=port))
@@ -61,14 +65,24 @@ class Contestant:
             case _:
                 return [sys.executable, "-m", "tests.bench.uwebsockets", str(port)]
 
+    def _settings(self, port: int) -> dict[str, str]:
+        if self.name != "soketi":
+            return {"CLIENT_EVENTS_PER_SECOND": "1000000"}
+        return {
+            "SOKETI_HOST": "127.0.0.1",
+            "SOKETI_PORT": str(port),
+            "SOKETI_METRICS_SERVER_PORT": str(free_port()),
+            "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES": "1",
+        }
+
     @contextmanager
     def running(self, directory: Path, core: int) -> Iterator[tuple[int, int]]:
         """Run the server on one core; yield its port and the ID of the process whose CPU and memory count."""
         port = free_port()
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *self.command(port, directory)],
-            cwd=PROJECT,
-            env=environment(directory, CLIENT_EVENTS_PER_SECOND="1000000"),
+            cwd=self.folder,
+            env=environment(directory, **self._settings(port)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -82,11 +96,12 @@ class Contestant:
             process.wait(20)
 
 
-def contestants(directory: Path) -> list[Contestant]:
+def contestants(directory: Path, soketi: Path | None) -> list[Contestant]:
     """Return all servers; those that cannot run here name what is missing.
 
     Args:
         directory: the folder for databases and configurations, in which the demo tenant is created.
+        soketi: the folder in which npm has installed Soketi.
     """
     keys, secrets, _ = make_tenants(environment(directory))
     key, secret = keys["demo"], secrets["demo"]
@@ -99,6 +114,14 @@ def contestants(directory: Path) -> list[Contestant]:
             "this project, Pusher's protocol",
             f"/app/{key}?protocol=7",
             options=("-key", key, "-secret", secret),
+        ),
+        Contestant(
+            "soketi",
+            "Soketi",
+            "/app/app-key?protocol=7",
+            options=("-key", "app-key", "-secret", "app-secret"),
+            missing="" if soketi else "Soketi (--soketi FOLDER)",
+            folder=soketi or PROJECT,
         ),
         Contestant("uwebsockets", "µWebSockets (C++)", publisher_path="/pub%d", missing=socketify),
         Contestant("nchan", "nchan (C, in nginx)", publisher_path="/pub%d", missing=nginx),

@@ -27,8 +27,10 @@ from tests.servers import PROJECT, Redis, environment, free_port, wait_for_port
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = "0", "1"
+WARM_UP_SECONDS = 2
 MEASURED = re.compile(r"(?P<rate>\d+)/s, p50 (?P<p50>[\d.]+) p99 (?P<p99>[\d.]+) ms, server cpu (?P<cpu>[\d.]+) us")
-MESSAGE = "x" * 128
+DELIVERED = re.compile(r"deliver: .*: (?P<rate>\d+)/s, .*server cpu (?P<cpu>[\d.]+) us/delivery")
+MESSAGE = f"T=0;{'x' * 124}"  # the load generator counts messages with this mark
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -49,12 +51,16 @@ class Work:
     """What is sent: `publish`, the same with Pusher's API (`pusher`), a `handshake`, or one that is `refused`."""
     options: tuple[str, ...]
     on_soketi: bool = True
+    receivers: int = 0
+    """How many clients are subscribed. If there are any, deliveries are measured instead of exchanges."""
 
 
 WORK = [
     Work("publish-1", "publishing on 1 kept connection", "publish", ("-n", "1")),
     Work("publish-64", "publishing on 64 kept connections", "publish", ("-n", "64")),
     Work("pusher-64", "publishing with Pusher's API on 64 kept connections", "pusher", ("-n", "64")),
+    Work("publish-1000", "deliveries of what is published to 1,000 clients", "publish", ("-n", "16"), False, 1000),
+    Work("pusher-1000", "the same with Pusher's protocol and API", "pusher", ("-n", "16"), receivers=1000),
     Work("publish-split", "the same, head and body sent separately", "publish", ("-n", "64", "-split")),
     Work("publish-new", "publishing, a new connection for each", "publish", ("-n", "16", "-new")),
     Work("opening", "WebSockets that open and close", "handshake", ("-n", "16", "-new", "-status", "101")),
@@ -95,7 +101,7 @@ class System:
                     check=True,
                     capture_output=True,
                 )
-                keys, secrets = json.loads(made.stdout)
+                keys, secrets, *_ = json.loads(made.stdout)
                 env = {"CONNECTS_PER_MINUTE_PER_ADDRESS": "1000000000"}
                 if self.uses_redis:
                     env["REDIS_URL"] = stack.enter_context(Redis(directory)).url
@@ -144,9 +150,9 @@ class Running:
 
     def _publish(self, *, is_pusher: bool, closes: bool) -> bytes:
         path = "/api/publish"
-        members = {"key": self.key, "secret": self.secret, "channelId": "c1", "message": MESSAGE}
+        members = {"key": self.key, "secret": self.secret, "channelId": "c0", "message": MESSAGE}
         if is_pusher:
-            members = {"name": "event", "channel": "c1", "data": MESSAGE}
+            members = {"name": "event", "channel": "private-c0", "data": MESSAGE}
         body = json.dumps(members).encode()
         if is_pusher:
             path = f"/apps/{self.app_id}/events"
@@ -158,9 +164,32 @@ class Running:
         lines += [f"Content-Length: {len(body)}", *(["Connection: close"] if closes else []), "", ""]
         return "\r\n".join(lines).encode() + body
 
+    def subscribers(self, work: Work) -> list[str]:
+        """Return the options of the load generator for clients that receive what is published."""
+        options = ["-p", str(self.port), "-pids", str(self.process), "-host", "localhost", "-n", str(work.receivers)]
+        options += ["-rate", "0.001"]  # their own publisher is silent
+        if work.request == "publish":
+            return [*options, "-path", channel_path("c%d", self.key)]
+        return [*options, "-path", f"/app/{self.key}?protocol=7", "-key", self.key, "-secret", self.secret]
 
-def measure(running: Running, work: Work, load: Path, seconds: float) -> dict[str, float] | None:
-    """Run the load generator once; return None if it failed."""
+
+def measure(running: Running, work: Work, programs: Path, seconds: float) -> dict[str, float] | None:
+    """Run the load generators once; return None if one failed."""
+    if not work.receivers:
+        return exchange(running, work, programs / "httpload", seconds)
+    command = ["taskset", "-c", LOAD_CORE, str(programs / "wsload"), *running.subscribers(work), "-d", str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiving:
+        assert receiving.stdout is not None
+        receiving.stdout.readline()  # they are connected
+        published = exchange(running, work, programs / "httpload", seconds + WARM_UP_SECONDS)
+        found = DELIVERED.search(receiving.stdout.read())
+    if published is None or found is None:
+        return None
+    return {**published, **{name: float(value) for name, value in found.groupdict().items()}}
+
+
+def exchange(running: Running, work: Work, load: Path, seconds: float) -> dict[str, float] | None:
+    """Run the load generator for HTTP once; return None if it failed."""
     with tempfile.TemporaryDirectory() as name:
         request, then = Path(name) / "request", Path(name) / "then"
         request.write_bytes(running.request(work))
@@ -201,15 +230,16 @@ def main() -> None:
     works = [work for work in WORK if options.work is None or work.name in options.work]
     results: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
-        load = Path(name) / "httpload"
-        subprocess.run(["gcc", "-O2", "-o", str(load), str(HERE / "httpload.c")], check=True)
+        for program in ("httpload", "wsload"):
+            command = ["gcc", "-O2", "-o", f"{name}/{program}", str(HERE / f"{program}.c")]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         for _ in range(options.rounds):
             for work in works:
                 for system in systems:
                     if system.is_soketi and not work.on_soketi:
                         continue
                     with system.running() as running:
-                        result = measure(running, work, load, options.seconds)
+                        result = measure(running, work, Path(name), options.seconds)
                     if result is not None:
                         results[work.name, system.label].append(result)
                         print(f"{work.label}: {system.label}: {result}", flush=True)
