@@ -28,5 +28,6 @@ def test_two_clients_exchange_messages_get_a_publish_and_join_a_private_channel(
         "pusherMembers": [["Ada", "<b>Grace</b>"], ["<b>Grace</b>", "Ada"]],
         "published": '200 {"success":true}',
         "remaining": ["Ada"],
+        "v4Members": [["Ada", "<b>Grace</b>"], ["<b>Grace</b>", "Ada"]],
         "signed": f"Signed a token for the channel 1/private-{channel}, valid for one hour.",
     }

@@ -65,6 +65,23 @@ await panes[1].locator('.log').getByText('"event":"client-message"').waitFor();
 await panes[1].locator('.toggle').click();
 await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
 await panes[0].locator('.toggle').click();
+await stateIs('Closed (1000)');
+
+await page.locator('[name=protocol]').selectOption('PieSocket v4');
+await page.locator('[name=jwt]').fill('');  // it belongs to another channel
+await page.locator('#connect-both').click();
+await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
+shown.v4Members = await inEachPane((pane) => pane.locator('.member-user').allTextContents());
+await panes[0].locator('[name=message]').fill('{"event":"v4-message"}');
+await panes[0].locator('[name=message]').press('Enter');
+await panes[1].locator('.log').getByText('"event":"v4-message"').waitFor();
+await page.locator('#publish').click();
+await inEachPane((pane) => pane.locator('.log').getByText('"from":"a server","system::channel":').waitFor());
+await panes[1].locator('.toggle').click();
+await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
+await panes[0].locator('.toggle').click();
+await stateIs('Closed (1000)');
+
 await page.locator('[name=api_key]').fill('unknown');
 await page.locator('#connect-both').click();
 await stateIs('Rejected (4001)');

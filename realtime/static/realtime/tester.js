@@ -1,6 +1,7 @@
 // The WebSocket tester of the front page: two clients side by side. It never inserts external text as HTML.
 
 import * as pusher from './tester_pusher.js';
+import * as v4 from './tester_v4.js';
 
 const MAX_LINES = 500;
 const MAX_SHOWN_BYTES = 256;
@@ -41,7 +42,7 @@ function hasPresence({channel, presence, protocol}) {
 /** Returns the URL of a channel, on the cluster's own host if this page is on a cluster domain. */
 function socketUrl(options) {
   if (options.protocol === 'pusher') return {url: pusher.appUrl(options), hasClusterHost: false};
-  const {cluster, channel, apiKey, jwt, notifySelf, presence, user, uuid} = options;
+  const {cluster, channel, apiKey, jwt, notifySelf, presence, protocol, user, uuid} = options;
   const domains = document.body.dataset.clusterDomains.split(' ');
   const host = location.hostname;
   const domain = domains.find((name) => host === name || host.endsWith(`.${name}`));
@@ -55,7 +56,7 @@ function socketUrl(options) {
   if (user) query += `&user=${encodeURIComponent(user)}`;
   if (uuid && hasPresence(options)) query += `&uuid=${uuid}`;
   if (jwt) query += `&jwt=${encodeURIComponent(jwt)}`;
-  return {url: `${scheme}://${authority}/v3/${path}?${query}`, hasClusterHost: Boolean(domain)};
+  return {url: `${scheme}://${authority}/${protocol}/${path}?${query}`, hasClusterHost: Boolean(domain)};
 }
 
 /** Returns a random UUID. Pages without TLS have no crypto.randomUUID. */
@@ -148,14 +149,26 @@ class Log {
   }
 }
 
-/** Returns the members in a presence event, or null if the message is not a presence event. */
-function listedMembers(text) {
-  if (!text.includes('"system:member_')) return null;  // avoids parsing other messages
-  try {
-    const {event, data} = JSON.parse(text);
-    return MEMBER_EVENTS.includes(event) && Array.isArray(data.members) ? data.members : null;
-  } catch {
-    return null;
+/** What one connection of PieSocket v3 says. */
+class Talk {
+  /** Handles a message. Returns the members if it lists them, and whether it is an error. */
+  receive(message) {
+    if (typeof message !== 'string') return {};
+    if (!message.includes('"system:member_')) return {isError: errorSentence(message) !== null};  // avoids parsing twice
+    try {
+      const {event, data} = JSON.parse(message);
+      return MEMBER_EVENTS.includes(event) && Array.isArray(data.members) ? {members: data.members} : {};
+    } catch {
+      return {};
+    }
+  }
+}
+
+function talkFor(options, send) {
+  switch (options.protocol) {
+    case 'pusher': return new pusher.Talk(options, send);
+    case 'v4': return new v4.Talk(options);
+    default: return new Talk();
   }
 }
 
@@ -276,7 +289,7 @@ class Pane {
     let isRejected = false;
     const options = this.options();
     const socket = new WebSocket(socketUrl(options).url);
-    this.talk = options.protocol === 'pusher' ? new pusher.Talk(options, (text) => this.send(text)) : null;
+    this.talk = talkFor(options, (text) => this.send(text));
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     this.show('connecting', 'Connecting…');
@@ -285,21 +298,14 @@ class Pane {
       this.log.add('note', '·', 'connected');
     });
     socket.addEventListener('message', async ({data}) => {
-      if (this.talk) {
-        this.log.message('received', '↓', data);
-        const {members, isError} = await this.talk.receive(data);
-        if (members) this.roster.show(members);
-        isRejected ||= Boolean(isError);
-        return;
-      }
-      isRejected ||= typeof data === 'string' && errorSentence(data) !== null;
-      const members = typeof data === 'string' ? listedMembers(data) : null;
-      if (members) this.roster.show(members);
       this.log.message('received', '↓', data);
+      const {members, isError} = await this.talk.receive(data);
+      if (members) this.roster.show(members);
+      isRejected ||= Boolean(isError);
     });
     socket.addEventListener('close', ({code}) => {
       const known = closeCodes(options).find(([number]) => number === code);
-      isRejected &&= !this.talk || code >= 4000;
+      isRejected &&= options.protocol !== 'pusher' || code >= 4000;
       this.socket = null;
       this.show(isRejected ? 'rejected' : 'closed', isRejected ? `Rejected (${code})` : `Closed (${code})`);
       this.roster.show(null);
@@ -311,7 +317,7 @@ class Pane {
   submit() {
     const {message, binary} = this.composer;
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    if (this.talk) this.send(this.talk.frame(message.value));
+    if (this.talk.frame) this.send(this.talk.frame(message.value));
     else this.send(binary.checked ? new TextEncoder().encode(message.value) : message.value);
     message.value = '';
     message.focus();
@@ -376,7 +382,7 @@ class SecretTools {
     this.publishButton.disabled = true;
     this.show(this.publishOutput, 'Publishing…');
     try {
-      const response = await fetch('/api/publish', {
+      const response = await fetch(publishPath(this.settings()), {
         method: 'POST',
         credentials: 'omit',  // the secret authorizes the request, not the login of this browser
         headers: {'Content-Type': 'application/json'},
@@ -393,7 +399,11 @@ class SecretTools {
   }
 }
 
-/** Returns the body for /api/publish. A JSON object or array is sent as JSON, any other message as text. */
+function publishPath({protocol}) {
+  return protocol === 'v4' ? '/api/v4/publish' : '/api/publish';
+}
+
+/** Returns the body for publishing. A JSON object or array is sent as JSON, any other message as text. */
 function publication({apiKey, channel, message}, secret) {
   let content = message;
   try {
@@ -421,7 +431,7 @@ function closeCodes({protocol}) {
 
 /** Shows the parts of the page that belong to the selected protocol, and hides those of others. */
 function showProtocol({protocol}) {
-  for (const part of document.querySelectorAll('[data-protocol]')) part.hidden = part.dataset.protocol !== protocol;
+  for (const part of document.querySelectorAll('[data-protocol]')) part.hidden = !part.dataset.protocol.split(' ').includes(protocol);
   document.getElementById('close-codes').replaceChildren(...closeCodes({protocol}).map(([code, reason, solution]) => {
     const row = document.createElement('tr');
     const head = element('th', '', String(code));
@@ -452,7 +462,7 @@ with connect(
     socket.send("Hello!")
     print(socket.recv())`;
   const body = JSON.stringify(publication(settings(), 'SECRET'), null, 2);
-  document.getElementById('code-curl').textContent = `curl ${urlForPrograms(`${location.origin}/api/publish`)} \\
+  document.getElementById('code-curl').textContent = `curl ${urlForPrograms(`${location.origin}${publishPath(settings())}`)} \\
   -H 'Content-Type: application/json' -d ${quotedForShell(body)}`;
 }
 
