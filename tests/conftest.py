@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import httpx
 import pytest
 from django.core.management import call_command
 from django.test import override_settings
@@ -37,6 +38,10 @@ CHEAP_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # spread over two nodes.
 SERVERS = os.environ.get("SERVERS", "serve,shut").split(",")
 
+
+# A busy machine may take longer than the 5 seconds that httpx waits by default.
+for _part in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _part, 30)
 
 # In these folders, tests mostly wait.
 WAITING = ("nodes", "data", "soak")

@@ -234,9 +234,9 @@ async def test_a_node_without_redis_serves_itself_and_spends_nothing_on_trying(
     server.stop()
     async with listening(server.url) as here:
         await until_lost(here)
-        begun = time.process_time()
+        begun = time.thread_time()
         await asyncio.sleep(3)
-        assert time.process_time() - begun < 0.3
+        assert time.thread_time() - begun < 0.3
         here.publish_in_order("1")
         assert here.text() == "1"
         assert caplog.text.count("out of reach") == 1
