@@ -1,0 +1,78 @@
+"""The code of the console's first steps, as it stands there: a client prints what a server publishes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tenants
+from tests.servers import LiveServer
+
+SNIPPETS = """
+import json
+from accounts.console.endpoints import Site
+from accounts.console.snippets import connecting, publishing
+from accounts.models import ApiKey
+key = ApiKey.objects.get(public_key="{key}")
+site = Site("localhost", ":{port}", False)
+uses = {{"connecting": connecting, "publishing": publishing}}
+print(json.dumps({{f"{{use}} {{each.name}}": each.code for use, kind in uses.items() for each in kind(site, key)}}))
+"""
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., LiveServer]) -> LiveServer:
+    return start("serve")
+
+
+@pytest.fixture(scope="module")
+def code(server: LiveServer, keys: dict[str, str]) -> dict[str, str]:
+    """The code of the page by its use and name, such as "connecting python"."""
+    return dict(json.loads(server.shell(SNIPPETS.format(key=keys["demo"], port=server.port))))
+
+
+def command(name: str, code: str, folder: Path) -> list[str]:
+    """Return a command that runs code of the page. JavaScript that is for pages gets a window."""
+    match name:
+        case "connecting terminal" | "publishing curl":
+            return ["bash", "-c", code]
+        case "connecting python" | "publishing python":
+            return [sys.executable, "-u", "-c", code]
+        case "connecting echo":
+            code = code.replace("window.Pusher", "globalThis.window = globalThis;\nwindow.Pusher")
+    program = folder / f"{name.replace(' ', '-')}.mjs"
+    program.write_text(code)
+    return ["node", str(program)]
+
+
+@pytest.mark.parametrize(
+    ("client", "publisher"),
+    [("python", "curl"), ("terminal", "curl"), ("pusher", "node"), ("pusher", "python"), ("echo", "node")],
+)
+def test_a_client_prints_what_a_server_publishes(
+    tenants: Tenants, node_modules: Path, tmp_path: Path, code: dict[str, str], client: str, publisher: str
+) -> None:
+    client, publisher = f"connecting {client}", f"publishing {publisher}"
+    secret = tenants.secrets["demo"]
+    env = {**os.environ, "WS_API_KEY": tenants.keys["demo"], "WS_API_SECRET": secret}
+    listen = command(client, code[client], node_modules)
+    publish = command(publisher, code[publisher].replace('"SECRET"', f'"{secret}"'), node_modules)
+    printed = tmp_path / "printed"
+    with printed.open("wb") as output:
+        process = subprocess.Popen(listen, cwd=node_modules, env=env, stdin=subprocess.PIPE, stdout=output)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while b"Hello!" not in printed.read_bytes():  # it may not be subscribed yet
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            subprocess.run(publish, cwd=node_modules, env=env, check=True, timeout=SECONDS, capture_output=True)
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.communicate()
