@@ -4,7 +4,6 @@ It has no table of paths. A handshake on an invalid path must be accepted and th
 of Channels raises an exception for unknown paths.
 """
 
-import gc
 from collections.abc import Coroutine
 from typing import Any
 
@@ -23,10 +22,6 @@ def answer_publish(path: str, *request: Any) -> Coroutine[Any, Any, Response]:
     return publish(path, *request)
 
 
-# By default, Python searches for reference cycles after every 700 new objects, and among all objects whenever their
-# number has grown by a quarter. That took half of the CPU time of connecting, and more with more connections, although
-# connections leave few cycles behind.
-gc.set_threshold(10_000, 10, 50)
 if libraries.install():
     libraries.open_front_door(Doors(enter_socket, answer_publish))
 # Before the first client: other nodes, the supervisor and Prometheus learn of a node that has no clients yet.
