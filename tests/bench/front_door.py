@@ -196,6 +196,8 @@ def exchange(running: Running, work: Work, load: Path, seconds: float) -> dict[s
         then.write_bytes(CLOSE)
         command = ["taskset", "-c", LOAD_CORE, str(load), "-p", str(running.port), "-pid", str(running.process)]
         command += ["-request", str(request), "-d", str(seconds), *work.options]
+        if running.system.is_soketi and "-new" not in work.options:
+            command += ["-new"]  # Soketi closes each connection after its answer
         if work.request not in PUBLISHING:
             command += ["-then", str(then)]
         printed = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
