@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench import soketi
 from tests.clients import channel_path
 from tests.servers import PROJECT, environment, free_port, make_tenants, wait_for_port
 
@@ -57,7 +58,7 @@ class Contestant:
             case "tutorial" | "empty":
                 return [*daphne, f"tests.bench.baselines:{self.name}"]
             case "soketi":
-                return ["node", "node_modules/@soketi/soketi/bin/server.js", "start"]
+                return soketi.COMMAND
             case "nchan":
                 conf = directory / "nginx.conf"
                 conf.write_text(NGINX_CONF.format(module=NCHAN, directory=directory, port=port))
@@ -68,12 +69,7 @@ class Contestant:
     def _settings(self, port: int) -> dict[str, str]:
         if self.name != "soketi":
             return {"CLIENT_EVENTS_PER_SECOND": "1000000"}
-        return {
-            "SOKETI_HOST": "127.0.0.1",
-            "SOKETI_PORT": str(port),
-            "SOKETI_METRICS_SERVER_PORT": str(free_port()),
-            "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES": "1",
-        }
+        return soketi.settings(port, DEFAULT_APP_ENABLE_CLIENT_MESSAGES="1")
 
     @contextmanager
     def running(self, directory: Path, core: int) -> Iterator[tuple[int, int]]:
@@ -96,12 +92,12 @@ class Contestant:
             process.wait(20)
 
 
-def contestants(directory: Path, soketi: Path | None) -> list[Contestant]:
+def contestants(directory: Path, soketi_folder: Path | None) -> list[Contestant]:
     """Return all servers; those that cannot run here name what is missing.
 
     Args:
         directory: the folder for databases and configurations, in which the demo tenant is created.
-        soketi: the folder in which npm has installed Soketi.
+        soketi_folder: the folder in which npm has installed Soketi.
     """
     keys, secrets, _ = make_tenants(environment(directory))
     key, secret = keys["demo"], secrets["demo"]
@@ -118,10 +114,10 @@ def contestants(directory: Path, soketi: Path | None) -> list[Contestant]:
         Contestant(
             "soketi",
             "Soketi",
-            "/app/app-key?protocol=7",
-            options=("-key", "app-key", "-secret", "app-secret"),
-            missing="" if soketi else "Soketi (--soketi FOLDER)",
-            folder=soketi or PROJECT,
+            f"/app/{soketi.APP_KEY}?protocol=7",
+            options=("-key", soketi.APP_KEY, "-secret", soketi.APP_SECRET),
+            missing="" if soketi_folder else "Soketi (--soketi FOLDER)",
+            folder=soketi_folder or PROJECT,
         ),
         Contestant("uwebsockets", "µWebSockets (C++)", publisher_path="/pub%d", missing=socketify),
         Contestant("nchan", "nchan (C, in nginx)", publisher_path="/pub%d", missing=nginx),

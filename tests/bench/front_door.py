@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.bench import soketi
 from tests.bench.two_nodes import MAKE_TENANTS
 from tests.clients import channel_path
 from tests.servers import PROJECT, Redis, environment, free_port, wait_for_port
@@ -37,8 +38,6 @@ UPGRADE = (
 )
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"  # a masked close frame with 1000
 PUBLISHING = ("publish", "pusher")
-# Soketi's default application.
-APP_ID, APP_KEY, APP_SECRET = "app-id", "app-key", "app-secret"
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,9 @@ class System:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             port = free_port()
-            keys, secrets = {"demo": APP_KEY}, {"demo": APP_SECRET}
+            keys, secrets = {"demo": soketi.APP_KEY}, {"demo": soketi.APP_SECRET}
             if self.is_soketi:
-                settings = {"HOST": "127.0.0.1", "PORT": str(port), "METRICS_SERVER_PORT": str(free_port())}
-                env = {f"SOKETI_{name}": value for name, value in settings.items()}
-                command = ["node", "node_modules/@soketi/soketi/bin/server.js", "start"]
+                command, env = soketi.COMMAND, soketi.settings(port)
             else:
                 made = subprocess.run(
                     [self.python, "-c", MAKE_TENANTS.replace("[0]", ""), str(directory)],
@@ -135,7 +132,7 @@ class Running:
     @property
     def app_id(self) -> str:
         """The application, which is the first cluster in the database of this project."""
-        return APP_ID if self.system.is_soketi else "1"
+        return soketi.APP_ID if self.system.is_soketi else "1"
 
     def request(self, work: Work) -> bytes:
         """Return what a client sends for one exchange."""

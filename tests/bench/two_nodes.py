@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.bench import soketi
 from tests.clients import channel_path
 from tests.servers import PROJECT, Redis, environment, free_port, wait_for_port
 
@@ -86,17 +87,13 @@ class System:
         return [self.python, "manage.py", "serve", "--port", str(port)], env
 
     def _soketi(self, port: int, redis: Redis) -> tuple[list[str], dict[str, str]]:
-        env = {
-            "HOST": "127.0.0.1",
-            "PORT": str(port),
-            "METRICS_SERVER_PORT": str(free_port()),
-            "ADAPTER_DRIVER": "redis",
-            "DB_REDIS_HOST": "127.0.0.1",
-            "DB_REDIS_PORT": str(redis.port),
-            "DEFAULT_APP_ENABLE_CLIENT_MESSAGES": "1",
-        }
-        command = ["node", "node_modules/@soketi/soketi/bin/server.js", "start"]
-        return command, {f"SOKETI_{name}": value for name, value in env.items()}
+        return soketi.COMMAND, soketi.settings(
+            port,
+            ADAPTER_DRIVER="redis",
+            DB_REDIS_HOST="127.0.0.1",
+            DB_REDIS_PORT=str(redis.port),
+            DEFAULT_APP_ENABLE_CLIENT_MESSAGES="1",
+        )
 
 
 @dataclass(frozen=True)
