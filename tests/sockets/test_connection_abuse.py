@@ -215,7 +215,7 @@ async def test_a_flood_of_page_requests_does_not_starve_websockets(server: LiveS
                 pages.append(time.monotonic() - begun)
 
     async with open_client(server, channel_path("flood", keys["demo"])) as client:
-        flooding = [asyncio.create_task(flood(number)) for number in range(50)]
+        flooding = [asyncio.create_task(flood(number)) for number in range(100)]
         await until(lambda: bool(pages), seconds=30)
         waits = []
         for _ in range(15):
