@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -276,6 +277,7 @@ class Listener:
 
 
 Pair = tuple[LiveServer, LiveServer]
+Counts = Counter[tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +304,7 @@ def check_same(servers: Pair, listeners: list[Listener], credentials: tuple[str,
 
 def effects(
     servers: Pair, listeners: list[Listener], credentials: tuple[str, str], pieces: Conversation
-) -> list[tuple[bytes, bytes, dict[tuple[str, ...], float]]]:
+) -> list[tuple[bytes, bytes, Counts]]:
     """Return what each server answers, what its listener hears, and by how much its counters grow."""
     before = [counted(server) for server in servers]
     with ThreadPoolExecutor() as executor:
@@ -310,22 +312,16 @@ def effects(
     heard = [listener.heard() for listener in listeners]
     deadline = time.monotonic() + COUNT_SECONDS
     while True:
-        grown = [growth(server, counts) for server, counts in zip(servers, before, strict=True)]
+        grown = [counted(server) - counts for server, counts in zip(servers, before, strict=True)]
         if grown[0] == grown[1] or time.monotonic() > deadline:
             return list(zip(answers, heard, grown, strict=True))
         time.sleep(0.05)  # one of them may be slower
 
 
-def growth(server: LiveServer, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    return {
-        name: value - before.get(name, 0) for name, value in counted(server).items() if value != before.get(name, 0)
-    }
-
-
-def counted(server: LiveServer) -> dict[tuple[str, ...], float]:
+def counted(server: LiveServer) -> Counts:
     """Return what the server has counted, without durations."""
     counters = scrape(server).counters()
-    return {name: value for name, value in counters.items() if not name[0].endswith(("_seconds_sum", "_bucket"))}
+    return Counter({n: value for n, value in counters.items() if not n[0].endswith(("_seconds_sum", "_bucket"))})
 
 
 any_conversation = settings(

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,9 @@ SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def server(start: Callable[..., LiveServer]) -> LiveServer:
-    return start("serve")
-
-
-@pytest.fixture(scope="module")
-def code(server: LiveServer, keys: dict[str, str]) -> dict[str, str]:
+def code(serve: LiveServer, keys: dict[str, str]) -> dict[str, str]:
     """The code of the page by its use and name, such as "connecting python"."""
-    return dict(json.loads(server.shell(SNIPPETS.format(key=keys["demo"], port=server.port))))
+    return dict(json.loads(serve.shell(SNIPPETS.format(key=keys["demo"], port=serve.port))))
 
 
 def command(name: str, code: str, folder: Path) -> list[str]:

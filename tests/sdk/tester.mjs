@@ -13,17 +13,30 @@ const panes = ['Client A', 'Client B'].map((name) => page.getByRole('article', {
 const inEachPane = (action) => Promise.all(panes.map(action));
 const logged = (pane, text) => pane.locator('.log').getByText(text, {exact: true}).waitFor();
 const stateIs = (text) => inEachPane((pane) => pane.locator('.state', {hasText: text}).waitFor());
+const names = (pane) => pane.locator('.member-user').allTextContents();
+const connectBoth = async () => {
+  await page.locator('#connect-both').click();
+  await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
+};
+/** Disconnects both. Returns the members that the first one saw last. */
+const disconnectBoth = async () => {
+  await panes[1].locator('.toggle').click();
+  await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
+  const remaining = await names(panes[0]);
+  await panes[0].locator('.toggle').click();
+  await stateIs('Closed (1000)');
+  return remaining;
+};
 const shown = {errors};
 
 await page.goto(url);
 await page.locator('[name=channel]').fill(`presence-${channel}`);
 await panes[0].locator('[name=user]').fill('Ada');
 await panes[1].locator('[name=user]').fill('<b>Grace</b>');
-await page.locator('#connect-both').click();
-await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
+await connectBoth();
 shown.members = await inEachPane(async (pane) => [
   await pane.locator('.count').textContent(),
-  ...await pane.locator('.member-user').allTextContents(),
+  ...await names(pane),
 ]);
 
 await panes[0].locator('[name=message]').fill('hello');
@@ -36,11 +49,7 @@ await page.locator('#publish').click();
 await inEachPane((pane) => logged(pane, '{"from":"a server"}'));
 shown.published = await page.locator('#published').textContent();
 
-await panes[1].locator('.toggle').click();
-await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
-shown.remaining = await panes[0].locator('.member-user').allTextContents();
-await panes[0].locator('.toggle').click();
-await stateIs('Closed (1000)');
+shown.remaining = await disconnectBoth();
 
 await page.locator('[name=channel]').fill(`1/private-${channel}`);
 await page.locator('#connect-both').click();
@@ -56,31 +65,23 @@ for (const pane of panes) await pane.locator('.toggle').click();  // one after t
 await stateIs('Closed (1000)');
 await page.locator('[name=protocol]').selectOption('Pusher');
 await page.locator('[name=channel]').fill(`presence-${channel}`);
-await page.locator('#connect-both').click();
-await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
-shown.pusherMembers = await inEachPane((pane) => pane.locator('.member-user').allTextContents());
+await connectBoth();
+shown.pusherMembers = await inEachPane(names);
 await panes[0].locator('[name=message]').fill('hello');
 await panes[0].locator('[name=message]').press('Enter');
 await panes[1].locator('.log').getByText('"event":"client-message"').waitFor();
-await panes[1].locator('.toggle').click();
-await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
-await panes[0].locator('.toggle').click();
-await stateIs('Closed (1000)');
+await disconnectBoth();
 
 await page.locator('[name=protocol]').selectOption('PieSocket v4');
 await page.locator('[name=jwt]').fill('');  // it belongs to another channel
-await page.locator('#connect-both').click();
-await inEachPane((pane) => pane.locator('.members li').nth(1).waitFor());
-shown.v4Members = await inEachPane((pane) => pane.locator('.member-user').allTextContents());
+await connectBoth();
+shown.v4Members = await inEachPane(names);
 await panes[0].locator('[name=message]').fill('{"event":"v4-message"}');
 await panes[0].locator('[name=message]').press('Enter');
 await panes[1].locator('.log').getByText('"event":"v4-message"').waitFor();
 await page.locator('#publish').click();
 await inEachPane((pane) => pane.locator('.log').getByText('"from":"a server","system::channel":').waitFor());
-await panes[1].locator('.toggle').click();
-await panes[0].locator('.members li').nth(1).waitFor({state: 'detached'});
-await panes[0].locator('.toggle').click();
-await stateIs('Closed (1000)');
+await disconnectBoth();
 
 await page.locator('[name=api_key]').fill('unknown');
 await page.locator('#connect-both').click();
