@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
 CLUSTER_OPTIONS = ("sends_subscription_counts", "sends_watchlist_events", "closes_unauthorized_connections")
-"""The settings of a cluster that affect only clients of Pusher's protocol, named as in `KeyAccess`."""
+"""The names of the settings of a cluster for Pusher's protocol. `KeyAccess` has a field for each."""
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
 
