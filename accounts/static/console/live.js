@@ -38,6 +38,8 @@ const DROPPED = {
   not_allowed: "the key does not allow messages of clients",
   forged: "clients cannot send system events",
   too_often: "more messages a second than allowed",
+  not_subscribed: "the client is not subscribed to the channel",
+  unreadable: "the message is null, or not valid JSON or base64",
   used_up: "the quota of messages a day is used up",
 };
 
@@ -259,8 +261,8 @@ function start() {
     return made;
   }
 
-  function eventCell({ kind }) {
-    const name = NAMES[kind] ?? kind;
+  function eventCell({ kind, left }) {
+    const name = left ? "Unsubscribe" : (NAMES[kind] ?? kind);
     return cell("Event", kind === "refusal" ? element("span", "bad", name) : name);
   }
 
@@ -293,7 +295,7 @@ function start() {
         parts.push(user, event.address);
         break;
       case "subscription":
-        parts.push(`joined presence as ${event.member}`, user);
+        parts.push(event.member && `joined presence as ${event.member}`, user || (!event.member && "anonymous"));
         break;
       case "message":
         parts.push(user, bytes(event.bytes), event.dropped && `not distributed: ${DROPPED[event.dropped] ?? event.dropped}`);
