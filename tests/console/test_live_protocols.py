@@ -75,7 +75,7 @@ async def test_a_server_publishes_to_v4_and_asks_for_its_members(
 ) -> None:
     first, _ = [await join_v4(shop, stack, each, channel) for each in (0, 1)]
     async with asyncio.timeout(SOON):
-        while (await count(first)) < 2:  # until the nodes know of each other's clients
+        while (await count(first)) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     body = {"key": shop.nodes.shop.public_key, "secret": shop.nodes.shop.secret, "channelId": channel}
     async with shop.nodes.on(number).http_client() as http:
