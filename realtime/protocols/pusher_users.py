@@ -132,7 +132,9 @@ def _check(access: KeyAccess, auth: str, text: str, purpose: str) -> str:
     for secret in access.valid_secrets():
         if verify(secret, text, signature):
             return secret
-    raise Denied(f"Invalid signature: Expected HMAC SHA256 hex digest of {text}")
+    # The text contains what the others see of a user, which is not kept.
+    close = Close(401, BAD_SUBSCRIPTION, "The signature is not that of this connection, channel and secret.")
+    raise Denied(f"Invalid signature: Expected HMAC SHA256 hex digest of {text}", close=close)
 
 
 def _read_object(text: str) -> dict[str, Any]:

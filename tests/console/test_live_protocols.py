@@ -149,6 +149,9 @@ async def test_a_visit_of_pusher_is_shown_with_all_that_becomes_of_its_subscript
     sentence = f"Subscription not allowed: Auth info required to subscribe to {private}"
     assert (shown["code"], shown["sentence"], shown["key"]) == (401, sentence, "Web shop")
     await asyncio.to_thread(wait_for_row, shop, f"code=401, channel='pusher:{private}', reason='bad_subscription'")
+    await client.refusal(f"presence-{private}", auth=client.auth("another"), channel_data='{"user_id":"Ann"}')
+    shown = await watcher.wait_for("refusal", SOON, channel=f"pusher:presence-{private}")
+    assert shown["sentence"].endswith(": The signature is not that of this connection, channel and secret.")
     assert not watcher.found("subscription", channel=f"pusher:{private}")
 
 
