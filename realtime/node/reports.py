@@ -100,9 +100,10 @@ class Reports:
     def close(self, connection: Connection) -> None:
         """Report that a connection has ended."""
         close = connection.ended
-        code = connection.outlet.client_code if close is None else close.code
+        outlet = connection.outlet
         facts = {
-            "code": code,
+            "code": outlet.client_code if close is None else outlet.tell(close).code,
+            "reason": "" if close is None else close.reason,
             "by": "client" if close is None else "server",
             "seconds": time.time() - connection.opened_at,
         }

@@ -155,6 +155,17 @@ async def test_a_visit_of_pusher_is_shown_with_all_that_becomes_of_its_subscript
     assert not watcher.found("subscription", channel=f"pusher:{private}")
 
 
+async def test_the_close_of_a_client_of_pusher_has_the_code_that_it_gets(shop: Shop, stack: AsyncExitStack) -> None:
+    issue = "issued = services.issue_key(key.cluster, 'rotated'); print(issued.key.public_key, issued.secret)"
+    key, secret = (await asyncio.to_thread(shop.run, issue)).split()
+    client = await stack.enter_async_context(open_pusher(shop.nodes.on(1), key, secret))
+    await client.join(channel_name("private-"))
+    await asyncio.to_thread(shop.run, f"services.rotate_secret(ApiKey.objects.get(public_key='{key}'))")
+    assert (await client.client.ending())[1] == 4200
+    close = await shop.watcher.wait_for("close", SOON, code=4200)
+    assert (close["reason"], close["by"]) == ("bad_jwt", "server")
+
+
 async def test_a_subscription_above_the_limit_of_channels_is_shown(
     shop: Shop, stack: AsyncExitStack, channel: str
 ) -> None:

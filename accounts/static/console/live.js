@@ -20,19 +20,30 @@ const NAMES = {
   call: "API call",
   close: "Close",
 };
+// By the code of a client.
 const CLOSES = {
   1000: "Closed",
   1001: "Going away",
   1005: "Closed",
-  1007: "Not UTF-8",
-  1009: "Message too large",
-  1012: "Asked to reconnect",
-  4001: "API key not valid",
-  4003: "Not allowed",
-  4004: "Quota used up",
-  4009: "JWT not valid",
-  4100: "Client reads too slowly",
-  4301: "Too many messages",
+};
+// By the reason of the server, whose codes depend on the protocol.
+const ENDS = {
+  not_utf8: "Not UTF-8",
+  too_big: "Message too large",
+  restarting: "Asked to reconnect",
+  disconnected: "Asked to reconnect",
+  bad_key: "API key not valid",
+  bad_origin: "Not allowed",
+  cluster_off: "Not allowed",
+  account_suspended: "Not allowed",
+  quota_used_up: "Quota used up",
+  too_many_members: "Channel has too many members",
+  bad_jwt: "JWT not valid",
+  bad_sign_in: "Sign-in not valid",
+  not_authorized: "No sign-in or private channel in time",
+  terminated: "Connections of the user closed by a server",
+  too_slow: "Client reads too slowly",
+  too_fast: "Too many messages",
 };
 const DROPPED = {
   not_allowed: "the key does not allow messages of clients",
@@ -307,7 +318,7 @@ function start() {
         parts.push(event.request, String(event.status), `${Math.round(event.milliseconds)} ms`);
         break;
       case "close":
-        parts.push(event.code ? `${event.code} ${CLOSES[event.code] ?? ""}`.trim() : "Connection lost");
+        parts.push(event.code ? `${event.code} ${ENDS[event.reason] ?? CLOSES[event.code] ?? ""}`.trim() : "Connection lost");
         parts.push(`after ${duration(event.seconds)}`, user);
     }
     const made = cell("Details");
