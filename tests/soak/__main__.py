@@ -41,7 +41,7 @@ def main() -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         keys, secrets, app_id = make_tenants(environment(directory))
-        env = {}
+        env = {"USAGE_SECONDS": "1"}  # what was counted is not held until the next minute
         if options.nodes > 1:
             env["REDIS_URL"] = stack.enter_context(Redis(directory)).url
         servers = []
