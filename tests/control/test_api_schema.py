@@ -57,7 +57,7 @@ def test_a_process_builds_the_schema_once(as_: As, accept: str) -> None:
         return time.thread_time() - began
 
     seconds()
-    assert min(seconds() for _ in range(3)) < 0.05  # to build it takes 0.3 s
+    assert min(seconds() for _ in range(3)) < 0.02  # building it takes several times as long
 
 
 def test_a_python_client_is_generated_without_a_warning(schema: dict[str, Any], tmp_path: Path) -> None:
