@@ -106,7 +106,6 @@ class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
     """What the form for a new object shows: nothing that only an existing object has."""
 
     class Media:
-        css = {"all": ["accounts/admin.css"]}
         js = ["accounts/copy.js"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
