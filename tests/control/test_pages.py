@@ -97,6 +97,18 @@ async def test_the_documentation_of_the_rest_api_lists_operations_and_runs_them(
     assert await page.evaluate("violations") == []
 
 
+@pytest.mark.parametrize(("mode", "is_dark"), [("dark", True), ("light", False)])
+async def test_the_documentation_of_the_rest_api_is_dark_if_the_system_is(
+    page: Page, service: LiveServer, mode: str, is_dark: bool
+) -> None:
+    await page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": mode}])
+    await page.open(service.url("/api/v1/docs/", scheme="http", host="localhost"))
+    await page.wait_for("document.querySelector('.opblock')")
+    red = await page.evaluate("+getComputedStyle(document.querySelector('.info .title')).color.match(/\\d+/)[0]")
+    assert (red > 128) == is_dark
+    assert await has_no_errors(page)
+
+
 async def log_in(page: Page, service: LiveServer) -> None:
     await page.open(service.url("/admin/", scheme="http", host="localhost"))
     await page.evaluate(
