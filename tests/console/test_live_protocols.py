@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from realtime.protocols import tokens
+from tests.clients import until
 from tests.console.live_nodes import EACH_NODE, MAX_CHANNELS, SOON, Shop
 from tests.console.test_live_refusals import wait_for_row
 from tests.sockets.pusher import PusherClient, channel_name, open_pusher
@@ -48,6 +49,9 @@ async def test_a_visit_of_v4_is_shown_from_the_connect_to_the_close(
     await client.publish("news", "to the second", channel=f"{channel}-2")
     message = await watcher.wait_for("message", SOON, channel=second)
     assert json.loads(message["content"])["data"] == "to the second"
+    await until(
+        lambda: all(any([path, 1] in frame.get("channels", ()) for frame in watcher.frames) for path in (first, second))
+    )
     await client.unsubscribe(f"{channel}-2")
     await watcher.wait_for("subscription", SOON, channel=second, left=True)
     await client.client.socket.close(1001)
