@@ -22,17 +22,22 @@ from accounts.console.endpoints import Site
 from accounts.console.snippets import connecting, publishing
 from accounts.models import ApiKey
 key = ApiKey.objects.get(public_key="{key}")
-site = Site("localhost", ":{port}", False)
+site = Site("localhost", ":{port}", {is_secure})
 uses = {{"connecting": connecting, "publishing": publishing}}
 print(json.dumps({{f"{{use}} {{each.name}}": each.code for use, kind in uses.items() for each in kind(site, key)}}))
 """
 SECONDS = 30
 
 
+def code_on(server: LiveServer, key: str) -> dict[str, str]:
+    """Return the code of the page of a server by its use and name, such as "connecting python"."""
+    return dict(json.loads(server.shell(SNIPPETS.format(key=key, port=server.port, is_secure=server.tls))))
+
+
 @pytest.fixture(scope="module")
 def code(serve: LiveServer, keys: dict[str, str]) -> dict[str, str]:
-    """The code of the page by its use and name, such as "connecting python"."""
-    return dict(json.loads(serve.shell(SNIPPETS.format(key=keys["demo"], port=serve.port))))
+    """The code of a page without TLS."""
+    return code_on(serve, keys["demo"])
 
 
 def command(name: str, code: str, folder: Path) -> list[str]:
@@ -42,6 +47,8 @@ def command(name: str, code: str, folder: Path) -> list[str]:
             return ["bash", "-c", code]
         case "connecting python" | "publishing python":
             return [sys.executable, "-u", "-c", code]
+        case "connecting sdk":
+            code = f'import "./page.mjs";\n{code}'
         case "connecting echo":
             code = code.replace("window.Pusher", "globalThis.window = globalThis;\nwindow.Pusher")
     program = folder / f"{name.replace(' ', '-')}.mjs"
@@ -66,15 +73,31 @@ def test_a_client_prints_what_a_server_publishes(
     listen = command(client, code[client], node_modules)
     secret = tenants.secrets["demo"]
     publish = command(publisher, code[publisher].replace('"SECRET"', f'"{secret}"'), node_modules)
-    printed = tmp_path / "printed"
+    publish_until_printed(listen, publish, node_modules, tmp_path / "printed", env)
+
+
+def test_the_sdk_prints_what_a_server_publishes(
+    server: LiveServer, tenants: Tenants, node_modules: Path, tmp_path: Path
+) -> None:
+    code = code_on(server, tenants.keys["demo"])
+    certificate = str(server.directory / "certificate.pem")
+    env = {**credentials(tenants), "NODE_EXTRA_CA_CERTS": certificate, "CURL_CA_BUNDLE": certificate}
+    listen, publish = (command(name, code[name], node_modules) for name in ("connecting sdk", "publishing curl"))
+    publish_until_printed(listen, publish, node_modules, tmp_path / "printed", env)
+
+
+def publish_until_printed(
+    listen: list[str], publish: list[str], folder: Path, printed: Path, env: dict[str, str]
+) -> None:
+    """Run a client, and a server that publishes until the client has printed a message."""
     with printed.open("wb") as output:
-        process = subprocess.Popen(listen, cwd=node_modules, env=env, stdin=subprocess.PIPE, stdout=output)
+        process = subprocess.Popen(listen, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=output)
     try:
         deadline = time.monotonic() + SECONDS
         while b"Hello!" not in printed.read_bytes():  # it may not be subscribed yet
             assert process.poll() is None
             assert time.monotonic() < deadline
-            subprocess.run(publish, cwd=node_modules, env=env, check=True, timeout=SECONDS, capture_output=True)
+            subprocess.run(publish, cwd=folder, env=env, check=True, timeout=SECONDS, capture_output=True)
             time.sleep(0.2)
     finally:
         process.kill()
