@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from accounts.key_access import KeyAccess
+from realtime.cluster.recent_actions import REQUEST
 from realtime.node.connections import message_limit
 from realtime.node.node import Node
 from realtime.node.publishing import deliver
@@ -134,7 +135,7 @@ async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> Non
     """Publish events, unless the client repeats a request that was performed."""
     node, access, *_ = inquiry
     key = read_idempotency_key(body, inquiry.idempotency_key)
-    if key and not await node.recent_requests.claim(access.cluster_pk, key):
+    if key and not await node.recent_actions.claim(REQUEST, access.cluster_pk, key):
         return
     messages = [message for event in events for message in event.messages]
     kept = [
@@ -152,7 +153,7 @@ async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> Non
         await deliver(node, access, messages, path_of, keep if kept else None)
     except Problem:
         if key:
-            await node.recent_requests.release(access.cluster_pk, key)
+            await node.recent_actions.release(REQUEST, access.cluster_pk, key)
         raise
 
 

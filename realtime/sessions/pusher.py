@@ -4,6 +4,7 @@ import secrets
 
 from accounts.models import WebhookKind
 from realtime.base import tasks
+from realtime.cluster.recent_actions import CACHE_MISS
 from realtime.conf import conf
 from realtime.node.connections import Connection, Subscription
 from realtime.node.message_quotas import Bucket
@@ -191,7 +192,7 @@ class Pusher(Session):
         """Report to webhooks that a cache channel has no last event, once for all who subscribe in the next minutes."""
         node = self.node
         is_wanted = channel[0] in node.webhooks.clusters_with_misses
-        if is_wanted and await node.recent_requests.claim(channel[0], f"cache_miss {channel[1]}"):
+        if is_wanted and await node.recent_actions.claim(CACHE_MISS, *channel):
             node.webhooks.messages.note_event(WebhookKind.MISSED, channel)
 
     def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> None:
