@@ -257,15 +257,8 @@ class Pusher(Session):
         self.connection.user = shown_user(user.id)
         self.node.users.sign_in(self.connection, user.id)
         self.connection.outlet.deliver(frames.signin_success(request.user_data))
-        if self.connection.access.sends_watchlist_events:
-            self._watch(user)
-
-    def _watch(self, user: User) -> None:
-        """Let the client learn who of its watchlist is online, and others whether this user is."""
-        self.node.watchlists.sign_in(self.connection, user.id)
-        if user.watchlist:
-            tasks.run_and_keep(self.node.watchlists.watch(self.connection, user.watchlist))
-        if user.has_longer_watchlist:
+        self.node.watchlists.sign_in(self.connection, user.id, user.watchlist)
+        if user.has_longer_watchlist and self.connection.access.sends_watchlist_events:
             self._report(f"A watchlist may have at most {MAX_WATCHLIST_USERS} users; the first ones count.", _TOO_LONG)
 
     def _note_proof(self, secret: str | None) -> None:
