@@ -123,8 +123,7 @@ class Pusher(Session):
         """Count an event; return whether the client may send it now."""
         if self._events is None:
             self._events = Bucket(conf().client_events_per_second)
-        self._events.tokens -= 1
-        return self._events.tokens >= 0 or self._events.refill()
+        return self._events.take()
 
     def _subscribe(self, request: Subscribe | None) -> None:
         if request is None:
@@ -144,6 +143,8 @@ class Pusher(Session):
                 limit = conf().max_channels_per_connection
                 raise Denied(f"A connection may subscribe to at most {limit} channels.", "LimitReached", 403)
             permission = authorize(connection.access, self.connection.socket_id, request, self._user)
+            if is_repeated and permission.identity is not None and not connection.bucket.take():
+                raise Denied(TOO_OFTEN.sentence, "LimitReached", 429)  # since the list of members may be long
         except Denied as denied:
             self._deny(channel, denied)
             return
@@ -209,9 +210,10 @@ class Pusher(Session):
 
     async def _answer_again(self, group: str, channel: str) -> None:
         """Answer a client that is subscribed already."""
+        is_presence, members = kind_of(channel).is_presence, list[Identity]()
         try:
-            is_presence = kind_of(channel).is_presence
-            members = await self.node.presence.members(group) if is_presence else []
+            if is_presence:
+                members = await self.node.presence.members(group, newest_is_listed=PusherEvents.newest_is_listed)
         finally:
             is_wanted = self._joining.pop(group)
         subscription = self.connection.subscriptions.get(group)
