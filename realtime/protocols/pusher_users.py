@@ -13,6 +13,7 @@ from realtime.protocols.pusher_signatures import auth_text, user_auth_text, veri
 
 MAX_USER_INFO_BYTES = 1024
 MAX_WATCHLIST_USERS = 100
+PROTECTED = "This API key protects all channels: subscribe to private or presence channels only."
 
 _decode = msgspec.json.Decoder().decode
 
@@ -77,7 +78,7 @@ def authorize(access: KeyAccess, socket_id: str, request: Subscribe, user: User 
     kind = kind_of(channel)
     if not kind.is_private:
         if access.protects_channels:
-            raise Denied("This API key protects all channels: subscribe to private or presence channels only.")
+            raise Denied(PROTECTED)
         return Permission(None, is_proven=False)
     if not request.auth:
         raise Denied(f"Auth info required to subscribe to {channel}")

@@ -19,7 +19,7 @@ from realtime.protocols.pusher_channels import group_for, is_short_enough, kind_
 from realtime.protocols.pusher_closes import BAD_SIGN_IN, NOT_AUTHORIZED, error_message, tell_pusher
 from realtime.protocols.pusher_frames import CLIENT_EVENTS, Frame, PusherEvents, SignIn, Subscribe
 from realtime.protocols.pusher_handshake import read_pusher
-from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, Denied, Permission, User, authorize, sign_in
+from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, PROTECTED, Denied, Permission, User, authorize, sign_in
 from realtime.sessions.base import NOT_ALLOWED, TOO_OFTEN, Notice, Session
 
 _DROPPED = 4301
@@ -173,6 +173,9 @@ class Pusher(Session):
             node.reports.subscribe(self.connection, counted[1], identity)
         if not is_wanted:
             subscriptions.unsubscribe(subscription)
+        elif self.connection.access.protects_channels and not permission.is_proven:  # since a moment ago
+            subscriptions.unsubscribe(subscription)
+            self._deny(channel, Denied(PROTECTED))
         elif identity is not None:
             self._join_presence(subscription, identity, channel)
         else:
