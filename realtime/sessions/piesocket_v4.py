@@ -66,7 +66,8 @@ class PieSocketV4(Session):
             options = parse_options(scope["query_string"])
         except Refusal:
             options = {}
-        return key_in(scope), options.get("uuid", "")
+        # Anybody can send long ones.
+        return hash((key_in(scope), options.get("uuid", "")))
 
     def open(self) -> None:
         """Send nothing: clients subscribe to the channel in the URL by connecting."""
