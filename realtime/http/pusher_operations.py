@@ -90,8 +90,8 @@ async def list_channels(inquiry: Inquiry) -> bytes:
         if name and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
             listed[name] = {SUBSCRIPTION_COUNT: subscribers} if SUBSCRIPTION_COUNT in info else {}
     if USER_COUNT in info:
-        for name, attributes in listed.items():
-            attributes[USER_COUNT] = len(await _users(node, access, name))
+        for name, users in zip(listed, await _count_users(node, access, list(listed)), strict=True):
+            listed[name][USER_COUNT] = users
     return compact_json({"channels": listed}).encode()
 
 
@@ -171,8 +171,15 @@ async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str
 
 
 async def _users(node: Node, access: KeyAccess, name: str) -> list[str]:
-    members = await node.presence.members(group_for(access.cluster_id, name))
-    return list(dict.fromkeys(identity.uuid for identity in members))
+    return [identity.uuid for identity in await node.presence.members(group_for(access.cluster_id, name))]
+
+
+async def _count_users(node: Node, access: KeyAccess, names: Sequence[str]) -> list[int]:
+    """Return the number of users in each of some channels, which may be many."""
+    found = await node.presence.uuids([group_for(access.cluster_id, name) for name in names])
+    if found is None:  # not all nodes can be asked now
+        return [len(await _users(node, access, name)) for name in names]
+    return list(map(len, found))
 
 
 async def _count(node: Node, channel: Channel) -> int:
