@@ -22,6 +22,10 @@ from realtime.protocols.pusher_handshake import read_pusher
 from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, PROTECTED, Denied, Permission, User, authorize, sign_in
 from realtime.sessions.base import NOT_ALLOWED, TOO_OFTEN, Notice, Session
 
+BAD_EVENT = Notice(
+    "bad_event", "Client events need a private or presence channel, and a name of at most 200 characters."
+)
+
 _DROPPED = 4301
 _TOO_LONG = 4302
 _ENDLESS = float("inf")
@@ -108,7 +112,7 @@ class Pusher(Session):
         elif not connection.allows_client_messages:
             self.drop(NOT_ALLOWED, path_for(channel), data)
         elif not kind_of(channel).is_private or len(frame.event) > frames.MAX_EVENT_NAME_LENGTH:
-            self._report("Client events need a private or presence channel, and a name of at most 200 characters.")
+            self.drop(BAD_EVENT, path_for(channel), data)
         elif subscription is None:
             pass  # it may have been sent before the answer to an unsubscription
         elif not self._is_within_event_rate():

@@ -39,6 +39,7 @@ const DROPPED = {
   forged: "clients cannot send system events",
   too_often: "more messages a second than allowed",
   used_up: "the quota of messages a day is used up",
+  bad_event: "events of clients need a private or presence channel, and a short name",
 };
 
 const find = (id) => document.getElementById(id);

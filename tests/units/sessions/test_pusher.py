@@ -108,3 +108,13 @@ async def test_repeated_subscriptions_to_a_presence_channel_cost_as_much_as_mess
     assert set(refused) == {429}
     session.leave()
     await node.bus.stop()
+
+
+async def test_events_that_clients_may_not_send_are_counted() -> None:
+    node, outlet = Node(), ReadingOutlet()
+    session = await connect(node, outlet)
+    for event, channel in (("client-x", "public"), (f"client-{'x' * 194}", "private-a")):
+        session.receive(json.dumps({"event": event, "channel": channel, "data": 1}))
+    assert node.counters.refused_messages == {"bad_event": 2}
+    assert [frame["event"] for frame in outlet.frames[1:]] == ["pusher:error"] * 2
+    session.leave()
