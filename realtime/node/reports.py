@@ -87,7 +87,7 @@ class Reports:
     def close(self, connection: Connection) -> None:
         """Report that a connection has ended."""
         close = connection.ended
-        code = connection.outlet.client_code if close is None else close.code
+        code = connection.outlet.client_code if close is None else connection.outlet.tell(close).code
         facts = {
             "code": code,
             "by": "client" if close is None else "server",
