@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from accounts.key_access import KeyAccess
@@ -61,8 +62,8 @@ async def publish_event(inquiry: Inquiry) -> bytes:
     await _publish(inquiry, body, [event])
     if not event.info:
         return SUCCESS
-    described = {name: await _describe(node, access, name, event.info) for name in event.channels}
-    return compact_json({"channels": described}).encode()
+    described = await asyncio.gather(*(_describe(node, access, name, event.info) for name in event.channels))
+    return compact_json({"channels": dict(zip(event.channels, described, strict=True))}).encode()
 
 
 async def publish_batch(inquiry: Inquiry) -> bytes:
@@ -73,7 +74,7 @@ async def publish_batch(inquiry: Inquiry) -> bytes:
     await _publish(inquiry, body, events)
     if not any(event.info for event in events):
         return SUCCESS
-    described = [await _describe(node, access, event.channels[0], event.info) for event in events]
+    described = await asyncio.gather(*(_describe(node, access, event.channels[0], event.info) for event in events))
     return compact_json({"batch": described}).encode()
 
 
@@ -144,13 +145,8 @@ async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> Non
         for name, (group, message) in zip(event.channels, event.messages, strict=True)
         if "cache-" in name and kind_of(name).is_cache
     ]
-
-    async def keep() -> None:
-        for group, frame in kept:
-            await node.last_events.put(group, frame)
-
     try:
-        await deliver(node, access, messages, path_of, keep if kept else None)
+        await deliver(node, access, messages, path_of, partial(node.last_events.put, kept) if kept else None)
     except Problem:
         if key:
             await node.recent_actions.release(REQUEST, access.cluster_pk, key)
