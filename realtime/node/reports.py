@@ -13,7 +13,14 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
-from accounts.refused_clients import MAX_CLIENT_LENGTH, OTHER_CLUSTER, UNKNOWN, Cause, RefusedClient
+from accounts.refused_clients import (
+    MAX_CLIENT_LENGTH,
+    MAX_ORIGIN_LENGTH,
+    OTHER_CLUSTER,
+    UNKNOWN,
+    Cause,
+    RefusedClient,
+)
 from realtime.conf import conf
 from realtime.live.viewers import (
     CALL,
@@ -176,7 +183,7 @@ class Reports:
         access = connection.access
         if close is QUOTA_USED_UP:
             facts = about_quota(access)
-        path, origin = connection.path, connection.admission.origin or ""
+        path, origin = connection.path, clean(connection.admission.origin or "", MAX_ORIGIN_LENGTH)
         cause = _cause(access, connection.outlet.tell(close).code, close.reason)
         self._refuse(
             RefusedClient(cause, time.time(), path, origin, connection.user, connection.network or "", "", facts)
