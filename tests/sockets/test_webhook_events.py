@@ -264,6 +264,7 @@ async def test_no_idempotency_key_suppresses_the_report_of_a_missing_last_event(
         httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as http,
     ):
         await client.join(other)
+        assert (await client.receive())["event"] == "pusher:cache_miss"
         await tenant.until(lambda: bool(tenant.events("channel_occupied")))  # so the webhook is known
         publisher = PusherServer(http, app_id, keys["demo"], secrets["demo"])
         for identifier in (f"pusher:{channel}", f"cache_miss pusher:{channel}"):
