@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9_-]{60}\Z"
+_is_key = re.compile(PUBLIC_KEY_PATTERN).match
 CLUSTER_OPTIONS = ("sends_subscription_counts", "sends_watchlist_events", "closes_unauthorized_connections")
 """The names of the settings of a cluster for Pusher's protocol. `KeyAccess` has a field for each."""
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
@@ -65,11 +66,12 @@ class KeyAccess:
 
     def valid_secrets(self) -> tuple[str, ...]:
         """Return the secrets that are valid now, the newest first."""
-        old_is_valid = self.old_secret is not None and time.time() < self.old_secret_ends_at
-        secrets = (self.secret, self.old_secret) if old_is_valid else (self.secret,)
-        return tuple(secret for secret in secrets if secret is not None)
+        newest = () if self.secret is None else (self.secret,)
+        if self.old_secret is None or time.time() >= self.old_secret_ends_at:
+            return newest
+        return (*newest, self.old_secret)
 
 
 def can_be_a_key(text: str) -> bool:
     """Return whether a text has the format of a public key."""
-    return re.fullmatch(PUBLIC_KEY_PATTERN, text) is not None
+    return _is_key(text) is not None

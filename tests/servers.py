@@ -212,7 +212,7 @@ class LiveServer:
 
     def http_client(self, path: str = "/", **options: Any) -> httpx.AsyncClient:
         """Return an HTTP client of the server."""
-        verify = self.tls_context() or True
+        verify = self.tls_context() or False
         return httpx.AsyncClient(
             base_url=self.url(path, scheme="http"), trust_env=False, verify=verify, timeout=20, **options
         )

@@ -174,8 +174,10 @@ class _ClusterCall(ApiCall):
 
 
 def _credentials(headers: Mapping[bytes, bytes]) -> Credentials:
-    key, secret = (headers[name].decode("latin-1") if name in headers else None for name in (b"key", b"secret"))
-    return Credentials(key, secret)
+    key, secret = headers.get(b"key"), headers.get(b"secret")
+    return Credentials(
+        None if key is None else key.decode("latin-1"), None if secret is None else secret.decode("latin-1")
+    )
 
 
 async def _publish(node: Node, access: KeyAccess, body: Body) -> bytes:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from accounts.key_access import KeyAccess
@@ -113,9 +114,13 @@ def answer_publish(
         network: the client's network.
         content: the body.
     """
+    return perform(_PusherCall(current_node(), _publishing_target(path), query, headers, network, content))
+
+
+@lru_cache(maxsize=1_000)
+def _publishing_target(path: str) -> Target:
     _, _, app_id, name = path.split("/")
-    target = Target(PUBLISHING[name], app_id, (), (path,))
-    return perform(_PusherCall(current_node(), target, query, headers, network, content))
+    return Target(PUBLISHING[name], app_id, (), (path,))
 
 
 def find_target(path: str, sent: str) -> Target | None:

@@ -143,7 +143,7 @@ def check_size(frame_bytes: int, max_bytes: int) -> None:
     Raises:
         Problem: it is too large.
     """
-    if frame_bytes > frame_size(max_bytes):
+    if frame_bytes > max_bytes and frame_bytes > frame_size(max_bytes):
         raise Problem(413, f"The message is larger than {max_bytes} bytes; send less at a time.")
 
 
@@ -222,9 +222,10 @@ def _read_item(item: Raw) -> Item:
 
 
 def _credential(value: Raw) -> str | None:
-    if _is_absent(value):
+    text = bytes(value)
+    if text in _ABSENT:
         return None
-    return _decode_text(value) if _is_text(value) else "not a string"
+    return _decode_text(text) if text[0] == _QUOTE else "not a string"
 
 
 def _is_absent(value: Raw) -> bool:

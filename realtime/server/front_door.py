@@ -63,6 +63,10 @@ class Visitor(protocol.Protocol, SlicedConnection):
 
     _latest: OrdinaryRequest | None = None
     """The latest request to publish."""
+    _headers: Headers | None = None
+    """The headers of the latest request that was answered."""
+    _network: str | None = None
+    """The network of the client that has sent these headers."""
     _answering: asyncio.Task[None] | None = None
     """Answers a request that has to wait; meanwhile, further requests wait."""
     _later = b""
@@ -122,14 +126,14 @@ class Visitor(protocol.Protocol, SlicedConnection):
         size = len(data)
         while position < size:
             request = self._latest
-            body = None if request is None else request.find_body(data, position)
-            if body is None:
-                request = (None if request is None else request.follow(data, position)) or parse(data, position)
-                body = None if request is None else request.find_body(data, position)
-            if request is None or body is None or self.factory.server.proxy_forwarded_address_header:
+            found = None if request is None else request.find(data, position)
+            if found is None:
+                request = parse(data, position)
+                found = None if request is None else request.find(data, position)
+            if request is None or found is None or self.factory.server.proxy_forwarded_address_header:
                 self._go_the_ordinary_way(data[position:])
                 return size
-            body_at, end = body
+            query, body_at, end = found
             if not request.is_publish:
                 if not self._enter_socket(request, data[body_at:]):
                     self._go_the_ordinary_way(data[position:])
@@ -140,7 +144,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 break
             self._latest = request
             position = end
-            self._publish(request, data[body_at:end])
+            self._publish(request, query, data[body_at:end])
             if self._answering is not None or request.closes:
                 self._later = data[position:]
                 break
@@ -172,19 +176,22 @@ class Visitor(protocol.Protocol, SlicedConnection):
         self._wait_for_request()
         _attach(self.transport, self)
 
-    def _publish(self, request: OrdinaryRequest, body: bytes) -> None:
+    def _publish(self, request: OrdinaryRequest, query: bytes, body: bytes) -> None:
         """Answer a request to publish; `_answering` is set if that takes time."""
-        self._answering = run_eagerly(self._answer(request, body))
+        self._answering = run_eagerly(self._answer(request, query, body))
         if self._answering is not None:
             http_connections.finish_request(self)
             self._answering.add_done_callback(self._go_on)
 
-    async def _answer(self, request: OrdinaryRequest, body: bytes) -> None:
+    async def _answer(self, request: OrdinaryRequest, query: bytes, body: bytes) -> None:
         begun = time.monotonic()
         server = self.factory.server
-        network = client_network({"headers": request.headers.items(), "client": self._client}, conf().num_proxies)
+        headers = request.headers
+        if headers is not self._headers:
+            self._headers = headers
+            self._network = client_network({"headers": headers.items(), "client": self._client}, conf().num_proxies)
         try:
-            response = await self._doors.answer_publish(request.path, request.query, request.headers, network, body)
+            response = await self._doors.answer_publish(request.path, query, headers, self._network, body)
         except Exception:
             logger.exception("Exception inside application.")
             response = _ERROR

@@ -16,8 +16,8 @@ _REQUEST_LINE = re.compile(
     rb"|POST (/api/(?:publish(?:/batch)?|v4/publish)|/apps/[0-9]{1,20}/(?:batch_)?events))"
     rb"(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
-# The first line of requests that clients of Pusher's API send, if nothing about it is unusual.
-_SIGNED_LINE = re.compile(rb"POST (/apps/[0-9]{1,20}/(?:batch_)?events)\?([A-Za-z0-9_.=&%-]*) HTTP/1\.1\r\n")
+# The queries that clients of Pusher's API sign, if nothing about them is unusual.
+_SIGNED_QUERY = re.compile(rb"[A-Za-z0-9_.=&%-]*")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
@@ -33,19 +33,21 @@ Headers = Mapping[bytes, bytes]
 
 
 class OrdinaryRequest(NamedTuple):
-    """An ordinary request whose head has arrived."""
+    """An ordinary request whose head has arrived, and the model of later ones."""
 
-    head: tuple[bytes, bytes]
-    """Its head, before and after the value of `Content-Length`."""
+    head: tuple[bytes, bytes, bytes]
+    """Its head: before its query if that is signed, from there up to the value of `Content-Length`, and after it."""
     path: str
     is_publish: bool
+    is_signed: bool
+    """Whether its query has a signature, so that each request has another query."""
     query: bytes
     headers: Headers
     closes: bool
     """Whether the connection ends with the response."""
 
-    def find_body(self, data: bytes, position: int) -> tuple[int, int] | None:
-        """Return where the body of a request begins and ends whose head is the same, up to the size of the body.
+    def find(self, data: bytes, position: int) -> tuple[bytes, int, int] | None:
+        """Find a request whose head is the same, up to its signature and the size of its body.
 
         A kept connection sends the same head again and again, and comparing it takes a tenth of the time of parsing it.
 
@@ -54,44 +56,28 @@ class OrdinaryRequest(NamedTuple):
             position: where the head begins.
 
         Returns:
-            None if the head is another one.
+            Its query, and where its body begins and ends; None if the head is another one.
         """
-        before, after = self.head
-        if not data.startswith(before, position):
+        start, before, after = self.head
+        if not data.startswith(start, position):
             return None
-        length_at = position + len(before)
-        end = data.find(b"\r", length_at, length_at + _MAX_DIGITS + 1) if self.is_publish else length_at
-        if end < 0 or not data.startswith(after, end):
+        query, length_at = self.query, position + len(start)
+        if self.is_signed:
+            query = data[length_at : data.find(b" ", length_at, position + _MAX_HEAD_BYTES)]
+            length_at += len(query)
+            if not _SIGNED_QUERY.fullmatch(query):
+                return None
+        if not data.startswith(before, length_at):
             return None
-        length = data[length_at:end]
-        body_at = end + len(after)
+        length_at += len(before)
         if not self.is_publish:
-            return body_at, body_at
-        return (body_at, body_at + int(length)) if _is_length(length) else None
-
-    def follow(self, data: bytes, position: int) -> "OrdinaryRequest | None":
-        """Return the request to publish whose head differs only in its query and in the size of its body.
-
-        Signed requests have another query each time.
-
-        Args:
-            data: what has arrived.
-            position: where the head begins.
-
-        Returns:
-            None if the head is another one.
-        """
-        line = _SIGNED_LINE.match(data, position)
-        if line is None or not self.is_publish:
+            return query, length_at, length_at
+        end = data.find(b"\r", length_at, length_at + _MAX_DIGITS + 1)
+        length = data[length_at:end]
+        if end < 0 or not data.startswith(after, end) or not _is_length(length):
             return None
-        before, after = self.head
-        path, lines = line[1], before[before.find(b"\r\n") + 2 :]
-        if path != self.path.encode() or not data.startswith(lines, line.end()):
-            return None
-        head = (data[position : line.end()] + lines, after)
-        request = self._replace(head=head, query=line[2])
-        is_same = sum(map(len, head)) < _MAX_HEAD_BYTES and request.find_body(data, position) is not None
-        return request if is_same else None
+        body_at = end + len(after)
+        return (query, body_at, body_at + int(length)) if body_at - position <= _MAX_HEAD_BYTES else None
 
 
 class _Head:
@@ -134,11 +120,16 @@ def parse(data: bytes, position: int = 0) -> OrdinaryRequest | None:
     length = _LENGTH.search(text) if is_publish else None
     if not (_is_ordinary_publish(headers) if is_publish else _is_ordinary_handshake(headers)):
         return None
+    path, query = line[2] if is_publish else line[1], line[3] or b""
+    is_signed = path.startswith(b"/apps/") and query != b"" and _SIGNED_QUERY.fullmatch(query) is not None
+    before, after = (text, b"") if length is None else (text[: length.start(1)], text[length.end(1) :])
+    query_at, query_end = (line.start(3) - position, line.end(3) - position) if is_signed else (0, 0)
     return OrdinaryRequest(
-        (text, b"") if length is None else (text[: length.start(1)], text[length.end(1) :]),
-        (line[2] if is_publish else line[1]).decode(),
+        (before[:query_at], before[query_end:], after),
+        path.decode(),
         is_publish,
-        line[3] or b"",
+        is_signed,
+        query,
         headers,
         headers.get(b"connection", b"").lower() == b"close",
     )

@@ -106,6 +106,37 @@ async def test_the_list_keeps_500_events_and_its_place(console: Console, stack: 
     assert await console.page.evaluate(count) == 500
 
 
+async def test_a_page_that_nobody_uses_stops_after_half_an_hour(console: Console) -> None:
+    await open_live(console)
+    await console.page.evaluate("{ const now = Date.now; Date.now = () => now() + 31 * 60_000; }")
+    await console.wait_for_text("Stopped · this page was not used for 30 minutes")
+    await console.page.evaluate("dispatchEvent(new Event('pointermove'))")
+    await console.click("Start again")
+    await console.wait_for_text("Connected")
+    await console.check()
+
+
+async def test_a_page_that_nobody_sees_stops_until_it_is_seen(
+    console: Console, stack: AsyncExitStack, channel: str
+) -> None:
+    await open_live(console)
+    await console.page.evaluate("""{
+        const later = setTimeout;
+        setTimeout = (act, wait) => later(act, wait === 60_000 ? 0 : wait);
+        window.turn = (hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        };
+        turn(true);
+    }""")
+    await console.page.wait_for("!document.body.innerText.includes('Connected')")
+    await join(console, stack, channel)
+    await console.page.evaluate("turn(false)")
+    await console.wait_for_text("Connected")
+    assert channel not in await rows(console)
+    await console.check()
+
+
 async def test_a_message_is_sent_from_the_page(console: Console, stack: AsyncExitStack, channel: str) -> None:
     await open_live(console)
     await console.fill("channel", channel)

@@ -53,7 +53,7 @@ async def clients(server: LiveServer, keys: dict[str, str], channel: str) -> Asy
 
 @pytest.fixture
 async def http(server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
-    verify = server.tls_context() or True
+    verify = server.tls_context() or False
     async with httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False, verify=verify) as client:
         yield client
 

@@ -205,7 +205,7 @@ async def test_a_flood_of_page_requests_does_not_starve_websockets(server: LiveS
     pages: list[float] = []
 
     async def flood(number: int) -> None:
-        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}")
+        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.6.{number + 1}", verify=False)
         async with httpx.AsyncClient(
             base_url=server.url("", scheme="http"), transport=transport, trust_env=False, timeout=60
         ) as http:
