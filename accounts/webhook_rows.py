@@ -171,7 +171,9 @@ class WebhookState(models.Model):
 
     webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="states", db_constraint=False)
     channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
-    user_id = models.CharField(max_length=MAX_USER_ID_LENGTH, blank=True, help_text="Of the member; empty for the channel itself.")
+    user_id = models.CharField(
+        max_length=MAX_USER_ID_LENGTH, blank=True, help_text="Of the member; empty for the channel itself."
+    )
     is_present = models.BooleanField(help_text="Whether the channel is occupied, or the member is there.")
     sequence = models.BigIntegerField(help_text="Grows with each state.")
     changed_at = models.DateTimeField()
