@@ -46,7 +46,7 @@ class ResourceKind(models.TextChoices):
     WEBHOOK = "webhook"
     TOKEN = "token", "API token"
     USER = "user"
-    FACTOR = "factor", "second factor"
+    FACTOR = "factor", "Second factor"
 
 
 class AuditEntry(models.Model):

@@ -8,14 +8,11 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import Error as DatabaseError
-from django.db.models import QuerySet
 
-from . import crypto
 from .crypto import MIN_KEY_LENGTH
 
 _RATE = re.compile(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)")
 _PROXY = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
-_SECRETS = ("secret_ciphertext", "old_secret_ciphertext")
 _ADD_KEY = "Add the key that encrypted them to the end of ENCRYPTION_KEYS."
 
 
@@ -142,11 +139,12 @@ def check_stored_secrets(
     if not databases:
         return []
     from .models import ApiKey, Webhook
+    from .stored_secrets import undecryptable
 
     setting = "ENCRYPTION_KEYS" if settings.ENCRYPTION_KEYS else "SECRET_KEY"
     try:
-        keys = _undecryptable(ApiKey.objects.filter(revoked_at=None), "public_key", *_SECRETS)
-        webhooks = _undecryptable(Webhook.objects.all(), "pk", *_SECRETS, "headers_ciphertext")
+        keys = undecryptable(ApiKey.objects.filter(revoked_at=None), "public_key")
+        webhooks = undecryptable(Webhook.objects.all())
     except DatabaseError:  # the tables do not exist yet, or the database is unreachable, which others report
         return []
     errors: list[CheckMessage] = []
@@ -154,7 +152,8 @@ def check_stored_secrets(
         errors.append(
             Error(
                 f"{setting} cannot decrypt the secrets of {len(keys)} API keys, for example that of {keys[0]}.",
-                hint=f"{_ADD_KEY} If it is lost, rotate or revoke these API keys with `manage.py key`.",
+                hint=f"{_ADD_KEY} If it is lost, rotate or revoke the API keys that "
+                "`manage.py key list --undecryptable` prints.",
                 id="accounts.E007",
             )
         )
@@ -163,23 +162,12 @@ def check_stored_secrets(
             Error(
                 f"{setting} cannot decrypt the secrets of {len(webhooks)} webhooks, for example that of the webhook "
                 f"{webhooks[0]}.",
-                hint=f"{_ADD_KEY} If it is lost, delete these webhooks with `manage.py shell`.",
+                hint=f"{_ADD_KEY} If it is lost, delete the webhooks that `manage.py webhook list --undecryptable` "
+                "prints with `manage.py webhook delete`.",
                 id="accounts.E022",
             )
         )
     return errors
-
-
-def _undecryptable(rows: QuerySet[Any], name: str, *columns: str) -> list[str]:
-    """Return the names of rows with a secret that cannot be decrypted."""
-    lost = []
-    for shown, *ciphertexts in rows.order_by("pk").values_list(name, *columns).iterator():
-        try:
-            for ciphertext in filter(None, ciphertexts):
-                crypto.decrypt(ciphertext)
-        except crypto.DecryptionFailed:
-            lost.append(str(shown))
-    return lost
 
 
 @register

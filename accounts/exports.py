@@ -32,7 +32,7 @@ MAX_AT_ONCE = 4
 _BATCH = 200
 _PART_BYTES = 64 * 1024
 # For how long an export keeps others of its account from running after its process has died, and how often it renews
-# that. The server disconnects clients that take nothing for half a minute.
+# that. The server disconnects clients that read too slowly.
 _LEASE_SECONDS = 120
 _RENEW_SECONDS = 20
 _running: "WeakSet[Export]" = WeakSet()

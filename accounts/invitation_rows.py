@@ -43,7 +43,7 @@ class Invitation(models.Model):
     account = models.ForeignKey("accounts.Account", models.CASCADE, related_name="invitations")
     email = NormalizedEmailField("e-mail address", max_length=MAX_EMAIL_LENGTH)
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
 
     link: str | None = None

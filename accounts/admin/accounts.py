@@ -28,7 +28,7 @@ class MembershipInline(ServiceInline):
     model = Membership
     form = MembershipForm
     autocomplete_fields = ["user"]
-    verbose_name_plural = "people"
+    verbose_name, verbose_name_plural = "person", "people"
 
     def sorted_for_saving(self, rows: list[Membership]) -> list[Membership]:
         # Owners first, so that one form can make another member the owner and the current owner a viewer.
@@ -55,7 +55,7 @@ class AccountAdmin(UsagePages, ConnectionsColumn):
     ordering = ["name", "pk"]
     fieldsets = [
         (None, {"fields": ["name", "cluster_count"]}),
-        ("Quotas", {"fields": list(default_quotas()), "description": "Leave a field empty to use the default."}),
+        ("Quotas", {"fields": list(default_quotas()), "description": "Quotas without a value use the defaults."}),
         ("Usage", {"fields": ["connections", "messages_today"]}),
         ("Audit", {"fields": ["created_at", "suspended_at"]}),
     ]

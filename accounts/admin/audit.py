@@ -19,9 +19,6 @@ class AuditEntryAdmin(ReadOnly):
     fields = ["at", "account_name", "kind", "label", "name", "verb", "changed", "who"]
     change_form_template = "accounts/audit_entry.html"
 
-    class Media:
-        css = {"all": ["accounts/admin.css"]}
-
     @admin.display(description="what", ordering="verb")
     def what(self, entry: AuditEntry) -> str:
         return f"{entry.get_kind_display()} {entry.label}: {entry.get_verb_display().lower()}"

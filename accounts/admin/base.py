@@ -32,7 +32,7 @@ HISTORY_PAGE = 50
 
 
 class CheckedRequests(admin.ModelAdmin):
-    """Rejects what no page of the admin sends, and what would make a query fail: lookups, IDs and selections."""
+    """Rejects what no page of the admin sends, what would make a query fail, and searches for what is hidden."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         return super().get_object(request, object_id, from_field) if _can_be_stored(object_id) else None
@@ -51,6 +51,20 @@ class CheckedRequests(admin.ModelAdmin):
         field, _, operator = lookup.rpartition("__")
         is_linked = not field or operator in ("exact", "isnull", "gte", "lt")
         return is_linked and _can_be_stored(value) and super().lookup_allowed(lookup, value, request)
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        """Leave out the fields of objects that the user may not see: a search would reveal their values."""
+        return [name for name in super().get_search_fields(request) if self._may_see(request, str(name))]
+
+    def _may_see(self, request: HttpRequest, lookup: str) -> bool:
+        model: Any = self.model
+        for part in lookup.split(LOOKUP_SEP):
+            model = model._meta.get_field(part).related_model
+            if model is None:  # the field itself
+                break
+            if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
+                return False
+        return True
 
 
 def _can_be_stored(value: str) -> bool:
@@ -92,7 +106,6 @@ class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
     """What the form for a new object shows: nothing that only an existing object has."""
 
     class Media:
-        css = {"all": ["accounts/admin.css"]}
         js = ["accounts/copy.js"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -153,18 +166,6 @@ class ServiceAdmin(Frozen, CheckedRequests, OperationsMixin):
             for inline in super().get_inlines(request, obj)
             if obj is None or not self.admin_site.is_registered(inline.model) or is_short(inline.model)
         ]
-
-    def get_search_fields(self, request: HttpRequest) -> list[str]:
-        """Leave out the fields of objects that the user may not see: a search would reveal their values."""
-        return [name for name in super().get_search_fields(request) if self._may_see(request, str(name))]
-
-    def _may_see(self, request: HttpRequest, lookup: str) -> bool:
-        model: Any = self.model
-        for part in lookup.split(LOOKUP_SEP)[:-1]:
-            model = model._meta.get_field(part).related_model
-            if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
-                return False
-        return True
 
     def delete_object(self, obj: Any) -> None:
         """Delete an object through the services."""

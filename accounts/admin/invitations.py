@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import date_format
 
 from .. import services
 from ..models import Invitation
@@ -40,5 +41,5 @@ class InvitationAdmin(ServiceAdmin):
         return change_link(invitation.account)
 
     @admin.display(description="expires", ordering="created_at")
-    def expires_at(self, invitation: Invitation) -> Any:
-        return invitation.expires_at
+    def expires_at(self, invitation: Invitation) -> str:
+        return date_format(invitation.expires_at, "DATETIME_FORMAT")

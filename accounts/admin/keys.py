@@ -82,7 +82,7 @@ class ApiKeyAdmin(ConnectionsColumn):
                 ]
             },
         ),
-        ("Quotas", {"fields": list(QUOTA_FIELDS), "description": "Leave a field empty to use the account's quota."}),
+        ("Quotas", {"fields": list(QUOTA_FIELDS), "description": "Quotas without a value use those of the account."}),
         ("Usage", {"fields": ["connections", "last_used_at"]}),
         ("Audit", {"fields": ["created_at", "old_secret_ends_at", "revoked_at"]}),
     ]

@@ -181,7 +181,6 @@ class WebhookDeliveryAdmin(ReadOnly, OperationsMixin):
     ]
 
     class Media:
-        css = {"all": ["accounts/admin.css"]}
         js = ["accounts/copy.js"]
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:

@@ -10,7 +10,7 @@ from .site import site
 
 logger = logging.getLogger(__name__)
 
-_API, _CONSOLE = "/api/", "/console/"
+_ADMIN, _API, _CONSOLE = "/admin/", "/api/", "/console/"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -55,6 +55,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _answer(request: HttpRequest, status: int, heading: str, sentence: str) -> HttpResponse:
     if request.path.startswith(_API):
         return JsonResponse({"detail": f"{heading}. {sentence}"}, status=status)
-    in_console = request.path.startswith(_CONSOLE)
-    context = {"heading": heading, "sentence": sentence, "in_console": in_console}
+    places = {"in_console": request.path.startswith(_CONSOLE), "in_admin": request.path.startswith(_ADMIN)}
+    context = {"heading": heading, "sentence": sentence, **places}
     return HttpResponse(render_to_string("console/error.html", context, request), status=status)

@@ -76,6 +76,16 @@ def add_account(parser: ArgumentParser) -> None:
     parser.add_argument("account", type=int, help="ID of the account, which `manage.py account list` prints")
 
 
+def add_undecryptable(parser: ArgumentParser) -> None:
+    """Add an option for what has a secret that can no longer be decrypted."""
+    parser.add_argument(
+        "--undecryptable",
+        action="store_true",
+        dest="only_undecryptable",
+        help="only those with a secret that no key in ENCRYPTION_KEYS decrypts",
+    )
+
+
 def add_quotas(parser: ArgumentParser, names: Sequence[str]) -> None:
     """Add an option for each of these quotas."""
     for name in names:

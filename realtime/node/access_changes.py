@@ -98,10 +98,8 @@ class AccessChanges:
                 known = await _find_access_of_keys({connection.access.public_key for connection in batch})
             except DatabaseError as error:
                 if reachable:
-                    logger.error(
-                        "Cannot apply a change of access yet, because the database is unreachable: %s",
-                        first_line(error),
-                    )
+                    reason = first_line(error)
+                    logger.error("Cannot apply a change of access yet because of a database error: %s", reason)
                 reachable = False
                 self._pending.update(batch)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -164,7 +164,7 @@ class KeyCache:
     def _report_outage(self, error: DatabaseError) -> None:
         if self.is_reachable:
             reason = first_line(error)
-            logger.error("The database is unreachable (%s); only cached API keys are accepted.", reason)
+            logger.error("Only cached API keys are accepted because of a database error: %s", reason)
             self.is_reachable = False
 
     def _store(self, public_key: str, access: KeyAccess | None, seconds: float) -> None:

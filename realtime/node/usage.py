@@ -249,7 +249,7 @@ class Usage:
             logger.warning("Usage is recorded again.")
             self._can_write = True
         if self._dropped:
-            logger.error("%d counts of usage were dropped: the database was unreachable for too long.", self._dropped)
+            logger.error("%d counts of usage were dropped: they could not be recorded for too long.", self._dropped)
             self._dropped = 0
         return True
 

@@ -31,8 +31,9 @@ from realtime.server.fair_scheduling import SlicedConnection, scheduler
 SWEEP_SECONDS = 1.0
 # How long a rejected client may take to read the response, in seconds; what it still sends is discarded.
 REJECTED_SECONDS = 5.0
-# How long a client may take nothing of a response that is sent in parts, in seconds.
-TAKE_SECONDS = 30.0
+# How fast a client must take a response that is sent in parts, and by how many seconds it may fall behind.
+MIN_BYTES_PER_SECOND = 16 * 1024
+PATIENCE_SECONDS = 30.0
 # Larger bodies are stored on disk (Twisted's constant).
 LARGE_BODY_BYTES = 100_000
 # How many large bodies may be received at the same time. An address may use half of those that others leave.
@@ -149,6 +150,7 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
     is_rejected = False
     _is_lost = False
     _waiting: asyncio.Future[None] | None = None
+    _seconds_behind = 0.0
     target: Target
     cost = 4  # `consume` parses a request; answering it later takes three times as long
 
@@ -278,16 +280,23 @@ class BoundedHTTPChannel(_HTTPChannel, SlicedConnection):  # type: ignore[misc]
         super().resumeProducing()
         self._end_waiting()
 
-    async def drain(self) -> None:
-        """Wait until the client has taken what was written. It is disconnected if it takes nothing."""
+    async def drain(self, size: int) -> None:
+        """Wait until the client has taken what was written. It is disconnected if it is too slow on average.
+
+        Args:
+            size: how much was written since the last call, in bytes.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS - self._seconds_behind + size / MIN_BYTES_PER_SECOND
         while self._waitingForTransport and self.transport is not None and not self._is_lost:
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = loop.create_future()
             try:
-                async with asyncio.timeout(TAKE_SECONDS):
+                async with asyncio.timeout_at(deadline):
                     await self._waiting
             except TimeoutError:
                 self.transport.abortConnection()
                 return
+        self._seconds_behind = max(PATIENCE_SECONDS - (deadline - loop.time()), 0)
 
     def _end_waiting(self) -> None:
         if self._waiting is not None and not self._waiting.done():
@@ -349,10 +358,10 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
                 protocol.dataReceived(behind_body)
         return processed
 
-    async def drain(self) -> None:
-        """Wait until the client has taken what was written of the response."""
+    async def drain(self, size: int) -> None:
+        """Wait until the client has taken what was written of the response, see `BoundedHTTPChannel.drain`."""
         if self.channel is not None:
-            await self.channel.drain()
+            await self.channel.drain(size)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.channel.is_rejected:

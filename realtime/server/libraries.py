@@ -185,7 +185,7 @@ async def _handle_reply(server: Any, protocol: Any, message: dict[str, Any]) -> 
     """
     await _daphne_handle_reply(server, protocol, message)
     if message.get("more_body"):
-        await protocol.drain()
+        await protocol.drain(len(message.get("body", b"")))
 
 
 def _forget(server: Any, protocol: object, application: "asyncio.Future[None]") -> None:

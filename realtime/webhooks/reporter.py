@@ -84,7 +84,7 @@ class Reporter:
                 self._is_failing = False
             except DatabaseError as error:
                 if not self._is_failing:
-                    logger.error("Events wait for webhooks, because the database is unreachable: %s", first_line(error))
+                    logger.error("Events wait for webhooks because of a database error: %s", first_line(error))
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
             self._wakes.clear()

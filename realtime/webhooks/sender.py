@@ -129,7 +129,7 @@ class Sender:
         except DatabaseError as error:
             self._results = [*results, *self._results]
             if not self._is_failing:
-                logger.error("Webhooks wait, because the database is unreachable: %s", first_line(error))
+                logger.error("Webhooks wait because of a database error: %s", first_line(error))
             self._is_failing = True
             await asyncio.sleep(RETRY_SECONDS)
             return

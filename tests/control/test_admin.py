@@ -393,6 +393,18 @@ def test_lists_need_no_more_queries_for_10000_keys(
         assert page.count('class="action-select"') in (1, 50)
 
 
+def test_errors_lead_back_to_the_admin(admin_client: Client, client: Client, owner: User) -> None:
+    staff = User.objects.create_user("staff@example.com", is_staff=True)
+    forbidden = Client()
+    forbidden.force_login(staff)
+    client.force_login(owner)
+    link = '<a href="/admin/">Admin</a>'
+    assert link in admin_client.get("/admin/none/").content.decode()
+    assert link in forbidden.get("/admin/accounts/account/add/").content.decode()
+    assert link not in admin_client.get("/none/").content.decode()
+    assert link not in client.get("/admin/none/").content.decode()
+
+
 def test_users_who_are_not_staff_cannot_enter(client: Client, owner: User, key: ApiKey) -> None:
     client.force_login(owner)
     assert client.get("/admin/accounts/apikey/").status_code == 302

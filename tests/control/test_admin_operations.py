@@ -7,23 +7,28 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.admin import site
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.utils import timezone
 
-from accounts import services
+from accounts import crypto, services
 from accounts.access import find_access
 from accounts.models import (
     Account,
     ApiKey,
+    ApiToken,
     AuditEntry,
     AuditSource,
     Cluster,
+    DeliveryState,
     Invitation,
     Membership,
     Role,
     Usage,
     UsageUnit,
+    Webhook,
+    WebhookDelivery,
 )
 from accounts.usage import NodesState
 from accounts.users import User
@@ -320,23 +325,60 @@ def test_every_page_answers_within_half_a_second_with_500_accounts_and_10000_key
     Invitation.objects.bulk_create(
         [Invitation(account=accounts[n % 500], email=f"guest-{n}@example.com", token_hash=str(n)) for n in range(2_000)]
     )
+    webhooks = Webhook.objects.bulk_create(
+        [
+            Webhook(
+                cluster=clusters[n],
+                url=f"https://example.com/{n}",
+                kinds=["client_event"],
+                secret_ciphertext="x",
+                headers_ciphertext=crypto.encrypt("{}"),
+            )
+            for n in range(1000)
+        ]
+    )
+    now = timezone.now()
+    WebhookDelivery.objects.bulk_create(
+        [
+            WebhookDelivery(
+                webhook=webhooks[n % 1000],
+                message_id=f"msg_{n}",
+                events='[{"name":"client_event"}]',
+                size=25,
+                count=1,
+                in_order=False,
+                state=DeliveryState.FAILED,
+                created_at=now,
+                waiting_since=now,
+                next_at=now,
+            )
+            for n in range(10_000)
+        ]
+    )
+    ApiToken.objects.bulk_create(
+        [ApiToken(digest=str(n), token_key=str(n), user=owner, expiry=None) for n in range(1000)]
+    )
+    Group.objects.create(name="operators")
     pages = [
         "",
-        "accounts/invitation/",
         "accounts/invitation/?q=guest-77",
+        "accounts/webhook/?q=example",
+        "accounts/webhookdelivery/?state__exact=failed",
+        f"accounts/webhook/{webhooks[0].pk}/test/",
+        f"accounts/webhook/{webhooks[0].pk}/delete/",
         "accounts/account/busiest/",
         f"accounts/account/{accounts[0].pk}/usage/",
         f"accounts/account/{accounts[0].pk}/delete/",
         f"accounts/cluster/{clusters[0].pk}/delete/",
-        "accounts/auditentry/",
         "accounts/auditentry/?q=key",
-        "accounts/user/",
-        f"accounts/user/{owner.pk}/change/",
     ]
+    for model in site._registry:
+        path = f"{model._meta.app_label}/{model._meta.model_name}"
+        first = model._default_manager.order_by("pk").values_list("pk", flat=True)[0]
+        pages += [f"{path}/", f"{path}/{first}/change/", f"{path}/{first}/history/"]
     for model, obj in (("account", accounts[0]), ("cluster", clusters[0]), ("apikey", keys[0])):
-        lists = [f"accounts/{model}/{query}" for query in ("", "?q=c", "?p=5", "?_facets=True", "?o=3")]
-        own = [f"accounts/{model}/{obj.pk}/{page}/" for page in ("change", "history")]
-        pages += [*lists, *own, f"accounts/{model}/add/"]
+        lists = [f"accounts/{model}/{query}" for query in ("?q=c", "?p=5", "?_facets=True", "?o=3")]
+        pages += [*lists, f"accounts/{model}/{obj.pk}/change/", f"accounts/{model}/add/"]
     pages += [f"accounts/account/{accounts[0].pk}/suspend/", f"accounts/cluster/{clusters[0].pk}/disable/"]
     pages += [f"accounts/apikey/{keys[0].pk}/{operation}/" for operation in ("rotate", "revoke")]
     slow = {page: seconds for page in pages if (seconds := fastest(admin, f"/admin/{page}")) > 0.5}

@@ -106,3 +106,4 @@ def test_secrets_of_webhooks_that_cannot_be_decrypted_are_reported(
     (error,) = check_stored_secrets(None, ["default"])
     assert error.id == "accounts.E022"
     assert f"for example that of the webhook {webhook.pk}." in error.msg
+    assert "`manage.py webhook delete`" in str(error.hint)

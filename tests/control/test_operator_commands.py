@@ -1,4 +1,4 @@
-"""The commands with which operators manage accounts, clusters and API keys: `account`, `cluster`, `key` and `usage`."""
+"""The commands with which operators manage accounts: `account`, `cluster`, `key`, `usage` and `webhook`."""
 
 import io
 import json
@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from accounts import services
 from accounts.access import find_access
-from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Role
+from accounts.checks import check_stored_secrets
+from accounts.models import Account, ApiKey, AuditEntry, AuditSource, Cluster, Role, Webhook
 from accounts.usage import record_messages, today
 from accounts.users import User
 
@@ -138,6 +140,43 @@ def test_keys_are_listed_by_account_and_cluster(key: ApiKey, foreign_key: ApiKey
     assert [row["key"] for row in run_json("key", "list", "--cluster", "other")] == [foreign_key.public_key]
 
 
+def test_keys_and_webhooks_whose_secrets_are_lost_can_be_found_and_removed(
+    settings: Settings, key: ApiKey, webhook: Webhook
+) -> None:
+    services.suspend_account(key.cluster.account)
+    settings.ENCRYPTION_KEYS = ["n" * 40]
+    kept = services.create_account("Kept", key.cluster.account.memberships.first().user)
+    new = services.create_cluster(kept, "new")
+    services.issue_key(new, "new")
+    good = services.create_webhook(new, webhook.url, kinds=webhook.kinds).webhook
+    assert [error.id for error in check_stored_secrets(None, ["default"])] == ["accounts.E007", "accounts.E022"]
+    assert [row["key"] for row in run_json("key", "list", "--undecryptable")] == [key.public_key]
+    run("key", "revoke", key.public_key)
+    assert run_json("key", "list", "--undecryptable") == []
+    listed = run_json("webhook", "list", "--undecryptable")
+    assert [(row["id"], row["url"]) for row in listed] == [(webhook.pk, webhook.url)]
+    assert [row["id"] for row in run_json("webhook", "delete", webhook.pk)] == [webhook.pk]
+    assert last_entry() == (AuditSource.COMMAND, "deleted", "webhook")
+    assert check_stored_secrets(None, ["default"]) == []
+    assert [row["id"] for row in run_json("webhook", "list")] == [good.pk]
+
+
+def test_webhooks_are_listed_by_account_without_the_query_of_their_url(
+    account: Account, webhook: Webhook, foreign_key: ApiKey
+) -> None:
+    url = "https://example.com/other"
+    other = services.create_webhook(foreign_key.cluster, f"{url}?token=secret", kinds=webhook.kinds).webhook
+    assert [row["id"] for row in run_json("webhook", "list")] == [webhook.pk, other.pk]
+    (row,) = run_json("webhook", "list", "--account", foreign_key.cluster.account.pk)
+    assert (row["id"], row["url"]) == (other.pk, url)
+
+
+def test_no_webhook_is_deleted_if_one_of_several_does_not_exist(webhook: Webhook) -> None:
+    with pytest.raises(CommandError, match=r"^There is no webhook with the ID 999\.$"):
+        run("webhook", "delete", webhook.pk, 999)
+    assert Webhook.objects.filter(pk=webhook.pk).exists()
+
+
 def test_usage_lists_the_busiest_account_first(account: Account, stranger: User) -> None:
     busy = services.create_account("Busy", stranger)
     record_messages({account.pk: 2, busy.pk: 5}, today())
@@ -162,6 +201,7 @@ def test_usage_lists_the_busiest_account_first(account: Account, stranger: User)
         ("key", "end-old-secret", "x" * 60),
         ("key", "list", "--account", 999),
         ("usage", 999),
+        ("webhook", "list", "--account", 999),
     ],
     ids=lambda arguments: " ".join(map(str, arguments[:2])),
 )
@@ -170,7 +210,7 @@ def test_what_does_not_exist_is_reported_in_a_sentence(arguments: tuple[object, 
         run(*arguments)
 
 
-@pytest.mark.parametrize("command", ["account", "cluster", "key", "usage"])
+@pytest.mark.parametrize("command", ["account", "cluster", "key", "usage", "webhook"])
 def test_the_help_explains_every_subcommand(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_command(command, "--help")

@@ -12,6 +12,27 @@ OPERATOR = """
 from django.contrib.auth import get_user_model
 get_user_model().objects.create_superuser("operator@example.com", password="operator-password")
 """
+# The longest names, which have no spaces where a browser would break a line.
+LONG_NAMES = """
+import json
+from django.utils import timezone
+from accounts import services
+from accounts.models import RefusedUsage, Role, UsageUnit
+from accounts.tokens import create_token
+from accounts.users import User
+user = User.objects.create_user("m" * 64 + "@" + "d" * 60 + ".example.com", name="n" * 100)
+create_token(user, "t" * 60)
+account = services.create_account("a" * 100, user)
+cluster = services.create_cluster(account, "c" * 63)
+key = services.issue_key(cluster, "k" * 100).key
+webhook = services.create_webhook(cluster, "https://example.com/" + "u" * 400, kinds=["client_event"]).webhook
+delivery = services.send_test_event(webhook)
+services.invite(account, "i" * 64 + "@" + "d" * 60 + ".example.com", Role.OWNER)
+hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+RefusedUsage.objects.create(unit=UsageUnit.HOUR, start=hour, account_pk=account.pk, reason="origin", refusals=1)
+objects = (account, cluster, key, webhook, delivery, user)
+print(json.dumps({obj._meta.model_name: obj.pk for obj in objects}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +95,18 @@ async def test_the_documentation_of_the_rest_api_lists_operations_and_runs_them(
     # The only error is the answer itself, since nobody is logged in.
     assert [error for error in page.errors if " 401 " not in error] == []
     assert await page.evaluate("violations") == []
+
+
+@pytest.mark.parametrize(("mode", "is_dark"), [("dark", True), ("light", False)])
+async def test_the_documentation_of_the_rest_api_is_dark_if_the_system_is(
+    page: Page, service: LiveServer, mode: str, is_dark: bool
+) -> None:
+    await page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": mode}])
+    await page.open(service.url("/api/v1/docs/", scheme="http", host="localhost"))
+    await page.wait_for("document.querySelector('.opblock')")
+    red = await page.evaluate("+getComputedStyle(document.querySelector('.info .title')).color.match(/\\d+/)[0]")
+    assert (red > 128) == is_dark
+    assert await has_no_errors(page)
 
 
 async def log_in(page: Page, service: LiveServer) -> None:
@@ -142,13 +175,65 @@ async def test_a_new_secret_is_shown_whole_and_can_be_copied(page: Page, service
     assert await has_no_errors(page)
 
 
-@pytest.mark.parametrize("name", ["account", "cluster", "apikey", "auditentry"])
-async def test_lists_fit_a_screen_of_1280_pixels(page: Page, service: LiveServer, name: str) -> None:
-    await page.send("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+async def show(page: Page, service: LiveServer, path: str, width: int) -> None:
+    await page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    await page.open(service.url(f"/admin/{path}", scheme="http", host="localhost"))
+
+
+@pytest.fixture(scope="module")
+def long_names(service: LiveServer) -> dict[str, int]:
+    """The primary keys of objects with long names, by model."""
+    return dict(json.loads(service.shell(LONG_NAMES)))
+
+
+LISTS = ["account", "cluster", "apikey", "auditentry", "webhook", "webhookdelivery", "user", "invitation", "apitoken"]
+
+
+async def test_lists_with_the_longest_names_fit_a_screen_of_1280_pixels(
+    page: Page, service: LiveServer, long_names: dict[str, int]
+) -> None:
     await log_in(page, service)
-    await page.open(service.url(f"/admin/accounts/{name}/", scheme="http", host="localhost"))
-    assert await page.evaluate("document.querySelector('#result_list tbody tr') !== null")
-    assert await page.evaluate("document.documentElement.scrollWidth <= 1280")
-    assert await page.evaluate(
-        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.results'))"
-    )
+    for name in LISTS:
+        await show(page, service, f"accounts/{name}/", 1280)
+        assert await page.evaluate("document.querySelector('#result_list tbody tr') !== null"), name
+        assert await page.evaluate("document.documentElement.scrollWidth <= 1280"), name
+        assert await page.evaluate(
+            "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.results'))"
+        ), name
+
+
+async def test_no_page_with_the_longest_names_scrolls_sideways(
+    page: Page, service: LiveServer, long_names: dict[str, int]
+) -> None:
+    await log_in(page, service)
+    pages = [""]
+    for name, pk in long_names.items():
+        ends = ["change"] if name == "webhookdelivery" else ["change", "history", "delete"]
+        pages += [f"accounts/{name}/{pk}/{end}/" for end in ends]
+    operations = {"account": "suspend", "cluster": "disable", "apikey": "rotate", "webhook": "test"}
+    pages += [f"accounts/{name}/{long_names[name]}/{operation}/" for name, operation in operations.items()]
+    pages += ["accounts/account/busiest/", f"accounts/account/{long_names['account']}/usage/"]
+    for path in pages:
+        for width in (1280, 390):
+            await show(page, service, path, width)
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, width)
+
+
+async def test_buttons_do_not_cover_the_name_of_what_they_change(
+    page: Page, service: LiveServer, long_names: dict[str, int]
+) -> None:
+    await log_in(page, service)
+    for name in ("account", "cluster", "apikey", "webhook"):
+        await show(page, service, f"accounts/{name}/{long_names[name]}/change/", 1280)
+        assert await page.evaluate(
+            "document.querySelector('#content > h2').getBoundingClientRect().bottom"
+            " <= document.querySelector('.object-tools a').getBoundingClientRect().top"
+        ), name
+
+
+async def test_the_accounts_of_the_last_refusals_can_be_read_on_a_phone(
+    page: Page, service: LiveServer, long_names: dict[str, int]
+) -> None:
+    await log_in(page, service)
+    await show(page, service, "", 390)
+    assert await page.evaluate("document.querySelector('.overview tbody th').getBoundingClientRect().width > 100")

@@ -4,6 +4,7 @@ SQLite allows one write at a time, so these races cannot happen there. `tests/da
 requests, on both databases.
 """
 
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,19 @@ from accounts import services
 from accounts.access import record_use
 from accounts.demo import DEMO_PUBLIC_KEY
 from accounts.locks import AccountSuspended, Gone
-from accounts.models import Account, ApiKey, ApiToken, Cluster, Invitation, Membership, Role, Usage, Webhook
+from accounts.models import (
+    Account,
+    ApiKey,
+    ApiToken,
+    Cluster,
+    DeliveryState,
+    Invitation,
+    Membership,
+    Role,
+    Usage,
+    Webhook,
+    WebhookDelivery,
+)
 from accounts.quota_notices import send_quota_notices
 from accounts.tokens import LoginOutdated, create_token
 from accounts.usage_counts import Counts, UsedBy
@@ -116,18 +129,61 @@ CHANGES: dict[str, Callable[[ApiKey], object]] = {
     "rotate_secret": services.rotate_secret,
     "delete_key": services.delete_key,
     "delete_account": lambda key: services.delete_account(key.cluster.account),
+    "set_quota_notices": lambda key: services.set_quota_notices(key.cluster.account, sent=False),
+    "resume_account": lambda key: services.resume_account(key.cluster.account),
+    "add_member": lambda key: services.add_member(key.cluster.account, User.objects.get(memberships=None)),
+    "accept_invitation": lambda key: services.accept_invitation(*an_invitation()),
+    "decline_invitation": lambda key: services.decline_invitation(*an_invitation()),
+    "revoke_invitation": lambda key: services.revoke_invitation(Invitation.objects.get()),
+    "end_old_secret": services.end_old_secret,
+    "send_message": lambda key: services.send_message(key.cluster, "1", "hello"),
+    "create_webhook": lambda key: services.create_webhook(key.cluster, "https://1.1.1.1/", kinds=["client_event"]),
+    "update_webhook": lambda key: services.update_webhook(Webhook.objects.get(), batches=True),
+    "delete_webhook": lambda key: services.delete_webhook(Webhook.objects.get()),
+    "rotate_webhook_secret": lambda key: services.rotate_webhook_secret(Webhook.objects.get()),
+    "end_old_webhook_secret": lambda key: services.end_old_webhook_secret(Webhook.objects.get()),
+    "send_test_event": lambda key: services.send_test_event(Webhook.objects.get()),
+    "redeliver": lambda key: services.redeliver(WebhookDelivery.objects.get()),
+    "redeliver_failed": lambda key: services.redeliver_failed(Webhook.objects.get()),
 }
+# Services that change nothing of an account that exists already.
+OTHERS = {
+    *("create_account", "create_own_account", "check_may_create_account", "ensure_demo", "has_other_accounts"),
+    *("check_deactivation", "delete_user", "failed_deliveries", "headers_of"),
+    *("version_of_settings", "version_of_webhook"),
+}
+# Services that may change a suspended account.
+TAKE_ACCESS_AWAY = {"set_quotas", "suspend_account", "resume_account", "delete_key", "decline_invitation"}
+
+
+def an_invitation() -> tuple[Invitation, User]:
+    return Invitation.objects.get(), User.objects.get(memberships=None)
+
+
+@pytest.fixture
+def everything(key: ApiKey, webhook: Webhook, stranger: User) -> ApiKey:
+    """A key in an account that has one of everything."""
+    services.invite(key.cluster.account, stranger.email)
+    queue.add([NewDelivery.of(webhook.pk, [{"name": "client_event"}])])
+    WebhookDelivery.objects.update(state=DeliveryState.FAILED)
+    return key
+
+
+def test_the_table_has_every_service_that_changes_an_account() -> None:
+    assert {name for name in services.__all__ if inspect.isfunction(getattr(services, name))} - OTHERS == set(CHANGES)
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_of_a_deleted_account_finds_that_it_is_gone(key: ApiKey, name: str) -> None:
+def test_a_change_of_a_deleted_account_finds_that_it_is_gone(everything: ApiKey, name: str) -> None:
+    key = everything
     result = race(lambda: services.delete_account(key.cluster.account), lambda: CHANGES[name](key))
     assert isinstance(result, Gone)
     assert not Account.objects.exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(CHANGES) - {"set_quotas", "suspend_account", "delete_key"}))
-def test_a_change_of_an_account_that_was_just_suspended_is_refused(key: ApiKey, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(CHANGES) - TAKE_ACCESS_AWAY))
+def test_a_change_of_an_account_that_was_just_suspended_is_refused(everything: ApiKey, name: str) -> None:
+    key = everything
     result = race(lambda: services.suspend_account(key.cluster.account), lambda: CHANGES[name](key))
     assert isinstance(result, AccountSuspended)
     assert Account.objects.get().suspended

@@ -9,7 +9,8 @@ from django.db.models import ProtectedError
 from django.test import Client
 
 from accounts import services
-from accounts.models import Account, ApiKey, Membership, Role
+from accounts.models import Account, ApiKey, Membership, Role, Webhook
+from accounts.tokens import create_token
 from accounts.users import User
 
 pytestmark = pytest.mark.django_db
@@ -170,6 +171,24 @@ class TestSearches:
         self.with_permissions(client, "apikey", "cluster")
         assert [self.found(client, model, "Hidden") for model in ("apikey", "cluster")] == [0, 0]
         assert [self.found(client, model, "acme") for model in ("apikey", "cluster")] == [1, 1]
+
+    @pytest.mark.parametrize("model", ["webhook", "invitation"])
+    def test_so_is_that_of_a_webhook_and_of_an_invitation(self, client: Client, webhook: Webhook, model: str) -> None:
+        services.rename_account(webhook.cluster.account, "Hidden")
+        services.invite(webhook.cluster.account, "example@example.com")
+        self.with_permissions(client, model)
+        assert [self.found(client, model, query) for query in ("Hidden", "example")] == [0, 1]
+
+    def test_whose_a_token_is_can_be_searched_only_with_the_permission_to_see_people(
+        self, client: Client, owner: User
+    ) -> None:
+        create_token(owner)
+        self.with_permissions(client, "apitoken")
+        assert self.found(client, "apitoken", "owner@") == self.found(client, "apitoken", "nobody@")
+
+    def test_a_password_cannot_be_found_by_filtering(self, client: Client, operator: User) -> None:
+        for lookup in ("", "__startswith", "__gt"):
+            assert client.get(f"{USERS}?password{lookup}=a").status_code == 400
 
     def test_an_encrypted_secret_cannot_be_found_by_filtering(self, admin_client: Client, key: ApiKey) -> None:
         for lookup in ("", "__startswith", "__gt"):

@@ -17,13 +17,11 @@ from accounts.models import (
     DeliveryState,
     Webhook,
     WebhookDelivery,
-    WebhookState,
 )
-from accounts.webhooks import exchange, pruning, queue
+from accounts.webhooks import exchange, queue
 from accounts.webhooks.client import Answer, WebhookClient
 from accounts.webhooks.exchange import Flight, Task
 from accounts.webhooks.schedule import DELAYS
-from accounts.webhooks.states import Subject, record_states
 from tests.control.webhook_clock import ERROR, GONE, MESSAGE, OK, START, STATE, Clock, states
 from tests.receivers import Receiver, Reply
 
@@ -209,66 +207,6 @@ def test_the_oldest_deliveries_are_dropped_and_counted_when_too_many_wait(
     assert states(webhook).count("waiting") == 2
     webhook.refresh_from_db()
     assert (webhook.dropped, webhook.dropped_at) == (4, START)
-
-
-def test_what_waits_too_long_is_dropped_and_the_log_ends_after_a_week(webhook: Webhook, clock: Clock) -> None:
-    clock.add(webhook, MESSAGE)
-    clock.finish(OK, *clock.take())
-    clock.add(webhook, MESSAGE)
-    assert not pruning.prune(START + timedelta(hours=29))
-    assert states(webhook) == ["delivered", "waiting"]
-    pruning.prune(START + timedelta(hours=31))
-    assert states(webhook) == ["delivered", "dropped"]
-    pruning.prune(START + timedelta(days=8))
-    assert states(webhook) == []
-
-
-def test_the_log_keeps_the_newest(webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "MAX_KEPT", 2)
-    numbers = clock.add(webhook, *[MESSAGE] * 4)
-    clock.finish(OK, *clock.take())
-    clock.add(webhook, *[MESSAGE] * 3)
-    pruning.prune(START)
-    assert sorted(webhook.deliveries.values_list("pk", flat=True))[:2] == numbers[2:]
-    assert states(webhook).count("waiting") == 3
-
-
-def test_the_log_is_limited_in_bytes_with_events_and_answers(
-    webhook: Webhook, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pruning, "MAX_KEPT_BYTES", 10_000)
-    monkeypatch.setattr(pruning, "MIN_BYTES", 10_000)
-    numbers = clock.add(webhook, *[{**MESSAGE, "data": "x" * 1_500}] * 4)
-    clock.finish(Answer(200, 5, "y" * 1_000), *clock.take())
-    pruning.prune(START)
-    assert list(webhook.deliveries.order_by("pk").values_list("pk", flat=True)) == numbers[1:]
-
-
-def test_a_deleted_webhook_leaves_nothing_behind(webhook: Webhook, clock: Clock) -> None:
-    """Its log and its states are pruned in small steps, also what arrives meanwhile."""
-    other = services.create_webhook(webhook.cluster, webhook.url, kinds=["client_event"]).webhook
-    clock.add(webhook, *[MESSAGE] * 600)
-    kept = clock.add(other, MESSAGE)
-    subjects = [Subject(f"channel-{number}") for number in range(600)]
-    record_states(webhook.cluster_id, subjects, is_present=True, now=START)
-    services.delete_webhook(webhook)
-    assert WebhookDelivery.objects.filter(webhook__cluster=other.cluster).count() == 1
-    rounds = 0
-    while pruning.prune(START):
-        rounds += 1
-    assert rounds >= 3
-    assert list(WebhookDelivery.objects.values_list("pk", flat=True)) == kept
-    assert not WebhookState.objects.exists()
-
-
-def test_large_deliveries_of_a_deleted_webhook_are_pruned_a_few_at_a_time(webhook: Webhook, clock: Clock) -> None:
-    clock.add(webhook, *[{**MESSAGE, "data": "x" * 900_000}] * 5)
-    services.delete_webhook(webhook)
-    assert pruning.prune(START)
-    assert WebhookDelivery.objects.count() == 3
-    while pruning.prune(START):
-        pass
-    assert not WebhookDelivery.objects.exists()
 
 
 def test_deliveries_are_sent_again_with_the_same_id(webhook: Webhook, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""The servers' own access logs omit query strings, so they contain no API keys, JWTs or secrets."""
+"""What any client can write to the log: paths without query strings, and few lines about wrong hosts."""
 
 import asyncio
 import re
@@ -41,3 +41,14 @@ async def test_access_logs_contain_paths_but_no_query_strings(
     assert f"/v3/{channel}" in server.log
     for secret in ("the-key", "the.jwt.itself", "the-secret", keys["demo"], "api_key"):
         assert secret not in server.log
+
+
+async def test_wrong_hosts_write_at_most_a_line_a_second(serve: LiveServer) -> None:
+    before = len(serve.log)
+    started_at = time.monotonic()
+    async with serve.http_client() as client:
+        answers = [await client.get("/", headers={"Host": f"host-{number}.example.org"}) for number in range(100)]
+    seconds = time.monotonic() - started_at
+    assert {answer.status_code for answer in answers} == {400}
+    lines = serve.log[before:].count("Invalid HTTP_HOST header")
+    assert 1 <= lines <= seconds + 1

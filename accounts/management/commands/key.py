@@ -10,6 +10,7 @@ from accounts import services
 from accounts.management.subcommands import (
     CommandWithSubcommands,
     add_quotas,
+    add_undecryptable,
     find_account,
     find_cluster,
     find_key,
@@ -17,11 +18,13 @@ from accounts.management.subcommands import (
 )
 from accounts.models import ApiKey
 from accounts.quotas import QUOTA_FIELDS
+from accounts.stored_secrets import undecryptable
 
 
 def _list_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--account", type=int, help="only API keys of the account with this ID", metavar="ID")
     parser.add_argument("--cluster", help="only API keys of the cluster with this ID", metavar="ID")
+    add_undecryptable(parser)
 
 
 def _issue_arguments(parser: ArgumentParser) -> None:
@@ -92,13 +95,15 @@ class Command(CommandWithSubcommands):
         "end-old-secret": _add_key,
     }
 
-    def list(self, account: int | None, cluster: str | None, **_: Any) -> Any:
-        """List API keys, also those that are revoked."""
+    def list(self, account: int | None, cluster: str | None, *, only_undecryptable: bool, **_: Any) -> Any:
+        """List API keys, also those that are revoked, except with --undecryptable."""
         keys = ApiKey.objects.select_related("cluster")
         if account is not None:
             keys = keys.filter(cluster__account=find_account(account))
         if cluster is not None:
             keys = keys.filter(cluster=find_cluster(cluster))
+        if only_undecryptable:
+            keys = keys.filter(pk__in=undecryptable(keys.filter(revoked_at=None)))
         return [_values(key) for key in keys]
 
     @sensitive_variables()

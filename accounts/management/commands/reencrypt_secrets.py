@@ -10,12 +10,9 @@ from django.utils import timezone
 
 from accounts import crypto
 from accounts.models import ApiKey, Webhook
+from accounts.stored_secrets import SECRET_FIELDS
 
 BATCH = 500
-FIELDS: dict[type[ApiKey | Webhook], tuple[str, ...]] = {
-    ApiKey: ("secret_ciphertext", "old_secret_ciphertext"),
-    Webhook: ("secret_ciphertext", "old_secret_ciphertext", "headers_ciphertext"),
-}
 # Where allauth stores what our adapter has encrypted.
 FACTOR_FIELDS = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
 
@@ -28,12 +25,12 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for model in FIELDS:
+        for model in SECRET_FIELDS:
             ended = model._default_manager.filter(old_secret_ends_at__lte=timezone.now())
             ended.update(old_secret_ciphertext="", old_secret_ends_at=None)
         factors = Authenticator.objects.filter(type__in=FACTOR_FIELDS)
         kinds: list[tuple[Any, Any, Any]] = [
-            (model, model._default_manager.all(), partial(_of_row, model)) for model in FIELDS
+            (model, model._default_manager.all(), partial(_of_row, model)) for model in SECRET_FIELDS
         ]
         kinds.append((Authenticator, factors, _of_factor))
         total = sum(rows.count() for _, rows, _ in kinds)
@@ -57,7 +54,7 @@ class Command(BaseCommand):
 
 
 def _of_row(model: type[ApiKey | Webhook], pk: int) -> None:
-    before = model._default_manager.filter(pk=pk).values(*FIELDS[model]).first() or {}
+    before = model._default_manager.filter(pk=pk).values(*SECRET_FIELDS[model]).first() or {}
     after = {name: text and crypto.reencrypt(text) for name, text in before.items()}
     # The condition keeps secrets that were rotated in the meantime.
     model._default_manager.filter(pk=pk, **before).update(**after)

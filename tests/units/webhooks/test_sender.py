@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError, ProgrammingError
 from pytest_django import Settings
 
 from accounts.webhooks.exchange import Flight, Result, Task, Turn
@@ -21,12 +21,12 @@ class Queue:
         self.results: list[Result] = []
         self.tasks: list[Task] = []
         self.next_in: float | None = None
-        self.is_away = False
+        self.error: DatabaseError | None = None
 
     async def exchange(self, results: Sequence[Result], flights: Sequence[Flight] | None) -> Turn:
         self.asked.append(time.monotonic())
-        if self.is_away:
-            raise OperationalError("away")
+        if self.error is not None:
+            raise self.error
         self.results += results
         tasks, self.tasks = self.tasks, []
         next_at = None if self.next_in is None else datetime.now(UTC) + timedelta(seconds=self.next_in)
@@ -67,12 +67,25 @@ async def test_a_sender_asks_when_something_is_due_again() -> None:
 
 async def test_a_sender_asks_often_while_the_database_is_away() -> None:
     queue = Queue()
-    queue.is_away = True
+    queue.error = OperationalError("away")
     sending = Sender(queue.exchange, prune)
     sending.start()
     await until(lambda: len(queue.asked) == 3)
     assert queue.asked[2] - queue.asked[0] < 2 * IDLE_SECONDS
     await sending.stop()
+
+
+async def test_an_error_of_the_database_is_logged_once_and_not_called_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = Queue()
+    queue.error = ProgrammingError('relation "accounts_webhook" does not exist\nLINE 1: SELECT')
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(queue.asked) == 3)
+    await sending.stop()
+    sentence = 'Webhooks wait because of a database error: relation "accounts_webhook" does not exist'
+    assert caplog.messages == [sentence]
 
 
 async def test_a_client_that_cannot_be_made_does_not_stop_the_sender(
