@@ -8,7 +8,7 @@ class Reason(NamedTuple):
 
     name: str
     code: int
-    """The close code that the client gets; for a request, the HTTP status."""
+    """The close code that the client gets; for a request or a subscription, the status in the answer."""
 
 
 REASONS = {
@@ -20,6 +20,8 @@ REASONS = {
     "account_suspended": Reason("Account suspended", 4003),
     "quota_used_up": Reason("Connection quota used up", 4004),
     "too_many_members": Reason("Channel has too many members", 4004),
+    "too_many_channels": Reason("Too many channels on one connection", 4004),
+    "bad_subscription": Reason("Subscription not allowed", 401),
     "bad_jwt": Reason("JWT not valid", 4009),
     "bad_version": Reason("Version of Pusher's protocol not supported", 4007),
     "not_authorized": Reason("No sign-in or private channel in time", 4009),

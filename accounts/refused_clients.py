@@ -29,7 +29,7 @@ class Cause(NamedTuple):
     public_key: str
     """The API key; empty if the client has sent no key of the cluster."""
     code: int
-    """The close code; for a request, the HTTP status."""
+    """The close code; for a request, the HTTP status; for a subscription, what stands for them in its protocol."""
     reason: str
     """The reason of the close, as in the metrics."""
     detail: str
@@ -37,7 +37,7 @@ class Cause(NamedTuple):
 
 
 class RefusedClient(NamedTuple):
-    """One client that could not connect, or was disconnected because of what it sent."""
+    """One client that could not connect or subscribe, or was disconnected because of what it sent."""
 
     cause: Cause
     at: float

@@ -41,6 +41,7 @@ _SENTENCES = {
     ("bad_secret", ""): "Publish with the secret of this key.",
     ("account_suspended", ""): "Contact support.",
     ("too_many_members", ""): "Connect without presence, or use several channels.",
+    ("too_many_channels", ""): "Unsubscribe from channels that are no longer needed, or open another connection.",
     ("bad_jwt", MISSING): "This channel needs a JWT. Sign one with the secret of this key.",
     ("bad_jwt", EXPIRED): "Give clients a new JWT before they reconnect.",
     ("bad_jwt", OTHER_SECRET): "Sign with the secret of this key.",
@@ -89,6 +90,8 @@ def describe(reason: str, detail: str, origin: str, facts: Mapping[str, Any]) ->
             more = facts.get("jwt_channel", "")
         case "bad_request" if detail == OPTION:
             more = facts.get("sentence", "")
+        case "bad_subscription":
+            more = facts["sentence"]
         case "too_big" if "bytes" in facts:
             more = f"{facts['bytes']:,} bytes, {facts['limit']:,} are allowed"
         case "too_fast" if "limit" in facts:
@@ -109,7 +112,7 @@ def remedy_for(refusal: Refusal, cluster: Cluster | None, key: ApiKey | None) ->
     """
     remedy = None
     match refusal.reason:
-        case "bad_request" if refusal.detail != CHANNEL and "sentence" in refusal.facts:
+        case "bad_request" | "bad_subscription" if refusal.detail != CHANNEL and "sentence" in refusal.facts:
             remedy = Remedy(refusal.facts["sentence"])
         case "bad_key" if key is not None:
             remedy = _about_key(refusal, key)

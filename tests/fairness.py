@@ -17,9 +17,18 @@ from statistics import median
 from tests.clients import channel_path
 from tests.options import option_parser
 from tests.servers import LiveServer, environment, free_port, make_tenants, server_command
-from tests.sockets.test_abuse import FLOODS, Flood, Raw, RequestFlood, delays
+from tests.sockets.test_abuse import (
+    FLOODS,
+    REQUESTS,
+    Flood,
+    Publisher,
+    Raw,
+    RequestFlood,
+    delays,
+    publish_request,
+)
 
-KINDS = [*FLOODS, "requests"]
+KINDS = [*FLOODS, *REQUESTS]
 SERVER_CORE, CLIENT_CORE = 0, 1
 
 
@@ -34,22 +43,22 @@ def main() -> int:
     unfair_kinds = 0
     with tempfile.TemporaryDirectory() as folder:
         directory, port = Path(folder), free_port()
-        keys, secrets, _ = make_tenants(environment(directory))
+        keys, secrets, app_id = make_tenants(environment(directory))
         server = LiveServer(
             directory, ["taskset", "-c", str(SERVER_CORE), *server_command("serve", port, directory)], port
         )
         server.start()
         os.sched_setaffinity(0, {CLIENT_CORE})
-        print(f"{'flood':18}{'alone p50':>12}{'p99, ms':>10}{'flooded p50':>12}{'p99, ms':>10}{'ratio':>8}", flush=True)
+        print(f"{'flood':22}{'alone p50':>12}{'p99, ms':>10}{'flooded p50':>12}{'p99, ms':>10}{'ratio':>8}", flush=True)
         try:
             for kind in options.kinds:
-                flood = kind, port, keys["demo"], secrets["demo"]
+                flood = kind, port, Publisher(keys["demo"], secrets["demo"], app_id)
                 rounds = [measure(server, keys["other"], flood, options.messages) for _ in range(options.rounds)]
                 alone50, alone99, flooded50, flooded99 = (median(column) * 1000 for column in zip(*rounds, strict=True))
                 ratio = flooded99 / alone99
                 unfair_kinds += ratio > 2
                 print(
-                    f"{kind:18}{alone50:12.2f}{alone99:10.2f}{flooded50:12.2f}{flooded99:10.2f}{ratio:8.1f}", flush=True
+                    f"{kind:22}{alone50:12.2f}{alone99:10.2f}{flooded50:12.2f}{flooded99:10.2f}{ratio:8.1f}", flush=True
                 )
         finally:
             server.stop()
@@ -57,7 +66,7 @@ def main() -> int:
 
 
 def measure(
-    server: LiveServer, key: str, flood: tuple[str, int, str, str], messages: int
+    server: LiveServer, key: str, flood: tuple[str, int, Publisher], messages: int
 ) -> tuple[float, float, float, float]:
     """Return the p50 and p99 of a quiet tenant's delays in seconds, first alone and then during a flood."""
     pair = [Raw(server, channel_path("quiet", key)) for _ in range(2)]
@@ -81,17 +90,15 @@ def quantiles(values: list[float]) -> tuple[float, float]:
     return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
 
 
-def send(kind: str, port: int, key: str, secret: str) -> None:
+def send(kind: str, port: int, publisher: Publisher) -> None:
     """Flood a server until this process is killed."""
     os.nice(19)  # keeps the flood from slowing down the measurement itself
     server = LiveServer(Path(), [], port)
     flood: AbstractContextManager[None]
-    if kind == "requests":
-        flood = RequestFlood(server, key, secret)
+    if kind in REQUESTS:
+        flood = RequestFlood(server, publish_request(kind, publisher))
     else:
-        senders = [Raw(server, channel_path(f"flood{number}", key)) for number in range(4)]
-        receivers = [Raw(server, channel_path(f"flood{number % 4}", key)) for number in range(20)]
-        flood = Flood(senders, receivers, *FLOODS[kind])
+        flood = Flood(server, publisher.key, "flood", kind)
     with flood:
         time.sleep(3600)
 

@@ -26,22 +26,23 @@ class Site(NamedTuple):
         """Return the URL in which all channels of a cluster begin."""
         return f"{self._socket_scheme}://{self.host(cluster_id)}/v3/"
 
-    def channel(self, key: ApiKey, channel: str, *, resolvable: bool = False) -> str:
+    def channel(self, key: ApiKey, channel: str, *, version: int = 3, resolvable: bool = False) -> str:
         """Return the URL of a channel for the clients of a key.
 
         Args:
             key: the key.
             channel: the ID of the channel.
+            version: the version of PieSocket's protocol.
             resolvable: whether the URL is for programs other than browsers, which cannot resolve `*.localhost`. The key
                 determines the cluster too.
         """
         host = self._root if resolvable and self._is_local else self.host(key.cluster.cluster_id)
-        return f"{self._socket_scheme}://{host}/v3/{channel}?api_key={key.public_key}"
+        return f"{self._socket_scheme}://{host}/v{version}/{channel}?api_key={key.public_key}"
 
     @property
-    def publish_url(self) -> str:
-        """The URL of the Cluster API with which servers publish."""
-        return f"{'https' if self.is_secure else 'http'}://{self._root}/api/publish"
+    def api_url(self) -> str:
+        """The URL in which those of the Cluster API begin."""
+        return f"{'https' if self.is_secure else 'http'}://{self._root}/api/"
 
     @property
     def api_host(self) -> str:

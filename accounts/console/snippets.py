@@ -8,6 +8,8 @@ from .endpoints import Site
 
 CHANNEL = "hello"
 """The ID of the channel of the first message."""
+# The ID of the channel to which a client of PieSocket v4 connects before it subscribes to that one.
+_LOBBY = "lobby"
 
 
 class Snippet(NamedTuple):
@@ -21,6 +23,11 @@ class Snippet(NamedTuple):
     code: str
     path: str = CHANNEL
     """The path of the channel, which depends on the protocol."""
+
+    @property
+    def protocol(self) -> str:
+        """The protocol, as the tester names it."""
+        return self.path.rpartition(":")[0] or "v3"
 
 
 class ServerSnippet(NamedTuple):
@@ -84,6 +91,24 @@ with connect(
   '{url_for_programs}'""",
         ),
         Snippet(
+            "v4",
+            "PieSocket v4",
+            "JavaScript",
+            "Paste this into the console of any browser. One connection can subscribe to many channels.",
+            f"""const socket = new WebSocket(
+  "{site.channel(key, _LOBBY, version=4)}"
+);
+const send = (frame) => socket.send(JSON.stringify(frame));
+socket.onopen = () =>
+  send({{ event: "system::subscribe", data: {{ channel: "{CHANNEL}" }} }});
+socket.onmessage = (message) => console.log(message.data);
+
+// To publish to the other clients of the channel: say("Hello!")
+const say = (data) =>
+  send({{ event: "message", data, "system::channel": "{CHANNEL}" }});""",
+            f"v4:{CHANNEL}",
+        ),
+        Snippet(
             "pusher",
             "pusher-js",
             "JavaScript",
@@ -126,6 +151,14 @@ def _options(site: Site) -> str:
   enabledTransports: ["ws", "wss"],"""
 
 
+def _curl(url: str, message: str) -> str:
+    """Return a command that publishes a message, which is JSON, with a URL of the Cluster API."""
+    return f"""curl {url} \\
+  -H "key: $WS_API_KEY" -H "secret: $WS_API_SECRET" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"channelId": "{CHANNEL}", "message": {message}}}'"""
+
+
 def publishing(site: Site, key: ApiKey) -> list[ServerSnippet]:
     """Return code with which a server publishes. Replace SECRET, or set it in the environment."""
     host, port, app_id = site.api_host, site.api_port, key.cluster.app_id
@@ -135,10 +168,13 @@ def publishing(site: Site, key: ApiKey) -> list[ServerSnippet]:
             "curl",
             "curl",
             "Shell",
-            f"""curl {site.publish_url} \\
-  -H "key: $WS_API_KEY" -H "secret: $WS_API_SECRET" \\
-  -H "Content-Type: application/json" \\
-  -d '{{"channelId": "{CHANNEL}", "message": "Hello!"}}'""",
+            _curl(f"{site.api_url}publish", '"Hello!"'),
+        ),
+        ServerSnippet(
+            "curl-v4",
+            "curl, to PieSocket v4",
+            "Shell",
+            _curl(f"{site.api_url}v4/publish", '{"event": "message", "data": "Hello!"}'),
         ),
         ServerSnippet(
             "laravel",

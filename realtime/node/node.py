@@ -306,8 +306,6 @@ class Node:
         room, connection = sender.room, sender.connection
         self.hub.publish(room, message, sender)
         self.bus.publish(room.name, message, connection.access.account_id)
-        if self.watched:
-            self.reports.message(connection, room.channel[1], message.data)
         if self.messages_reported and room.channel[0] in self.messages_reported:
             self.webhooks.messages.note(room.channel, message.data, sender)
 

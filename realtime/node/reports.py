@@ -14,8 +14,11 @@ from django.db import Error as DatabaseError
 
 from accounts.key_access import KeyAccess
 from accounts.refused_clients import (
+    CHANNEL,
+    MAX_CHANNEL_LENGTH,
     MAX_CLIENT_LENGTH,
     MAX_ORIGIN_LENGTH,
+    MAX_SHOWN_LENGTH,
     OTHER_CLUSTER,
     UNKNOWN,
     Cause,
@@ -44,7 +47,7 @@ from realtime.protocols.channels import Channel, channel_id
 from realtime.protocols.closes import QUOTA_USED_UP, TOO_BIG, Close
 from realtime.protocols.frames import Message
 from realtime.protocols.presence import Identity, clean
-from realtime.protocols.refused_handshakes import about_quota, describe, key_in
+from realtime.protocols.refused_handshakes import about_quota, describe, explain, key_in
 from realtime.server.addresses import client_address
 
 MAX_CONTENT_BYTES = 1024
@@ -88,15 +91,20 @@ class Reports:
 
     def subscribe(self, connection: Connection, path: str, identity: Identity | None) -> None:
         """Report that a client has joined the presence of a channel, or has subscribed to it after its handshake."""
-        facts = {"member": "" if identity is None else identity.uuid}
+        facts = {"member": "" if identity is None else identity.uuid, "left": False}
         self._report_connection(SUBSCRIPTION, connection, lambda _: facts, path)
+
+    def unsubscribe(self, connection: Connection, path: str) -> None:
+        """Report that a client has unsubscribed from a channel. Its connection stays open."""
+        self._report_connection(SUBSCRIPTION, connection, lambda _: {"member": "", "left": True}, path)
 
     def close(self, connection: Connection) -> None:
         """Report that a connection has ended."""
         close = connection.ended
-        code = connection.outlet.client_code if close is None else connection.outlet.tell(close).code
+        outlet = connection.outlet
         facts = {
-            "code": code,
+            "code": outlet.client_code if close is None else outlet.tell(close).code,
+            "reason": "" if close is None else close.reason,
             "by": "client" if close is None else "server",
             "seconds": time.time() - connection.opened_at,
         }
@@ -180,14 +188,22 @@ class Reports:
             close: the close that the client gets.
             facts: further values that explain it.
         """
-        access = connection.access
         if close is QUOTA_USED_UP:
-            facts = about_quota(access)
-        path, origin = connection.path, clean(connection.admission.origin or "", MAX_ORIGIN_LENGTH)
-        cause = _cause(access, connection.outlet.tell(close).code, close.reason)
-        self._refuse(
-            RefusedClient(cause, time.time(), path, origin, connection.user, connection.network or "", "", facts)
-        )
+            facts = about_quota(connection.access)
+        self._refuse_connection(connection, close, connection.path, "", facts)
+
+    def refuse_subscription(self, connection: Connection, path: str, close: Close, jwt: str | None) -> None:
+        """Log and report that a client may not subscribe to a channel. Its connection stays open.
+
+        Args:
+            connection: the connection.
+            path: the path of the channel, which may not be valid.
+            close: the close that a connection would get for the same reason.
+            jwt: the JWT that the client has sent for the channel.
+        """
+        detail, facts = explain(close, connection.access, path.partition(":")[2], jwt)
+        length = MAX_SHOWN_LENGTH if detail == CHANNEL else MAX_CHANNEL_LENGTH
+        self._refuse_connection(connection, close, clean(path, length), detail, facts)
 
     def refuse_request(self, access: KeyAccess, status: int, network: str | None, client: str) -> None:
         """Log and report a request to publish that was refused for a reason that the account can change.
@@ -211,6 +227,13 @@ class Reports:
         with contextlib.suppress(DatabaseError):
             access = await self._keys.find(public_key)
         self._refuse_handshake(close, scope, access)
+
+    def _refuse_connection(
+        self, connection: Connection, close: Close, path: str, detail: str, facts: Mapping[str, Any]
+    ) -> None:
+        cause = _cause(connection.access, connection.outlet.tell(close).code, close.reason, detail)
+        origin, address = clean(connection.admission.origin or "", MAX_ORIGIN_LENGTH), connection.network or ""
+        self._refuse(RefusedClient(cause, time.time(), path, origin, connection.user, address, "", facts))
 
     def _refuse_handshake(self, close: Close, scope: Mapping[str, Any], access: KeyAccess | None) -> None:
         address = client_address(scope, conf().num_proxies)
@@ -267,5 +290,5 @@ def _content(data: str | bytes, path: str, content: bool) -> dict[str, Any]:
     return {"bytes": size, **shown}
 
 
-def _cause(access: KeyAccess, code: int, reason: str) -> Cause:
-    return Cause(access.account_id, access.cluster_pk, None, access.public_key, code, reason, "")
+def _cause(access: KeyAccess, code: int, reason: str, detail: str = "") -> Cause:
+    return Cause(access.account_id, access.cluster_pk, None, access.public_key, code, reason, detail)

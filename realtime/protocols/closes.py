@@ -85,8 +85,12 @@ TOO_MANY_MEMBERS = Close(
     "too_many_members",
     "The presence of this channel is full; connect without presence or to another channel.",
 )
+TOO_MANY_CHANNELS = Close(4004, "too_many_channels")
+"""The connection has as many subscriptions as it may have. Only the next subscription is refused."""
 BAD_JWT = Close(4009, "bad_jwt", "Authentication failed, provide valid jwt token.")
 TERMINATED = Close(4009, "terminated", "A server of the application has closed all connections of this user.")
+BAD_SUBSCRIPTION = "bad_subscription"
+"""The reason for which clients of Pusher's protocol may not subscribe to a channel."""
 TOO_SLOW = Close(4100, "too_slow")
 TOO_FAST = Close(
     4301, "too_fast", "You kept sending far more messages per second than the quota allows; send less often."

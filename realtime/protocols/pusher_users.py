@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from accounts.key_access import KeyAccess
+from realtime.protocols.closes import BAD_SUBSCRIPTION, Close
 from realtime.protocols.frames import compact_json
 from realtime.protocols.presence import Identity
 from realtime.protocols.pusher_channels import MAX_USER_ID_LENGTH, USER_PREFIX, is_valid_name, kind_of
@@ -25,12 +26,14 @@ class Denied(Exception):
         sentence: why.
         kind: the type of the error, as clients know it.
         status: the HTTP status that fits.
+        close: the close that tells the reason, if other protocols have it too.
     """
 
-    def __init__(self, sentence: str, kind: str = "AuthError", status: int = 401) -> None:
+    def __init__(self, sentence: str, kind: str = "AuthError", status: int = 401, close: Close | None = None) -> None:
         super().__init__(sentence)
         self.kind = kind
         self.status = status
+        self.close = close or Close(status, BAD_SUBSCRIPTION, sentence)
 
 
 class User(NamedTuple):
@@ -133,7 +136,9 @@ def _check(access: KeyAccess, auth: str, text: str, purpose: str) -> str:
     for secret in access.valid_secrets():
         if verify(secret, text, signature):
             return secret
-    raise Denied(f"Invalid signature: Expected HMAC SHA256 hex digest of {text}")
+    # The text contains what the others see of a user, which is not kept.
+    close = Close(401, BAD_SUBSCRIPTION, "The signature is not that of this connection, channel and secret.")
+    raise Denied(f"Invalid signature: Expected HMAC SHA256 hex digest of {text}", close=close)
 
 
 def _read_object(text: str) -> dict[str, Any]:

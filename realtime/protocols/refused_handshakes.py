@@ -1,4 +1,4 @@
-"""Why a handshake was refused, for the people of the account: more than its client is told."""
+"""Why a handshake or a subscription was refused, for the people of the account: more than its client is told."""
 
 import re
 import time
@@ -28,7 +28,16 @@ from accounts.refused_clients import (
 )
 from realtime.base.asgi import sent_path
 from realtime.protocols import tokens
-from realtime.protocols.closes import BAD_JWT, BAD_KEY, BAD_REQUEST, BAD_V4_REQUEST, QUOTA_USED_UP, Close, Refusal
+from realtime.protocols.closes import (
+    BAD_JWT,
+    BAD_KEY,
+    BAD_REQUEST,
+    BAD_SUBSCRIPTION,
+    BAD_V4_REQUEST,
+    QUOTA_USED_UP,
+    Close,
+    Refusal,
+)
 from realtime.protocols.handshake import V4, cluster_of, parse_options
 from realtime.protocols.presence import clean, shown_user
 from realtime.protocols.pusher_closes import tell_pusher
@@ -68,16 +77,15 @@ def describe(
     detail: str = ""
     facts: dict[str, Any] = {}
     user = options.get("user", "")
-    if close.code == BAD_REQUEST.code:
-        detail, facts = _about_request(close)
-    elif close.code == BAD_KEY.code:
+    if close.code == BAD_KEY.code:
         detail, facts = _about_key(public_key, access, host)
-    elif close.code == BAD_JWT.code and access is not None:
-        token = options.get("jwt", headers.get(b"jwt"))
-        detail, facts = _about_jwt(token, access, path.rstrip("/"))
-        user = _claimed_user(token) or user
     elif close.code == QUOTA_USED_UP.code and access is not None:
         facts = about_quota(access)
+    else:
+        token = options.get("jwt", headers.get(b"jwt"))
+        detail, facts = explain(close, access, path.rstrip("/"), token)
+        if close.code == BAD_JWT.code and access is not None:
+            user = _claimed_user(token) or user
     if access is not None and detail != OTHER_CLUSTER and host not in (None, access.cluster_id):
         access = None  # a key of another cluster, whose account has nothing to do with it
     is_valid = detail != CHANNEL
@@ -99,6 +107,24 @@ def describe(
         clean(headers.get(b"user-agent", ""), MAX_CLIENT_LENGTH),
         facts,
     )
+
+
+def explain(close: Close, access: KeyAccess | None, channel: str, token: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the detail and the facts of a refusal that depends on the channel.
+
+    Args:
+        close: the close that tells the reason.
+        access: what the key gives access to; None if it does not exist.
+        channel: the channel, without the prefix of its protocol.
+        token: the JWT for it; None if the client has sent none.
+    """
+    if close.code == BAD_REQUEST.code:
+        return _about_request(close)
+    if close.code == BAD_JWT.code and access is not None:
+        return _about_jwt(token, access, channel)
+    if close.reason == BAD_SUBSCRIPTION:
+        return "", {"sentence": clean(close.sentence, MAX_CLIENT_LENGTH)}
+    return "", {}
 
 
 def key_in(scope: Mapping[str, Any]) -> str:

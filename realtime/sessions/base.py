@@ -125,6 +125,8 @@ class Session(ABC):
             traffic.messages += 1
             traffic.bytes += size
             self.node.publish(sender, message)
+            if self.node.watched:
+                self.node.reports.message(connection, sender.room.channel[1], data)
         else:
             self.drop(USED_UP, sender.room.channel[1], data)
 
@@ -134,6 +136,23 @@ class Session(ABC):
         if self.node.watched:
             self.node.reports.message(self.connection, path, data, dropped=notice.reason)
         self.answer_dropped(notice)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription that the client does not want any more."""
+        if self.node.watched:
+            self.node.reports.unsubscribe(self.connection, subscription.room.channel[1])
+        self.node.subscriptions.unsubscribe(subscription)
+
+    def note_refused_subscription(self, path: str, close: Close, jwt: str | None = None) -> None:
+        """Count and report a subscription that was refused.
+
+        Args:
+            path: the path of the channel.
+            close: the close that a connection would get for the same reason.
+            jwt: the JWT that the client has sent for it.
+        """
+        self.node.counters.refused_messages["subscription"] += 1
+        self.node.reports.refuse_subscription(self.connection, path, close, jwt)
 
     def end_too_fast(self) -> None:
         """Disconnect a client that has stayed far above its quota of messages per second."""

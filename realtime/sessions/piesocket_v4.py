@@ -13,7 +13,14 @@ from realtime.node.node import Node
 from realtime.protocols import commands
 from realtime.protocols import v4_frames as frames
 from realtime.protocols.admission import why_not
-from realtime.protocols.closes import BAD_REQUEST, Refusal, tell_piesocket
+from realtime.protocols.closes import (
+    BAD_REQUEST,
+    BAD_V4_REQUEST,
+    TOO_MANY_CHANNELS,
+    Close,
+    Refusal,
+    tell_piesocket,
+)
 from realtime.protocols.frames import Message, frame_size, system_message
 from realtime.protocols.handshake import parse_options
 from realtime.protocols.refused_handshakes import key_in
@@ -30,6 +37,7 @@ _BAD_CHANNEL = "Send the channel in data: 1 to 128 letters, digits, underscores 
 _BAD_WISH = BAD_REQUEST.saying("The presence, uuid, user or jwt in data is not valid.")
 _NOT_SUBSCRIBED = "The connection is not subscribed to this channel."
 _IN_URL = "The channel in the URL cannot be left; close the connection instead."
+_TOO_BUSY = "Members join and leave too fast; try again later."
 _LEFT = "The client has unsubscribed in the meantime."
 _ERRORS = {
     frames.SUBSCRIBE: "subscribe_error",
@@ -132,6 +140,8 @@ class PieSocketV4(Session):
         channel = frames.read_channel(data)
         name = read_name(channel)
         if name is None:
+            if control == frames.SUBSCRIBE:
+                self.note_refused_subscription(path_for("" if channel is None else str(channel)), BAD_V4_REQUEST)
             self._refuse(control, channel, self._place, _BAD_CHANNEL)
         elif control == frames.SUBSCRIBE:
             self._subscribe(name, channel, data)
@@ -156,8 +166,12 @@ class PieSocketV4(Session):
         """Answer that a control frame has no effect."""
         self._answer(_ERRORS[control], name, channel, error=error)
         if control == frames.SUBSCRIBE:
-            self.node.counters.refused_messages["subscription"] += 1
             self.connection.outlet.deliver(frames.subscription_lost(channel, error, self._place))
+
+    def _refuse_subscription(self, name: str, channel: str | int | None, close: Close, jwt: str | None = None) -> None:
+        """Answer that a client may not subscribe to a channel, and report why."""
+        self.note_refused_subscription(path_for(name), close, jwt)
+        self._refuse(frames.SUBSCRIBE, channel, name, close.sentence or _TOO_BUSY)
 
     def _group(self, name: str) -> str:
         return group_for(self.connection.access.cluster_id, name)
@@ -178,14 +192,14 @@ class PieSocketV4(Session):
                 raise Refusal(_BAD_WISH)
             limit = conf().max_channels_per_connection
             if len(connection.subscriptions) + len(self._joining) >= limit:
-                raise Refusal(BAD_REQUEST.saying(f"A connection may subscribe to at most {limit} channels."))
+                raise Refusal(TOO_MANY_CHANNELS.saying(f"A connection may subscribe to at most {limit} channels."))
             target = connection.admission.target
             notify_self = target is not None and target.notify_self
             permission = permit_wish(
                 connection.access, name, wish, connection.admission.origin, notify_self=notify_self
             )
         except Refusal as refusal:
-            self._refuse(frames.SUBSCRIBE, channel, name, refusal.close.sentence)
+            self._refuse_subscription(name, channel, refusal.close, None if wish is None else wish.jwt)
             return
         if permission.proof is not None:
             self.node.prove(connection, permission.proof)
@@ -200,18 +214,19 @@ class PieSocketV4(Session):
             is_wanted = self._joining.pop(group)
         if subscription is None:
             return
-        error = "" if is_wanted else _LEFT
         # The access of the key may have changed in the meantime.
-        if close := why_not(connection.access, name, connection.admission.origin, authenticated=target.is_proven):
-            error = close.sentence
-        elif target.identity is not None and is_wanted:
+        close = why_not(connection.access, name, connection.admission.origin, authenticated=target.is_proven)
+        if close is None and target.identity is not None and is_wanted:
             try:
                 node.subscriptions.join_presence(subscription, target.identity, target.events)
             except Refusal as refusal:
-                error = refusal.close.sentence or "Members join and leave too fast; try again later."
-        if error:
+                close = refusal.close
+        if close is not None or not is_wanted:
             node.subscriptions.unsubscribe(subscription)
-            self._refuse(frames.SUBSCRIBE, channel, name, error)
+            if close is None:
+                self._refuse(frames.SUBSCRIBE, channel, name, _LEFT)
+            else:
+                self._refuse_subscription(name, channel, close)
             return
         if node.watched:
             node.reports.subscribe(connection, target.channel[1], target.identity)
@@ -231,7 +246,7 @@ class PieSocketV4(Session):
             return
         else:
             subscription.room.flush()
-            self.node.subscriptions.unsubscribe(subscription)
+            self.unsubscribe(subscription)
         self._answer("unsubscribe_success", name, channel)
 
     def _list_members(self, name: str, channel: str | int | None) -> None:

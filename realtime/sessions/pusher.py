@@ -12,7 +12,7 @@ from realtime.node.node import Node
 from realtime.protocols import pusher_frames as frames
 from realtime.protocols.admission import Proof, Target
 from realtime.protocols.channels import Channel
-from realtime.protocols.closes import Refusal
+from realtime.protocols.closes import TOO_MANY_CHANNELS, Refusal
 from realtime.protocols.frames import Message, frame_size
 from realtime.protocols.presence import Identity, shown_user
 from realtime.protocols.pusher_channels import group_for, is_short_enough, kind_of, path_for
@@ -145,7 +145,8 @@ class Pusher(Session):
             is_repeated = group in connection.subscriptions
             if not is_repeated and self._channels >= conf().max_channels_per_connection:
                 limit = conf().max_channels_per_connection
-                raise Denied(f"A connection may subscribe to at most {limit} channels.", "LimitReached", 403)
+                sentence = f"A connection may subscribe to at most {limit} channels."
+                raise Denied(sentence, "LimitReached", 403, TOO_MANY_CHANNELS)
             permission = authorize(connection.access, self.connection.socket_id, request, self._user)
             if is_repeated and permission.identity is not None and not connection.bucket.take():
                 raise Denied(TOO_OFTEN.sentence, "LimitReached", 429)  # since the list of members may be long
@@ -173,16 +174,18 @@ class Pusher(Session):
             is_wanted = self._joining.pop(group)
         if subscription is None:
             return
-        if node.watched:
-            node.reports.subscribe(self.connection, counted[1], identity)
         if not is_wanted:
             subscriptions.unsubscribe(subscription)
-        elif self.connection.access.protects_channels and not permission.is_proven:  # since a moment ago
+            return
+        if self.connection.access.protects_channels and not permission.is_proven:  # since a moment ago
             subscriptions.unsubscribe(subscription)
             self._deny(channel, Denied(PROTECTED))
-        elif identity is not None:
-            self._join_presence(subscription, identity, channel)
-        else:
+            return
+        if identity is not None and not self._join_presence(subscription, identity, channel):
+            return
+        if node.watched:
+            node.reports.subscribe(self.connection, counted[1], identity)
+        if identity is None:
             self.connection.outlet.deliver(frames.subscription_succeeded(channel))
             if kind_of(channel).is_cache:
                 await self._send_last_event(group, channel)
@@ -203,8 +206,8 @@ class Pusher(Session):
         if is_wanted and await node.recent_actions.claim(CACHE_MISS, *channel):
             node.webhooks.messages.note_event(WebhookKind.MISSED, channel)
 
-    def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> None:
-        """Join the presence of a channel, which answers the client with the list of members."""
+    def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> bool:
+        """Join the presence of a channel, which answers the client with the list of members; return whether it may."""
         if kind_of(channel).is_cache:
             group = subscription.room.name
             subscription.on_welcome = lambda: tasks.run_and_keep(self._send_last_event(group, channel))
@@ -213,7 +216,9 @@ class Pusher(Session):
         except Refusal as refusal:
             self.node.subscriptions.unsubscribe(subscription)
             sentence = refusal.close.sentence or "Members join and leave too fast; try again later."
-            self._deny(channel, Denied(sentence, "LimitReached", 403))
+            self._deny(channel, Denied(sentence, "LimitReached", 403, refusal.close))
+            return False
+        return True
 
     async def _answer_again(self, group: str, channel: str) -> None:
         """Answer a client that is subscribed already."""
@@ -227,14 +232,14 @@ class Pusher(Session):
         if subscription is None:
             return
         if not is_wanted:
-            self.node.subscriptions.unsubscribe(subscription)
+            self.unsubscribe(subscription)
         elif is_presence:
             self.connection.outlet.deliver(PusherEvents(channel).list_message(members))
         else:
             self.connection.outlet.deliver(frames.subscription_succeeded(channel))
 
     def _deny(self, channel: str, denied: Denied) -> None:
-        self.node.counters.refused_messages["subscription"] += 1
+        self.note_refused_subscription(path_for(channel), denied.close)
         message = frames.subscription_error(channel, denied.kind, str(denied), denied.status)
         self.connection.outlet.deliver(message)
 
@@ -248,7 +253,7 @@ class Pusher(Session):
         if group in self._joining:
             self._joining[group] = False
         elif group in self.connection.subscriptions:
-            self.node.subscriptions.unsubscribe(self.connection.subscriptions[group])
+            self.unsubscribe(self.connection.subscriptions[group])
 
     def _sign_in(self, request: SignIn | None) -> None:
         try:

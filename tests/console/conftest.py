@@ -18,7 +18,7 @@ from accounts.users import User
 from tests.browser import open_page
 from tests.conftest import CHEAP_HASHERS
 from tests.console.browsing import Console, Service
-from tests.console.live_nodes import Nodes, Shop, open_stream
+from tests.console.live_nodes import MAX_CHANNELS, Nodes, Shop, open_stream
 from tests.console.planes import Plane
 from tests.console.tenants import Tenant, Tenants, make_tenants
 from tests.servers import LiveServer, Redis, Shell, need
@@ -137,7 +137,11 @@ def axe(packages: Path) -> str:
 @pytest.fixture(scope="module")
 def nodes(start: Callable[..., LiveServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with Redis(tmp_path_factory.mktemp("redis")) as redis:
-        limits = {"CONNECTS_PER_MINUTE_PER_ADDRESS": "100000", "REQUESTS_PER_MINUTE_PER_ADDRESS": "100000"}
+        limits = {
+            "CONNECTS_PER_MINUTE_PER_ADDRESS": "100000",
+            "REQUESTS_PER_MINUTE_PER_ADDRESS": "100000",
+            "MAX_CHANNELS_PER_CONNECTION": str(MAX_CHANNELS),
+        }
         first = start("serve", REDIS_URL=redis.url, **limits)
         database = f"sqlite:///{first.directory}/db.sqlite3"
         second = start("serve", REDIS_URL=redis.url, DATABASE_URL=database, **limits)

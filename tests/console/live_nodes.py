@@ -12,6 +12,8 @@ from tests.console.watching import Watcher, watch
 from tests.servers import LiveServer
 
 SOON = 5.0
+MAX_CHANNELS = 4
+"""How many channels a connection may have."""
 START = """
 from accounts import services
 from accounts.models import *

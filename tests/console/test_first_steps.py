@@ -83,6 +83,7 @@ def test_someone_who_was_invited_is_not_asked_for_the_name_of_the_account(
         ("sdk", 'clusterDomain: "shop.localhost"'),
         ("python", '"ws://localhost/v3/hello?api_key='),
         ("terminal", "npx wscat --connect"),
+        ("v4", '"ws://shop.localhost/v4/lobby?api_key='),
         ("pusher", 'wsHost: "localhost",'),
         ("echo", 'broadcaster: "reverb",'),
         ("cobol", "new WebSocket("),
@@ -108,12 +109,20 @@ def test_the_code_for_servers_contains_the_app_id_and_the_key(
         assert line in shown
 
 
+@pytest.mark.parametrize(("code", "path"), [("python", "hello"), ("v4", "v4:hello"), ("echo", "pusher:hello")])
 def test_the_message_goes_to_the_channel_of_the_protocol_whose_code_is_shown(
-    owner: Client, account: Account, plane: Plane
+    owner: Client, account: Account, plane: Plane, code: str, path: str
 ) -> None:
     plane.open = 1
-    assert "Sent to 1 connection." in send(owner, account, "start/send/?code=echo", message="Hello!")
-    assert plane.sent == [("shop", "pusher:hello", "Hello!")]
+    assert "Sent to 1 connection." in send(owner, account, f"start/send/?code={code}", message="Hello!")
+    assert plane.sent == [("shop", path, "Hello!")]
+
+
+@pytest.mark.parametrize(("code", "protocol"), [("sdk", "v3"), ("v4", "v4"), ("pusher", "pusher")])
+def test_the_tester_begins_with_the_protocol_whose_code_is_shown(
+    owner: Client, account: Account, code: str, protocol: str
+) -> None:
+    assert f"&channel=hello&protocol={protocol}" in page(owner, account, f"start/?code={code}")
 
 
 def test_the_page_waits_for_the_first_connection(owner: Client, account: Account, plane: Plane) -> None:

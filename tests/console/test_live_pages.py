@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.clients import Client, channel_path, open_client
+from tests.clients import Client, channel_path, open_client, until
 from tests.console.browsing import WIDTHS, Console
 from tests.sockets.pusher import channel_name, open_pusher
+from tests.sockets.v4 import Refused, open_v4
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"></code></td><script>document.title='hacked'</script>"
 
@@ -176,6 +177,41 @@ async def test_a_channel_of_pusher_shows_its_users_gets_a_message_and_a_client_i
     await console.click("Disconnect")
     await console.wait_for_text("Client disconnected.")
     assert (await client.client.ending())[1] == 4200
+
+
+async def test_a_client_of_v4_is_shown_gets_a_message_and_is_disconnected(
+    console: Console, stack: AsyncExitStack, channel: str
+) -> None:
+    await open_live(console)
+    opened = open_v4(console.service.server, channel, console.service.tenants.shop.public_key, "a1")
+    client = await stack.enter_async_context(opened)
+    second = f"{channel}-2"
+    await client.subscribe(second, presence=True)
+    await client.unsubscribe(second)
+    await client.subscribe(second)
+    await client.publish("news", 1, channel=f"{channel}-3")
+    with pytest.raises(Refused):
+        await client.subscribe("private-x")
+    for shown in ("joined presence as a1", "Unsubscribe", "anonymous", "not subscribed to the channel", "missing"):
+        await console.wait_for_text(shown)
+    await console.fill("channel", f"v4:{second}")
+    await console.fill("message", "Hello!")
+    await console.click("Send message")
+    await console.wait_for_text("Sent to 1 connection.")
+    await until(lambda: client.frames[-1] == "Hello!")
+    await client.unsubscribe(second)
+    await client.subscribe(second, presence=True)
+    await console.open(f"live/shop/channels/?channel=v4:{second}")
+    await console.wait_for_text("Members")
+    shown = await console.text()
+    assert "1 connection now" in shown
+    assert "a1" in shown
+    await console.click("Disconnect")
+    await console.wait_for_text("Disconnect this client?")
+    await console.click("Disconnect")
+    await console.wait_for_text("Client disconnected.")
+    await client.listening
+    assert client.client.socket.close_code == 1012
 
 
 async def test_without_a_connection_the_page_says_since_when_events_are_missing(

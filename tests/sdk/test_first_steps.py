@@ -1,14 +1,18 @@
 """The code of the console's first steps, as it stands there: a client prints what a server publishes."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.browser import Page, open_page
 from tests.conftest import Tenants
 from tests.servers import LiveServer
 
@@ -34,7 +38,7 @@ def code(serve: LiveServer, keys: dict[str, str]) -> dict[str, str]:
 def command(name: str, code: str, folder: Path) -> list[str]:
     """Return a command that runs code of the page. JavaScript that is for pages gets a window."""
     match name:
-        case "connecting terminal" | "publishing curl":
+        case "connecting terminal" | "publishing curl" | "publishing curl-v4":
             return ["bash", "-c", code]
         case "connecting python" | "publishing python":
             return [sys.executable, "-u", "-c", code]
@@ -45,6 +49,11 @@ def command(name: str, code: str, folder: Path) -> list[str]:
     return ["node", str(program)]
 
 
+def credentials(tenants: Tenants) -> dict[str, str]:
+    """Return the environment with the key and the secret, as the page names them."""
+    return {**os.environ, "WS_API_KEY": tenants.keys["demo"], "WS_API_SECRET": tenants.secrets["demo"]}
+
+
 @pytest.mark.parametrize(
     ("client", "publisher"),
     [("python", "curl"), ("terminal", "curl"), ("pusher", "node"), ("pusher", "python"), ("echo", "node")],
@@ -53,9 +62,9 @@ def test_a_client_prints_what_a_server_publishes(
     tenants: Tenants, node_modules: Path, tmp_path: Path, code: dict[str, str], client: str, publisher: str
 ) -> None:
     client, publisher = f"connecting {client}", f"publishing {publisher}"
-    secret = tenants.secrets["demo"]
-    env = {**os.environ, "WS_API_KEY": tenants.keys["demo"], "WS_API_SECRET": secret}
+    env = credentials(tenants)
     listen = command(client, code[client], node_modules)
+    secret = tenants.secrets["demo"]
     publish = command(publisher, code[publisher].replace('"SECRET"', f'"{secret}"'), node_modules)
     printed = tmp_path / "printed"
     with printed.open("wb") as output:
@@ -70,3 +79,36 @@ def test_a_client_prints_what_a_server_publishes(
     finally:
         process.kill()
         process.communicate()
+
+
+@asynccontextmanager
+async def console_of_a_browser(code: str) -> AsyncIterator[Page]:
+    """Open a page in whose console somebody pastes code; `printed` has what the code prints there."""
+    async with open_page() as page:
+        await page.evaluate("window.printed = []; console.log = (text) => { printed.push(text); }")
+        await page.evaluate(code)
+        yield page
+
+
+@pytest.mark.parametrize(("client", "publisher"), [("browser", "curl"), ("v4", "curl-v4")])
+async def test_a_browser_prints_what_a_server_publishes(
+    tenants: Tenants, code: dict[str, str], client: str, publisher: str
+) -> None:
+    publish = ["bash", "-c", code[f"publishing {publisher}"]]
+    async with console_of_a_browser(code[f"connecting {client}"]) as page, asyncio.timeout(SECONDS):
+        while not await page.evaluate(
+            "printed.some((text) => text.includes('Hello!'))"
+        ):  # it may not be subscribed yet
+            await asyncio.to_thread(
+                subprocess.run, publish, env=credentials(tenants), check=True, timeout=SECONDS, capture_output=True
+            )
+
+
+async def test_clients_of_v4_print_what_one_of_them_says(code: dict[str, str]) -> None:
+    v4 = code["connecting v4"]
+    async with console_of_a_browser(v4) as first, console_of_a_browser(v4) as second:
+        for page in (first, second):
+            await page.wait_for("printed.some((text) => text.includes('subscribe_success'))")
+        await first.evaluate("say('Hello from a client!')")
+        await second.wait_for("printed.some((text) => text.includes('Hello from a client!'))")
+        assert json.loads((await second.evaluate("printed"))[-1])["system::channel"] == "hello"

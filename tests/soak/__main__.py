@@ -40,8 +40,8 @@ def main() -> int:
     options = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        keys, secrets, _ = make_tenants(environment(directory))
-        env = {}
+        keys, secrets, app_id = make_tenants(environment(directory))
+        env = {"USAGE_SECONDS": "1"}  # what was counted is not held until the next minute
         if options.nodes > 1:
             env["REDIS_URL"] = stack.enter_context(Redis(directory)).url
         servers = []
@@ -50,7 +50,7 @@ def main() -> int:
             shutil.copytree(directory, folder, dirs_exist_ok=True)
             server = LiveServer(folder, server_command("daphne", port, folder, APPLICATION), port, kind="daphne", **env)
             servers.append(stack.enter_context(server.start()))
-        soak = Soak(Site(servers, keys, secrets), options.minutes * 60, options.rate, options.seed)
+        soak = Soak(Site(servers, keys, secrets, app_id), options.minutes * 60, options.rate, options.seed)
         faults = asyncio.run(soak.run())
         faults += [f"a traceback in the log:\n{server.log}" for server in servers if "Traceback" in server.log]
     print("\n".join(["", *faults, f"{len(faults)} faults"]))

@@ -10,8 +10,9 @@ import pytest
 from accounts.key_access import CLUSTER_OPTIONS
 from realtime.node.access_changes import RECONCILE_TICK_SECONDS
 from tests.clients import open_client
+from tests.conftest import Tenants
 from tests.servers import LiveServer
-from tests.soak.traffic import QUICK, Site, Visit, of_pusher, orderly, run_visit, visits
+from tests.soak.traffic import QUICK, Site, Visit, of_pusher, of_v4, orderly, run_visit, visits
 from tests.soak.watch import changed, held, held_at_rest, until_held
 from tests.sockets.pusher import switch_on
 
@@ -21,10 +22,10 @@ REST_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def site(start: Callable[..., LiveServer], keys: dict[str, str], secrets: dict[str, str]) -> Site:
+def site(start: Callable[..., LiveServer], tenants: Tenants) -> Site:
     server = start("daphne", application="tests.soak.counted:application")
     switch_on(server, *CLUSTER_OPTIONS)
-    return Site([server], keys, secrets)
+    return Site([server], tenants.keys, tenants.secrets, tenants.app_id)
 
 
 async def test_thousands_of_clients_of_every_kind_leave_nothing_behind(site: Site) -> None:
@@ -48,7 +49,7 @@ async def test_thousands_of_clients_of_every_kind_leave_nothing_behind(site: Sit
     assert changed(before, after) == {}
 
 
-@pytest.mark.parametrize("visit", [orderly, of_pusher])
+@pytest.mark.parametrize("visit", [orderly, of_pusher, of_v4])
 async def test_a_closed_connection_is_freed_without_the_cycle_collector(site: Site, visit: Visit) -> None:
     await held(site.server)
     async with asyncio.TaskGroup() as clients:

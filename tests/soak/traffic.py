@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import random
 import socket
 import struct
@@ -18,7 +19,9 @@ from tests.clients import channel_path, open_client
 from tests.conformance.test_short_paths import BINARY, FIN, TEXT, frame
 from tests.servers import LiveServer
 from tests.sockets.pusher import open_pusher
+from tests.sockets.pusher_api import PusherServer
 from tests.sockets.test_refusals import GOOD_HANDSHAKE, handshake
+from tests.sockets.v4 import Refused, open_v4
 
 CHANNELS = 50
 # What a slow reader is sent until the server disconnects it.
@@ -35,6 +38,7 @@ class Site:
     servers: list[LiveServer]
     keys: dict[str, str]
     secrets: dict[str, str]
+    app_id: str
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -100,18 +104,56 @@ async def refused(site: Site) -> None:
 
 
 async def publisher(site: Site) -> None:
-    server = site.server
-    headers = {"key": site.keys["demo"], "secret": site.secrets["demo"]}
+    """Publish with the APIs of all protocols."""
+    key, secret = site.keys["demo"], site.secrets["demo"]
+    url, headers = site.server.url("", scheme="http"), {"key": key, "secret": secret}
     publication = {"channelId": site.channel("talk"), "message": {"event": "news", "data": "x" * 200}}
-    async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
-        answer = await client.post(server.url("/api/publish", scheme="http"), json=publication)
-        assert answer.status_code == 200, answer.text
-        answer = await client.post(
-            server.url("/api/publish/batch", scheme="http"), json={"messages": [publication] * 20}
-        )
-        assert answer.status_code == 200, answer.text
-        answer = await client.post(server.url("/api/publish", scheme="http"), content=b"not JSON")
+    async with httpx.AsyncClient(trust_env=False, base_url=url, headers=headers) as client:
+        for path, sent in (
+            ("/api/publish", publication),
+            ("/api/publish/batch", {"messages": [publication] * 20}),
+            ("/api/v4/publish", publication),
+            ("/api/v4/members", {"channelId": site.channel("presence-talk")}),
+        ):
+            answer = await client.post(path, json=sent)
+            assert answer.status_code == 200, answer.text
+        answer = await client.post("/api/publish", content=b"not JSON")
         assert answer.status_code == 400, answer.text
+    async with httpx.AsyncClient(trust_env=False, base_url=url) as client:
+        event = json.dumps({"name": "news", "channel": site.channel("public"), "data": "x" * 200}).encode()
+        assert await PusherServer(client, site.app_id, key, secret).ask("POST", "/events", event) == (200, {})
+
+
+async def of_v4(site: Site) -> None:
+    """Subscribe to channels of all kinds, send to them, and leave one of them; then go, perhaps abruptly."""
+    number = next(site._numbers)
+    lobby, member = site.channel("lobby"), f"member-{number % 7}"
+    async with open_v4(site.server, lobby, site.keys["demo"], member, presence=number % 2) as client:
+        public, presence, private = (site.channel(kind) for kind in ("talk", "presence-talk", "private"))
+        await client.subscribe(public)
+        await client.subscribe(presence)
+        await client.subscribe(private, jwt=tokens.sign(site.secrets["demo"], private, 60, "Ann"))
+        await client.publish("news", "hello", channel=public)
+        await client.send_bytes(b"hello", private)
+        await client.ask_members(presence)
+        await client.unsubscribe(random.choice([public, presence, private]))
+        if number % 3:
+            _reset(client.client.socket.transport)
+
+
+async def refused_by_v4(site: Site) -> None:
+    """Subscribe without a JWT; then connect with an unknown key, which is slowed down if it happens often."""
+    number = next(site._numbers)
+    async with open_v4(site.server, site.channel("lobby"), site.keys["demo"]) as client:
+        try:
+            await client.subscribe(site.channel("private"))
+        except Refused:
+            pass
+        else:
+            raise AssertionError("a private channel is open to all")
+    async with open_v4(site.server, site.channel("lobby"), "k" * 60, f"member-{number % 7}") as client:
+        await client.listening
+        assert client.client.socket.close_code == 4001
 
 
 async def of_pusher(site: Site) -> None:
@@ -192,6 +234,8 @@ QUICK: dict[str, tuple[Visit, int]] = {
     "private": (private, 10),
     "refused": (refused, 15),
     "publisher": (publisher, 5),
+    "of v4": (of_v4, 20),
+    "refused by v4": (refused_by_v4, 5),
     "of Pusher": (of_pusher, 20),
     "refused by Pusher": (refused_by_pusher, 5),
     "rude": (rude, 15),

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import pytest
 
 from realtime.protocols import closes
 from realtime.server.socket_outlet import SLOW_CLOSE_SECONDS
 from tests.conformance.test_short_paths import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame
-from tests.conftest import Connect
+from tests.conftest import Connect, Tenants
 from tests.servers import LiveServer, Redis
+from tests.sockets.pusher_api import signed_query
 from tests.sockets.raw import Open, Raw
 from tests.sockets.test_refusals import MIB, error
 
@@ -231,22 +233,59 @@ class TestProtocolViolations:
         client.ending()
 
 
-class Flood:
-    """Clients of one tenant that send the same frame as fast as the server accepts it, in a thread."""
+class FloodKind(NamedTuple):
+    """What a client sends: first one frame once, then others repeatedly."""
 
-    def __init__(self, senders: list[Raw], receivers: list[Raw], begin: bytes, again: bytes) -> None:
+    begin: bytes
+    again: bytes
+    path: str = "/v3/{channel}?api_key={key}"
+
+
+V4, PUSHER = "/v4/{channel}?api_key={key}", "/app/{key}?protocol=7"
+FLOODS = {
+    "messages": FloodKind(b"", frame(FIN | TEXT, b"message")),
+    "large messages": FloodKind(b"", frame(FIN | TEXT, b"x" * 1000)),
+    "cmd_status": FloodKind(b"", frame(FIN | TEXT, b"cmd_status")),
+    "unknown commands": FloodKind(b"", frame(FIN | TEXT, b"cmd_unknown")),
+    "pings": FloodKind(b"", frame(FIN | PING, b"")),
+    "empty fragments": FloodKind(frame(TEXT, b""), frame(CONTINUATION, b"")),
+    "v4 messages": FloodKind(b"", frame(FIN | TEXT, b'{"event":"e","data":1}'), V4),
+    "v4 subscriptions": FloodKind(
+        b"",
+        frame(FIN | TEXT, b'{"event":"system::subscribe","data":{"channel":"flood"}}')
+        + frame(FIN | TEXT, b'{"event":"system::unsubscribe","data":{"channel":"flood"}}'),
+        V4,
+    ),
+    "Pusher pings": FloodKind(b"", frame(FIN | TEXT, b'{"event":"pusher:ping","data":{}}'), PUSHER),
+    "Pusher subscriptions": FloodKind(
+        b"",
+        frame(FIN | TEXT, b'{"event":"pusher:subscribe","data":{"channel":"flood"}}')
+        + frame(FIN | TEXT, b'{"event":"pusher:unsubscribe","data":{"channel":"flood"}}'),
+        PUSHER,
+    ),
+}
+SENDERS, RECEIVERS = 4, 20
+
+
+class Flood:
+    """Clients of one tenant that send the same frames to others as fast as the server accepts them, in a thread."""
+
+    def __init__(self, server: LiveServer, key: str, channel: str, kind: str) -> None:
+        begin, again, path = FLOODS[kind]
         self._selector = selectors.DefaultSelector()
         self._is_over = False
-        chunk = memoryview(again * (MIB // len(again)))
-        for client in (*senders, *receivers):
-            client.send(begin if client in senders else b"")
+        self._chunk = memoryview(again * (MIB // len(again)))
+        self._clients = [
+            Raw(server, path.format(channel=f"{channel}-{number % SENDERS}", key=key))
+            for number in range(SENDERS + RECEIVERS)
+        ]
+        self._left = {client.socket: self._chunk for client in self._clients[:SENDERS]}
+        for client in self._clients:
+            is_sender = client.socket in self._left
+            client.send(begin if is_sender else b"")
             client.socket.setblocking(False)
-        self._left = {client.socket: chunk for client in senders}
-        for client in senders:
-            self._selector.register(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        for client in receivers:
-            self._selector.register(client.socket, selectors.EVENT_READ)
-        self._chunk = chunk
+            events = selectors.EVENT_READ | selectors.EVENT_WRITE if is_sender else selectors.EVENT_READ
+            self._selector.register(client.socket, events)
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -271,15 +310,41 @@ class Flood:
     def __exit__(self, *_: object) -> None:
         self._is_over = True
         self._thread.join()
+        for client in self._clients:
+            client.socket.close()
+
+
+class Publisher(NamedTuple):
+    """A tenant that publishes with requests."""
+
+    key: str
+    secret: str
+    app_id: str
+
+
+PUSHER_REQUESTS = "Pusher requests"
+REQUESTS = {"requests": "/api/publish", "v4 requests": "/api/v4/publish", PUSHER_REQUESTS: "/apps/{app_id}/events"}
+"""The path of each kind of request that publishes."""
+
+
+def publish_request(kind: str, publisher: Publisher) -> bytes:
+    """Return a request of a kind that publishes a message."""
+    key, secret, app_id = publisher
+    path = REQUESTS[kind].format(app_id=app_id)
+    if kind == PUSHER_REQUESTS:
+        body, credentials = b'{"name":"e","channel":"1","data":"x"}', ""
+        path = f"{path}?{signed_query('POST', path, body, key, secret)}"
+    else:
+        body, credentials = b'{"channelId":"1","message":"x"}', f"key: {key}\r\nsecret: {secret}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{credentials}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 class RequestFlood:
     """Requests of one tenant that publish as fast as the server answers, in a thread for each connection."""
 
-    def __init__(self, server: LiveServer, key: str, secret: str, connections: int = 16) -> None:
-        body = b'{"channelId":"1","message":"x"}'
-        head = f"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nkey: {key}\r\nsecret: {secret}\r\n"
-        self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    def __init__(self, server: LiveServer, request: bytes, connections: int = 16) -> None:
+        self._request = request
         self._port = server.port
         self._is_over = threading.Event()
         self._threads = [threading.Thread(target=self._publish) for _ in range(connections)]
@@ -300,17 +365,6 @@ class RequestFlood:
             thread.join()
 
 
-# What a client sends in each kind of flood: first this once, then this repeatedly.
-FLOODS = {
-    "messages": (b"", frame(FIN | TEXT, b"message")),
-    "large messages": (b"", frame(FIN | TEXT, b"x" * 1000)),
-    "cmd_status": (b"", frame(FIN | TEXT, b"cmd_status")),
-    "unknown commands": (b"", frame(FIN | TEXT, b"cmd_unknown")),
-    "pings": (b"", frame(FIN | PING, b"")),
-    "empty fragments": (frame(TEXT, b""), frame(CONTINUATION, b"")),
-}
-
-
 class TestFairness:
     """The server processes a tenant's flood in slices of the loop's time, and other tenants' messages between them.
 
@@ -320,31 +374,31 @@ class TestFairness:
     @pytest.mark.parametrize("kind", ["server", "with_redis"])
     @pytest.mark.parametrize("flood", FLOODS)
     def test_a_flood_of_one_tenant_delays_other_tenants_by_milliseconds(
-        self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, flood: str
+        self, request: pytest.FixtureRequest, kind: str, raw: Open, channel: str, keys: dict[str, str], flood: str
     ) -> None:
         server = request.getfixturevalue(kind)
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
         quiet = delays(*pair)
-        senders = [raw(server, f"{channel}-{number}") for number in range(4)]
-        receivers = [raw(server, f"{channel}-{number % 4}") for number in range(20)]
-        with Flood(senders, receivers, *FLOODS[flood]):
+        with Flood(server, keys["demo"], channel, flood):
             disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 
     @pytest.mark.parametrize("kind", ["server", "shut"])
+    @pytest.mark.parametrize("flood", REQUESTS)
     def test_a_flood_of_requests_of_one_tenant_delays_other_tenants_by_milliseconds(
         self,
         request: pytest.FixtureRequest,
         kind: str,
         raw: Open,
         channel: str,
-        keys: dict[str, str],
-        secrets: dict[str, str],
+        tenants: Tenants,
+        flood: str,
     ) -> None:
         server = request.getfixturevalue(kind)
         pair = raw(server, channel, key="other"), raw(server, channel, key="other")
         quiet = delays(*pair)
-        with RequestFlood(server, keys["demo"], secrets["demo"]):
+        publisher = Publisher(tenants.keys["demo"], tenants.secrets["demo"], tenants.app_id)
+        with RequestFlood(server, publish_request(flood, publisher)):
             disturbed = delays(*pair)
         assert median(disturbed) < max(2 * median(quiet), DISTURBED_SECONDS)
 

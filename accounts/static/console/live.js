@@ -20,24 +20,37 @@ const NAMES = {
   call: "API call",
   close: "Close",
 };
+// By the code of a client.
 const CLOSES = {
   1000: "Closed",
   1001: "Going away",
   1005: "Closed",
-  1007: "Not UTF-8",
-  1009: "Message too large",
-  1012: "Asked to reconnect",
-  4001: "API key not valid",
-  4003: "Not allowed",
-  4004: "Quota used up",
-  4009: "JWT not valid",
-  4100: "Client reads too slowly",
-  4301: "Too many messages",
+};
+// By the reason of the server, whose codes depend on the protocol.
+const ENDS = {
+  not_utf8: "Not UTF-8",
+  too_big: "Message too large",
+  restarting: "Asked to reconnect",
+  disconnected: "Asked to reconnect",
+  bad_key: "API key not valid",
+  bad_origin: "Not allowed",
+  cluster_off: "Not allowed",
+  account_suspended: "Not allowed",
+  quota_used_up: "Quota used up",
+  too_many_members: "Channel has too many members",
+  bad_jwt: "JWT not valid",
+  bad_sign_in: "Sign-in not valid",
+  not_authorized: "No sign-in or private channel in time",
+  terminated: "Connections of the user closed by a server",
+  too_slow: "Client reads too slowly",
+  too_fast: "Too many messages",
 };
 const DROPPED = {
   not_allowed: "the key does not allow messages of clients",
   forged: "clients cannot send system events",
   too_often: "more messages a second than allowed",
+  not_subscribed: "the client is not subscribed to the channel",
+  unreadable: "the message is null, or not valid JSON or base64",
   used_up: "the quota of messages a day is used up",
   bad_event: "events of clients need a private or presence channel, and a short name",
 };
@@ -260,8 +273,8 @@ function start() {
     return made;
   }
 
-  function eventCell({ kind }) {
-    const name = NAMES[kind] ?? kind;
+  function eventCell({ kind, left }) {
+    const name = left ? "Unsubscribe" : (NAMES[kind] ?? kind);
     return cell("Event", kind === "refusal" ? element("span", "bad", name) : name);
   }
 
@@ -294,7 +307,7 @@ function start() {
         parts.push(user, event.address);
         break;
       case "subscription":
-        parts.push(`joined presence as ${event.member}`, user);
+        parts.push(event.member && `joined presence as ${event.member}`, user || (!event.member && "anonymous"));
         break;
       case "message":
         parts.push(user, bytes(event.bytes), event.dropped && `not distributed: ${DROPPED[event.dropped] ?? event.dropped}`);
@@ -306,7 +319,7 @@ function start() {
         parts.push(event.request, String(event.status), `${Math.round(event.milliseconds)} ms`);
         break;
       case "close":
-        parts.push(event.code ? `${event.code} ${CLOSES[event.code] ?? ""}`.trim() : "Connection lost");
+        parts.push(event.code ? `${event.code} ${ENDS[event.reason] ?? CLOSES[event.code] ?? ""}`.trim() : "Connection lost");
         parts.push(`after ${duration(event.seconds)}`, user);
     }
     const made = cell("Details");
