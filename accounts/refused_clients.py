@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MAX_CHANNEL_LENGTH = 257
-"""The length of the longest valid channel, with its namespace."""
+MAX_CHANNEL_LENGTH = 260
+"""The length of the longest path of a channel: `v4:`, and a channel ID with its namespace."""
 MAX_SHOWN_LENGTH = 64
 """How much is kept of a value that is not valid."""
 MAX_ORIGIN_LENGTH = MAX_CLIENT_LENGTH = 200

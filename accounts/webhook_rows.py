@@ -7,9 +7,12 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from .refused_clients import MAX_CHANNEL_LENGTH
 from .webhooks.addresses import validate_url
 
 MAX_SHOWN_URL = 200
+MAX_USER_ID_LENGTH = 128
+"""The length of the longest ID of a member of a channel, which users of Pusher's protocol may have."""
 
 
 def without_query(url: str) -> str:
@@ -54,7 +57,7 @@ class Webhook(models.Model):
         max_length=257,
         blank=True,
         validators=[
-            RegexValidator(r"^[A-Za-z0-9_/-]*\Z", "Channel IDs have letters, digits, hyphens and underscores.")
+            RegexValidator(r"^[A-Za-z0-9_/=@,.;#-]*\Z", "Channel IDs have letters, digits and any of -_/=@,.;# only.")
         ],
         help_text="The beginning of the channels whose events to send. Empty for all channels.",
     )
@@ -167,8 +170,10 @@ class WebhookState(models.Model):
     """The last state of a channel, or of a member of one, that a webhook was told, or will be."""
 
     webhook = models.ForeignKey(Webhook, models.DO_NOTHING, related_name="states", db_constraint=False)
-    channel = models.CharField(max_length=257)
-    user_id = models.CharField(max_length=64, blank=True, help_text="Of the member; empty for the channel itself.")
+    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
+    user_id = models.CharField(
+        max_length=MAX_USER_ID_LENGTH, blank=True, help_text="Of the member; empty for the channel itself."
+    )
     is_present = models.BooleanField(help_text="Whether the channel is occupied, or the member is there.")
     sequence = models.BigIntegerField(help_text="Grows with each state.")
     changed_at = models.DateTimeField()

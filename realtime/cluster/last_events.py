@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from realtime.cluster.redis_client import RedisClient
@@ -27,9 +28,14 @@ class LastEvents:
         self._events: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._characters = 0
 
-    async def put(self, group: str, frame: str) -> None:
-        """Keep the last event of a channel, by the group of the channel."""
-        self._keep(group, frame)
+    async def put(self, events: Iterable[tuple[str, str]]) -> None:
+        """Keep the last event of each of some channels.
+
+        Args:
+            events: the group of the channel and the frame that subscribers get, for each; later ones take precedence.
+        """
+        for group, frame in events:
+            self._keep(group, frame)
 
     async def find(self, group: str) -> LastEvent | None:
         """Return the last event of a channel; None if there is none, or it is too old."""
@@ -39,8 +45,11 @@ class LastEvents:
         self._forget(group)
         self._events[group] = frame, time.monotonic() + KEPT_SECONDS
         self._characters += len(frame)
-        while self._characters > MAX_CHARACTERS or self._seconds_left(next(iter(self._events))) < 0:
-            self._forget(next(iter(self._events)))
+        while self._events:
+            oldest = next(iter(self._events))
+            if self._characters <= MAX_CHARACTERS and self._seconds_left(oldest) >= 0:
+                return
+            self._forget(oldest)
 
     def _find_here(self, group: str) -> LastEvent | None:
         if group not in self._events:
@@ -67,9 +76,10 @@ class SharedLastEvents(LastEvents):
         super().__init__()
         self._client = client
 
-    async def put(self, group: str, frame: str) -> None:
-        self._keep(group, frame)
-        await self._client.ask(("SET", self._key(group), frame, "EX", str(KEPT_SECONDS)))
+    async def put(self, events: Iterable[tuple[str, str]]) -> None:
+        last = dict(events)
+        await super().put(last.items())
+        await self._client.ask(*(("SET", self._key(group), last[group], "EX", str(KEPT_SECONDS)) for group in last))
 
     async def find(self, group: str) -> LastEvent | None:
         found = await self._client.ask(("GET", self._key(group)), ("TTL", self._key(group)))

@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from accounts.key_access import KeyAccess
+from realtime.cluster.recent_actions import REQUEST
 from realtime.node.connections import message_limit
 from realtime.node.node import Node
 from realtime.node.publishing import deliver
@@ -60,8 +62,8 @@ async def publish_event(inquiry: Inquiry) -> bytes:
     await _publish(inquiry, body, [event])
     if not event.info:
         return SUCCESS
-    described = {name: await _describe(node, access, name, event.info) for name in event.channels}
-    return compact_json({"channels": described}).encode()
+    described = await asyncio.gather(*(_describe(node, access, name, event.info) for name in event.channels))
+    return compact_json({"channels": dict(zip(event.channels, described, strict=True))}).encode()
 
 
 async def publish_batch(inquiry: Inquiry) -> bytes:
@@ -72,7 +74,7 @@ async def publish_batch(inquiry: Inquiry) -> bytes:
     await _publish(inquiry, body, events)
     if not any(event.info for event in events):
         return SUCCESS
-    described = [await _describe(node, access, event.channels[0], event.info) for event in events]
+    described = await asyncio.gather(*(_describe(node, access, event.channels[0], event.info) for event in events))
     return compact_json({"batch": described}).encode()
 
 
@@ -89,8 +91,8 @@ async def list_channels(inquiry: Inquiry) -> bytes:
         if name and name.startswith(prefix) and not name.startswith(USER_PREFIX) and subscribers > 0:
             listed[name] = {SUBSCRIPTION_COUNT: subscribers} if SUBSCRIPTION_COUNT in info else {}
     if USER_COUNT in info:
-        for name, attributes in listed.items():
-            attributes[USER_COUNT] = len(await _users(node, access, name))
+        for name, users in zip(listed, await _count_users(node, access, list(listed)), strict=True):
+            listed[name][USER_COUNT] = users
     return compact_json({"channels": listed}).encode()
 
 
@@ -134,7 +136,7 @@ async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> Non
     """Publish events, unless the client repeats a request that was performed."""
     node, access, *_ = inquiry
     key = read_idempotency_key(body, inquiry.idempotency_key)
-    if key and not await node.recent_requests.claim(access.cluster_pk, key):
+    if key and not await node.recent_actions.claim(REQUEST, access.cluster_pk, key):
         return
     messages = [message for event in events for message in event.messages]
     kept = [
@@ -143,16 +145,11 @@ async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> Non
         for name, (group, message) in zip(event.channels, event.messages, strict=True)
         if "cache-" in name and kind_of(name).is_cache
     ]
-
-    async def keep() -> None:
-        for group, frame in kept:
-            await node.last_events.put(group, frame)
-
     try:
-        await deliver(node, access, messages, path_of, keep if kept else None)
+        await deliver(node, access, messages, path_of, partial(node.last_events.put, kept) if kept else None)
     except Problem:
         if key:
-            await node.recent_requests.release(access.cluster_pk, key)
+            await node.recent_actions.release(REQUEST, access.cluster_pk, key)
         raise
 
 
@@ -170,8 +167,15 @@ async def _describe(node: Node, access: KeyAccess, name: str, info: Iterable[str
 
 
 async def _users(node: Node, access: KeyAccess, name: str) -> list[str]:
-    members = await node.presence.members(group_for(access.cluster_id, name))
-    return list(dict.fromkeys(identity.uuid for identity in members))
+    return [identity.uuid for identity in await node.presence.members(group_for(access.cluster_id, name))]
+
+
+async def _count_users(node: Node, access: KeyAccess, names: Sequence[str]) -> list[int]:
+    """Return the number of users in each of some channels, which may be many."""
+    found = await node.presence.uuids([group_for(access.cluster_id, name) for name in names])
+    if found is None:  # not all nodes can be asked now
+        return [len(await _users(node, access, name)) for name in names]
+    return list(map(len, found))
 
 
 async def _count(node: Node, channel: Channel) -> int:

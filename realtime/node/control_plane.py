@@ -136,7 +136,13 @@ def _publish(node: Node, access: KeyAccess, channel: str, message: str, answer: 
             read = read_message if is_of_v3(channel) else v4_publishing.read_message
             group, content = read(item, access.cluster_id, message_limit(access))
         place = (access.cluster_pk, channel)
-        publishing.publish(node, access, [(group, content)], lambda: node.counts.count(place, answer.set_result))
+        publishing.publish(
+            node,
+            access,
+            [(group, content)],
+            find_path=lambda *_: channel,
+            on_done=lambda: node.counts.count(place, answer.set_result),
+        )
     except Problem as problem:
         answer.set_exception(problem)
 

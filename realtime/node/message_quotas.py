@@ -38,7 +38,8 @@ Record = Callable[[Mapping[int, int], date], Awaitable[Mapping[int, int]]]
 class Bucket:
     """The token bucket of one connection.
 
-    For each message, the caller subtracts 1 from `tokens`; if that leaves less than 0, it calls `refill`.
+    For each message, the caller subtracts 1 from `tokens`; if that leaves less than 0, it calls `refill`. `take` does
+    both, but a call costs more.
     """
 
     __slots__ = ("_exceeded_at", "_excess", "_rate", "_refilled_at", "tokens")
@@ -57,6 +58,11 @@ class Bucket:
         """Change the quota. Tokens above the new capacity are lost."""
         self._rate = per_second
         self.tokens = min(self.tokens, per_second * BURST_SECONDS)
+
+    def take(self) -> bool:
+        """Count a message; return whether the quota covers it."""
+        self.tokens -= 1
+        return self.tokens >= 0 or self.refill()
 
     def refill(self) -> bool:
         """Add the tokens gained since the last refill; return whether they cover the message that was just counted."""

@@ -30,7 +30,7 @@ from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.cluster.last_events import LastEvents, SharedLastEvents
-from realtime.cluster.recent_requests import RecentRequests, SharedRecentRequests
+from realtime.cluster.recent_actions import RecentActions, SharedRecentActions
 from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.conf import conf
 from realtime.fanout.backlogs import CHECK_SECONDS, Backlogs
@@ -95,10 +95,10 @@ class Node:
             self.counts: ConnectionCounts = counts
             self.presence: Presence = RedisPresence(self.id, conf().max_presence_bytes, counts, self.bus.send)
             self.last_events: LastEvents = SharedLastEvents(counts.client)
-            self.recent_requests: RecentRequests = SharedRecentRequests(counts.client)
+            self.recent_actions: RecentActions = SharedRecentActions(counts.client)
         else:
             self.last_events = LastEvents()
-            self.recent_requests = RecentRequests()
+            self.recent_actions = RecentActions()
             self.counts = ConnectionCounts()
             self.presence = Presence(self.id, conf().max_presence_bytes)
         self.message_quotas = MessageQuotas(background.wrap(record_messages))

@@ -38,8 +38,7 @@ async def deliver(
     """Publish messages, all of them or none; return when all of them are delivered here and taken by Redis.
 
     Args:
-        node, access, messages: see `publish`.
-        find_path: returns the path of the channel of a group in a cluster, which depends on the protocol.
+        node, access, messages, find_path: see `publish`.
         keep: stores what future subscribers get, when the quota allows the messages and before they are delivered.
 
     Raises:
@@ -67,6 +66,7 @@ def publish(
     node: Node,
     access: KeyAccess,
     messages: Sequence[tuple[str, Message]],
+    find_path: FindPath,
     on_done: Callable[[], None],
 ) -> None:
     """Publish messages, all of them or none.
@@ -75,13 +75,14 @@ def publish(
         node: the node.
         access: what the key allows.
         messages: the channel's group and the message of each.
+        find_path: returns the path of the channel of a group in a cluster, which depends on the protocol.
         on_done: called when all of them are delivered here and taken by Redis.
 
     Raises:
         Problem: the quota does not allow as many messages today.
     """
     _take_quota(node, access, len(messages))
-    _send(node, access, messages, on_done, path_of)
+    _send(node, access, messages, on_done, find_path)
 
 
 def _take_quota(node: Node, access: KeyAccess, messages: int) -> None:

@@ -17,6 +17,7 @@ from accounts.refused_clients import (
     CHANNEL,
     MAX_CHANNEL_LENGTH,
     MAX_CLIENT_LENGTH,
+    MAX_ORIGIN_LENGTH,
     MAX_SHOWN_LENGTH,
     OTHER_CLUSTER,
     UNKNOWN,
@@ -231,7 +232,7 @@ class Reports:
         self, connection: Connection, close: Close, path: str, detail: str, facts: Mapping[str, Any]
     ) -> None:
         cause = _cause(connection.access, connection.outlet.tell(close).code, close.reason, detail)
-        origin, address = connection.admission.origin or "", connection.network or ""
+        origin, address = clean(connection.admission.origin or "", MAX_ORIGIN_LENGTH), connection.network or ""
         self._refuse(RefusedClient(cause, time.time(), path, origin, connection.user, address, "", facts))
 
     def _refuse_handshake(self, close: Close, scope: Mapping[str, Any], access: KeyAccess | None) -> None:

@@ -58,6 +58,7 @@ class SubscriptionCounts:
         change = self._changes.get(subscription.room.name)
         if change is not None:
             change.is_due = True
+            change.access = subscription.connection.access
         elif subscription.identity is None and self._is_wanted(
             subscription.connection.access, subscription.room.channel
         ):

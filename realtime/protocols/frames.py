@@ -39,9 +39,12 @@ def compact_json(value: Any) -> str:
     """Return a value as JSON without whitespace. Only if it has a lone surrogate are non-ASCII characters escaped.
 
     Raises:
-        ValueError: the value contains a number that JSON cannot represent, such as NaN.
+        ValueError: the value contains a number that JSON cannot represent, such as NaN, or has too many levels.
     """
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("The value has too many levels.") from None
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can represent

@@ -42,6 +42,9 @@ class Credentials(NamedTuple):
     key: str | None
     secret: str | None
 
+    def __repr__(self) -> str:
+        return f"Credentials(key={self.key!r})"
+
     def or_else(self, others: "Credentials") -> "Credentials":
         """Return these credentials, each of them replaced by the other one if it is absent."""
         return Credentials(self.key or others.key, self.secret or others.secret)

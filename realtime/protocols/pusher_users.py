@@ -14,6 +14,7 @@ from realtime.protocols.pusher_signatures import auth_text, user_auth_text, veri
 
 MAX_USER_INFO_BYTES = 1024
 MAX_WATCHLIST_USERS = 100
+PROTECTED = "This API key protects all channels: subscribe to private or presence channels only."
 
 _decode = msgspec.json.Decoder().decode
 
@@ -57,6 +58,9 @@ class Permission(NamedTuple):
     is_proven: bool = True
     """Whether the client has proved that it may; public channels need no proof."""
 
+    def __repr__(self) -> str:
+        return f"Permission(identity={self.identity!r}, is_proven={self.is_proven!r})"
+
 
 def authorize(access: KeyAccess, socket_id: str, request: Subscribe, user: User | None) -> Permission:
     """Return what lets a client subscribe to a channel.
@@ -80,7 +84,7 @@ def authorize(access: KeyAccess, socket_id: str, request: Subscribe, user: User 
     kind = kind_of(channel)
     if not kind.is_private:
         if access.protects_channels:
-            raise Denied("This API key protects all channels: subscribe to private or presence channels only.")
+            raise Denied(PROTECTED)
         return Permission(None, is_proven=False)
     if not request.auth:
         raise Denied(f"Auth info required to subscribe to {channel}")
@@ -167,7 +171,10 @@ def _read_id(user_id: Any) -> str:
 
 
 def _identity(user_id: str, info: Any) -> Identity:
-    json = compact_json(info)
-    if len(json.encode()) > MAX_USER_INFO_BYTES:
+    try:
+        identity = Identity.from_json(user_id, compact_json(info))
+    except ValueError:
+        raise Denied("The user_info has too many levels.", "InvalidData", 400) from None
+    if identity.size > MAX_USER_INFO_BYTES:
         raise Denied(f"The user_info must have at most {MAX_USER_INFO_BYTES} bytes.", "InvalidData", 400)
-    return Identity.from_json(user_id, json)
+    return identity

@@ -74,7 +74,8 @@ class PieSocketV4(Session):
             options = parse_options(scope["query_string"])
         except Refusal:
             options = {}
-        return key_in(scope), options.get("uuid", "")
+        # Anybody can send long ones.
+        return hash((key_in(scope), options.get("uuid", "")))
 
     def open(self) -> None:
         """Send nothing: clients subscribe to the channel in the URL by connecting."""
@@ -256,9 +257,8 @@ class PieSocketV4(Session):
 
     def _send_members(self, name: str, channel: str | int | None) -> None:
         """Send the list of members, unless it is on its way. Since lists may be long, it costs as much as a message."""
-        group, bucket = self._group(name), self.connection.bucket
-        bucket.tokens -= 1
-        if bucket.tokens < 0 and not bucket.refill():
+        group = self._group(name)
+        if not self.connection.bucket.take():
             self._refuse(frames.GET_MEMBERS, channel, name, TOO_OFTEN.sentence)
         elif group not in self._asking:
             self._asking.add(group)

@@ -4,6 +4,7 @@ import secrets
 
 from accounts.models import WebhookKind
 from realtime.base import tasks
+from realtime.cluster.recent_actions import CACHE_MISS
 from realtime.conf import conf
 from realtime.node.connections import Connection, Subscription
 from realtime.node.message_quotas import Bucket
@@ -18,8 +19,12 @@ from realtime.protocols.pusher_channels import group_for, is_short_enough, kind_
 from realtime.protocols.pusher_closes import BAD_SIGN_IN, NOT_AUTHORIZED, error_message, tell_pusher
 from realtime.protocols.pusher_frames import CLIENT_EVENTS, Frame, PusherEvents, SignIn, Subscribe
 from realtime.protocols.pusher_handshake import read_pusher
-from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, Denied, Permission, User, authorize, sign_in
+from realtime.protocols.pusher_users import MAX_WATCHLIST_USERS, PROTECTED, Denied, Permission, User, authorize, sign_in
 from realtime.sessions.base import NOT_ALLOWED, TOO_OFTEN, Notice, Session
+
+BAD_EVENT = Notice(
+    "bad_event", "Client events need a private or presence channel, and a name of at most 200 characters."
+)
 
 _DROPPED = 4301
 _TOO_LONG = 4302
@@ -107,7 +112,7 @@ class Pusher(Session):
         elif not connection.allows_client_messages:
             self.drop(NOT_ALLOWED, path_for(channel), data)
         elif not kind_of(channel).is_private or len(frame.event) > frames.MAX_EVENT_NAME_LENGTH:
-            self._report("Client events need a private or presence channel, and a name of at most 200 characters.")
+            self.drop(BAD_EVENT, path_for(channel), data)
         elif subscription is None:
             pass  # it may have been sent before the answer to an unsubscription
         elif not self._is_within_event_rate():
@@ -122,8 +127,7 @@ class Pusher(Session):
         """Count an event; return whether the client may send it now."""
         if self._events is None:
             self._events = Bucket(conf().client_events_per_second)
-        self._events.tokens -= 1
-        return self._events.tokens >= 0 or self._events.refill()
+        return self._events.take()
 
     def _subscribe(self, request: Subscribe | None) -> None:
         if request is None:
@@ -144,6 +148,8 @@ class Pusher(Session):
                 sentence = f"A connection may subscribe to at most {limit} channels."
                 raise Denied(sentence, "LimitReached", 403, TOO_MANY_CHANNELS)
             permission = authorize(connection.access, self.connection.socket_id, request, self._user)
+            if is_repeated and permission.identity is not None and not connection.bucket.take():
+                raise Denied(TOO_OFTEN.sentence, "LimitReached", 429)  # since the list of members may be long
         except Denied as denied:
             self._deny(channel, denied)
             return
@@ -171,6 +177,10 @@ class Pusher(Session):
         if not is_wanted:
             subscriptions.unsubscribe(subscription)
             return
+        if self.connection.access.protects_channels and not permission.is_proven:  # since a moment ago
+            subscriptions.unsubscribe(subscription)
+            self._deny(channel, Denied(PROTECTED))
+            return
         if identity is not None and not self._join_presence(subscription, identity, channel):
             return
         if node.watched:
@@ -193,7 +203,7 @@ class Pusher(Session):
         """Report to webhooks that a cache channel has no last event, once for all who subscribe in the next minutes."""
         node = self.node
         is_wanted = channel[0] in node.webhooks.clusters_with_misses
-        if is_wanted and await node.recent_requests.claim(channel[0], f"cache_miss {channel[1]}"):
+        if is_wanted and await node.recent_actions.claim(CACHE_MISS, *channel):
             node.webhooks.messages.note_event(WebhookKind.MISSED, channel)
 
     def _join_presence(self, subscription: Subscription, identity: Identity, channel: str) -> bool:
@@ -212,9 +222,10 @@ class Pusher(Session):
 
     async def _answer_again(self, group: str, channel: str) -> None:
         """Answer a client that is subscribed already."""
+        is_presence, members = kind_of(channel).is_presence, list[Identity]()
         try:
-            is_presence = kind_of(channel).is_presence
-            members = await self.node.presence.members(group) if is_presence else []
+            if is_presence:
+                members = await self.node.presence.members(group, newest_is_listed=PusherEvents.newest_is_listed)
         finally:
             is_wanted = self._joining.pop(group)
         subscription = self.connection.subscriptions.get(group)
@@ -260,15 +271,8 @@ class Pusher(Session):
         self.connection.user = shown_user(user.id)
         self.node.users.sign_in(self.connection, user.id)
         self.connection.outlet.deliver(frames.signin_success(request.user_data))
-        if self.connection.access.sends_watchlist_events:
-            self._watch(user)
-
-    def _watch(self, user: User) -> None:
-        """Let the client learn who of its watchlist is online, and others whether this user is."""
-        self.node.watchlists.sign_in(self.connection, user.id)
-        if user.watchlist:
-            tasks.run_and_keep(self.node.watchlists.watch(self.connection, user.watchlist))
-        if user.has_longer_watchlist:
+        self.node.watchlists.sign_in(self.connection, user.id, user.watchlist)
+        if user.has_longer_watchlist and self.connection.access.sends_watchlist_events:
             self._report(f"A watchlist may have at most {MAX_WATCHLIST_USERS} users; the first ones count.", _TOO_LONG)
 
     def _note_proof(self, secret: str | None) -> None:

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import re
 import time
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.clients import until
 from tests.console.live_nodes import EACH_NODE, SOON, Nodes, Shop, open_stream
+from tests.console.test_sending import browser_of
 from tests.console.watching import watch
+from tests.sockets.pusher import channel_name, open_pusher
+from tests.sockets.v4 import open_v4
 
 
 @EACH_NODE
@@ -41,6 +46,42 @@ async def test_a_server_publishes_and_asks(shop: Shop, channel: str, number: int
     assert (publish["bytes"], publish["content"], publish["receivers"]) == (4, "news", len(receivers))
     call = await shop.watcher.wait_for("call", SOON, request="GET /api/connections/sum")
     assert call["status"] == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "v4:", "pusher:"])
+async def test_a_message_from_the_console_names_its_channel_and_its_receivers(
+    shop: Shop, stack: AsyncExitStack, channel: str, prefix: str
+) -> None:
+    tenant, node = shop.nodes.shop, shop.nodes.on(0)
+    if prefix == "pusher:":
+        await (await stack.enter_async_context(open_pusher(node, tenant.public_key, tenant.secret))).join(channel)
+    elif prefix == "v4:":
+        await stack.enter_async_context(open_v4(node, channel, tenant.public_key))
+    else:
+        await shop.connect(0, channel)
+    async with browser_of(shop.nodes.first, "developer", node) as console:
+        assert "Sent to 1 connection." in await send_to(console, prefix + channel, "Hello!")
+    publish = await shop.watcher.wait_for("publish", SOON, channel=prefix + channel)
+    assert publish["receivers"] == 1
+
+
+async def send_to(console: httpx.AsyncClient, channel: str, message: str) -> str:
+    """Send a message on the page that watches the shop's cluster, and return the page that follows."""
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', (await console.get("live/shop/")).text)
+    assert token
+    form = {"channel": channel, "message": message, "csrfmiddlewaretoken": token[1]}
+    return (await console.post("live/shop/send/", data=form)).text
+
+
+async def test_a_close_is_shown_with_the_code_that_the_client_got(shop: Shop, stack: AsyncExitStack) -> None:
+    issue = "issued = services.issue_key(key.cluster, 'rotated'); print(issued.key.public_key, issued.secret)"
+    public_key, secret = (await asyncio.to_thread(shop.run, issue)).split()
+    client = await stack.enter_async_context(open_pusher(shop.nodes.on(1), public_key, secret))
+    await client.join(channel_name("private-"))
+    rotate = f"services.rotate_secret(ApiKey.objects.get(public_key={public_key!r}))"
+    await asyncio.to_thread(shop.run, rotate)
+    assert (await client.client.ending())[1] == 4200
+    assert (await shop.watcher.wait_for("close", SOON, by="server"))["code"] == 4200
 
 
 async def test_content_is_shown_only_on_request_and_cut(shop: Shop, stack: AsyncExitStack, channel: str) -> None:

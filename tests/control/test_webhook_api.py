@@ -73,7 +73,8 @@ def test_only_the_answer_that_creates_a_webhook_contains_its_secret(client: APIC
     path = f"/api/v1/webhooks/{webhook.pk}/"
     assert client.get(path).json() == created
     assert client.get("/api/v1/webhooks/").json()["results"] == [created]
-    assert client.patch(path, {"channel_prefix": "chat"}).json() == {**created, "channel_prefix": "chat"}
+    for prefix in ("chat", "#a/b_c-1=@,.;"):
+        assert client.patch(path, {"channel_prefix": prefix}).json() == {**created, "channel_prefix": prefix}
 
 
 def test_new_headers_replace_all_and_others_stay(client: APIClient, webhook: Webhook, path: str) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
+from realtime.protocols.pusher_channels import MAX_NAME_LENGTH, MAX_USER_ID_LENGTH
 from realtime.webhooks.messages import MAX_PENDING_BYTES
 from tests.clients import Client, channel_path, open_client
 from tests.nodes.service import Service
 from tests.receivers import Receiver
+from tests.sockets.pusher import open_pusher
+from tests.sockets.v4 import open_v4
 from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
 CHANNELS = 200
@@ -63,6 +66,20 @@ async def test_members_are_added_and_removed_once_each_although_a_node_is_killed
         for member in members:
             names = [event["name"] for event in tenant.events() if (event["channel"], event["user_id"]) == member]
             assert names == ["member_added", "member_removed"]
+
+
+async def test_the_longest_channels_and_members_of_each_protocol_are_reported(tmp_path: Path) -> None:
+    with started(tmp_path) as (service, receiver, _):
+        node, (key, secret) = service.nodes[0], service.issue_key("acme")
+        tenant = Tenant(node, receiver, "acme", kinds=["channel_occupied", "member_added"])
+        longest, member = f"presence-{'n' * 119}/{'c' * 128}", "ü" * MAX_USER_ID_LENGTH
+        async with open_pusher(node, key, secret) as pusher, open_v4(node, longest, key, member="u" * 64, presence=1):
+            channel = f"presence-{'c' * (MAX_NAME_LENGTH - 9)}"
+            await pusher.join(channel, {"user_id": member})
+            wanted = {(longest, "u" * 64), (longest, None), (channel, member), (channel, None)}
+            await tenant.until(
+                lambda: {(event["channel"], event.get("user_id")) for event in tenant.events()} == wanted, seconds=30
+            )
 
 
 async def test_channels_are_occupied_and_vacated_once_each_although_a_node_is_killed(tmp_path: Path) -> None:

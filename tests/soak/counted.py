@@ -48,7 +48,7 @@ def held() -> dict[str, int]:
         "rosters": len(presence._rosters),
         "members in presence": len(presence._members),
         "channels counted": sum(len(paths) for paths in counted._channels.values()),
-        "users signed in": len(node.watchlists._signed_in) + len(node.users._connections),
+        "users signed in": len(node.watchlists._visits) + len(node.users._connections),
         "users watched": len(node.watchlists._watched),
         "sockets known": len(node.sockets),
         "users counted": len(counted._users),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import httpx
 import pytest
 
 from realtime.protocols.tokens import sign
@@ -14,6 +15,7 @@ from tests.clients import Client, channel_path, open_client
 from tests.receivers import Receiver
 from tests.servers import LiveServer
 from tests.sockets.pusher import channel_name, open_pusher
+from tests.sockets.pusher_api import PusherServer
 from tests.sockets.v4 import open_v4
 from tests.webhooks import PROBE, SETTINGS, Tenant, until_known
 
@@ -250,3 +252,23 @@ async def test_a_missing_last_event_and_each_number_of_subscribers_are_reported(
     assert [event for event in events if event["name"] == "subscription_count"] == [
         {"name": "subscription_count", "subscription_count": number, **common} for number in (1, 2, 1, 0)
     ]
+
+
+async def test_no_idempotency_key_suppresses_the_report_of_a_missing_last_event(
+    server: LiveServer, receiver: Receiver, app_id: str, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    channel, other = channel_name("cache-"), channel_name("cache-")
+    tenant = Tenant(server, receiver, kinds=["channel_occupied", "cache_miss"], channel_prefix="cache-")
+    async with (
+        open_pusher(server, keys["demo"], secrets["demo"]) as client,
+        httpx.AsyncClient(base_url=server.url("", scheme="http"), trust_env=False) as http,
+    ):
+        await client.join(other)
+        assert (await client.receive())["event"] == "pusher:cache_miss"
+        await tenant.until(lambda: bool(tenant.events("channel_occupied")))  # so the webhook is known
+        publisher = PusherServer(http, app_id, keys["demo"], secrets["demo"])
+        for identifier in (f"pusher:{channel}", f"cache_miss pusher:{channel}"):
+            event = {"name": "x", "channel": "elsewhere", "data": "", "idempotency_key": identifier}
+            assert await publisher.ask("POST", "/events", json.dumps(event).encode()) == (200, {})
+        await client.join(channel)
+        await tenant.until(lambda: any(event["channel"] == channel for event in tenant.events("cache_miss")))

@@ -52,6 +52,7 @@ const DROPPED = {
   not_subscribed: "the client is not subscribed to the channel",
   unreadable: "the message is null, or not valid JSON or base64",
   used_up: "the quota of messages a day is used up",
+  bad_event: "events of clients need a private or presence channel, and a short name",
 };
 
 const find = (id) => document.getElementById(id);

@@ -102,6 +102,8 @@ class TestPresence:
             assert await tab.join(channel, bob) == {
                 "presence": {"ids": ["1", "2"], "hash": {"1": {"name": "Ann"}, "2": None}, "count": 2}
             }
+        again = await tabs[1].join(channel, {"user_id": 2, "user_info": "of another tab"})
+        assert again["presence"]["hash"] == {"1": {"name": "Ann"}, "2": None}
         added = await first.receive()
         assert (added["event"], added["channel"]) == ("pusher_internal:member_added", channel)
         assert json.loads(added["data"]) == {"user_id": "2", "user_info": None}

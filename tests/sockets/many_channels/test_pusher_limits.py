@@ -144,13 +144,29 @@ async def test_the_refusals_of_an_account_name_the_key_and_the_code_that_the_cli
     async with open_pusher(server, key, secret) as client:
         await client.sign_in({})
         await client.client.ending()
-    account = (await owner.get("accounts/")).json()["results"][0]["id"]
     wanted = {("bad_origin", 4009), ("bad_sign_in", 4009)}
+    assert {(row["reason"], row["code"]) for row in await refusals_of(owner, key, 2)} == wanted
+
+
+async def test_of_a_long_origin_the_beginning_is_kept(server: LiveServer, owner: httpx.AsyncClient) -> None:
+    key, _ = await issue(owner)
+    origin = f"https://{'x' * 300}.example"
+    async with open_client(server, f"/app/{key}?protocol=7", origin=origin) as client:  # type: ignore[arg-type]
+        await client.send('{"event":"pusher:signin","data":{}}')
+        await client.ending()
+    (row,) = await refusals_of(owner, key, 1)
+    assert row["origin"] == origin[:200]
+
+
+async def refusals_of(owner: httpx.AsyncClient, key: str, number: int) -> list[dict[str, Any]]:
+    """Wait until some refusals of a key are kept, and return them."""
+    account = (await owner.get("accounts/")).json()["results"][0]["id"]
     async with asyncio.timeout(30):
         while True:
             listed = (await owner.get(f"accounts/{account}/refusals/?key={key}")).json()["results"]
-            if {(row["reason"], row["code"]) for row in listed if row["key"] == key} == wanted:
-                break
+            found = [dict(row) for row in listed if row["key"] == key]
+            if len(found) == number:
+                return found
             await asyncio.sleep(0.2)
 
 

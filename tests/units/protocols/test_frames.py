@@ -52,6 +52,14 @@ def test_json_is_compact_and_keeps_characters() -> None:
     assert compact_json({"a": [1, "ü"]}) == '{"a":[1,"ü"]}'
 
 
+def test_json_with_more_levels_than_can_be_written_raises_an_error_of_its_value() -> None:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="levels"):
+        compact_json(value)
+
+
 def test_answers_are_under_system_and_errors_under_error() -> None:
     assert system_message("pong").data == '{"system":"pong"}'
     assert error_message("No.").data == '{"error":"No."}'

@@ -102,3 +102,10 @@ def test_what_is_not_1_to_1000_messages_is_not_a_batch(items: str) -> None:
     assert caught.value.status == 400
     if len(items) > MAX_BATCH_MESSAGES:
         assert str(caught.value) == NO_MESSAGES
+
+
+def test_the_representation_of_credentials_has_no_secret() -> None:
+    credentials = read_body(b'{"key":"public","secret":"hidden"}').credentials
+    assert credentials == Credentials("public", "hidden")
+    assert "public" in repr(credentials)
+    assert "hidden" not in repr(credentials)

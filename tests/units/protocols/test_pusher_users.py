@@ -95,3 +95,17 @@ def test_a_watchlist_has_each_user_once_and_at_most_a_hundred(
     data = json.dumps({"id": "7", "watchlist": watchlist})
     user, _ = sign_in(APP, SOCKET, SignIn(f"{KEY}:{sign(SECRET, f'{SOCKET}::user::{data}')}", data))
     assert (user.watchlist, user.has_longer_watchlist) == (watched, is_longer)
+
+
+def test_no_representation_contains_the_secret() -> None:
+    permission = authorize(APP, SOCKET, request("presence-foobar", PRESENCE, MEMBER), None)
+    assert permission.secret == SECRET
+    assert SECRET not in repr(permission)
+
+
+def test_a_user_info_with_too_many_levels_is_refused_like_one_that_is_too_long() -> None:
+    for levels in range(520, 1_100):
+        member = f'{{"user_id":"1","user_info":{"[" * levels}{"]" * levels}}}'
+        signature = sign(SECRET, f"{SOCKET}:presence-foobar:{member}")
+        with pytest.raises(Denied):
+            authorize(APP, SOCKET, request("presence-foobar", signature, member), None)
