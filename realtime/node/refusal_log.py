@@ -10,10 +10,12 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from django.db import DataError
 from django.db import Error as DatabaseError
 
 from accounts.refusals import KEPT_PER_KEY
 from accounts.refused_clients import Cause, RefusedClient
+from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,10 @@ class RefusalLog:
         clients = sorted((client for each in kept.values() for client in each), key=lambda client: client.at)
         try:
             await self._record(counts, clients)
+        except DataError as error:  # trying again would fail again, and no later refusal would be recorded
+            number = sum(counts.values())
+            words = "refusal is lost, because it" if number == 1 else "refusals are lost, because they"
+            logger.error("%d %s cannot be stored: %s", number, words, first_line(error))
         except DatabaseError as error:
             logger.debug("Cannot record refusals yet: %s", error)
             later, self._counts = self._counts, counts

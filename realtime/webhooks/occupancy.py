@@ -7,17 +7,23 @@ compares everything regularly, which finds the channels and members of nodes tha
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from django.db import DataError
+
 from accounts.webhooks.states import MEMBER_KINDS, Endpoint, Endpoints, Subject
+from realtime.base.errors import first_line
 from realtime.cluster.connection_counts import ConnectionCounts
 from realtime.presence.local import Presence
 from realtime.protocols.channels import Channel, is_channel
 from realtime.protocols.presence import user_id_of
 from realtime.protocols.pusher_channels import group_of_path
+
+logger = logging.getLogger(__name__)
 
 ABSENT_SECONDS = 3.0
 """How long a channel is empty, or a member away, until this is reported."""
@@ -142,7 +148,12 @@ class Occupancy:
             if any(_wants(endpoint, subject) for endpoint in self._endpoints.get(cluster_pk, ())):
                 by_cluster.setdefault(cluster_pk, []).append(subject)
         for cluster_pk, subjects in by_cluster.items():
-            await self._record(cluster_pk, subjects, is_present=is_present)
+            try:
+                await self._record(cluster_pk, subjects, is_present=is_present)
+            except DataError as error:  # trying again would fail again, and delay the webhooks of all others
+                sentence = "The webhooks of cluster %d miss %d change%s of channels, which cannot be stored: %s"
+                number = len(subjects)
+                logger.error(sentence, cluster_pk, number, "s" if number > 1 else "", first_line(error))
 
     async def _empty_channels(self, keys: list[_Key]) -> set[_Key] | None:
         """Return the channels without connections on any node; None if not all nodes can be counted now."""

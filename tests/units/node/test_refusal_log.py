@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 
 from accounts.refusals import KEPT_PER_KEY
 from accounts.refused_clients import Cause, RefusedClient
@@ -18,12 +18,15 @@ class Database:
 
     def __init__(self) -> None:
         self.is_reachable = True
+        self.takes_all = True
         self.counts: dict[Cause, int] = {}
         self.kept: list[RefusedClient] = []
 
     async def record(self, counts: Mapping[Cause, int], clients: Sequence[RefusedClient]) -> None:
         if not self.is_reachable:
             raise OperationalError("unreachable")
+        if not self.takes_all:
+            raise DataError("value too long")
         for cause, count in counts.items():
             self.counts[cause] = self.counts.get(cause, 0) + count
         self.kept += clients
@@ -95,3 +98,16 @@ async def test_it_is_written_within_seconds_and_again_after_an_outage(log: Refus
     await until(lambda: len(database.kept) == 2)
     assert sum(database.counts.values()) == 2
     await log.stop()
+
+
+async def test_what_cannot_be_stored_does_not_stop_later_refusals(
+    log: RefusalLog, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.takes_all = False
+    log.note(refused("long"))
+    await log.stop()
+    assert caplog.messages == ["1 refusal is lost, because it cannot be stored: value too long"]
+    database.takes_all = True
+    log.note(refused())
+    await log.stop()
+    assert [client.cause.public_key for client in database.kept] == ["key"]
