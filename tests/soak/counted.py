@@ -19,7 +19,11 @@ from .watch import PATH
 # Modules whose objects come and go with connections and requests.
 MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.tcp", "twisted.web.http", "channels.")
 # Classes whose objects are kept on purpose, in limited numbers.
-KEPT = {"realtime.node.key_cache._Entry", "realtime.protocols.pusher_events._Channel"}
+KEPT = {
+    "realtime.cluster.batches.Address",
+    "realtime.node.key_cache._Entry",
+    "realtime.protocols.pusher_events._Channel",
+}
 POOLS = ("database-", "django", "webhook-", "saved-webhook-")
 
 
