@@ -66,10 +66,13 @@ class RedisClient:
             return None
         # Callers at the front door may still run without a task, which redis-py needs for its timeouts.
         await asyncio.sleep(0)
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await self.execute(pipeline)
+        async with self._request_slots:
+            if not self.is_reachable:
+                return None
+            pipeline = self.redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await self.execute(pipeline)
 
     async def execute(self, pipeline: Pipeline) -> list[Any] | None:
         """Execute the commands of a pipeline.
