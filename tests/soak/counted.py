@@ -21,6 +21,7 @@ MODULES = ("accounts.", "realtime.", "daphne.", "autobahn.", "twisted.internet.t
 # Classes whose objects are kept on purpose, in limited numbers.
 KEPT = {
     "realtime.cluster.batches.Address",
+    "realtime.http.pusher_api.Target",
     "realtime.node.key_cache._Entry",
     "realtime.protocols.pusher_events._Channel",
 }
