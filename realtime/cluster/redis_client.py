@@ -52,13 +52,9 @@ class RedisClient:
         Returns:
             The answer to each script; None if Redis is unreachable.
         """
-        async with self._request_slots:
-            if not self.is_reachable:
-                return None
-            pipeline = self.redis.pipeline(transaction=False)
-            for script, *arguments in scripts:
-                pipeline.eval(script, 1, self.prefix, self.node_id, *arguments)
-            return await self.execute(pipeline)
+        return await self._request(
+            [("EVAL", script, "1", self.prefix, self.node_id, *arguments) for script, *arguments in scripts]
+        )
 
     async def ask(self, *commands: tuple[str, ...]) -> list[Any] | None:
         """Return the answer to each of some commands; None if Redis is unreachable."""
@@ -66,6 +62,10 @@ class RedisClient:
             return None
         # Callers at the front door may still run without a task, which redis-py needs for its timeouts.
         await asyncio.sleep(0)
+        return await self._request(commands)
+
+    async def _request(self, commands: Sequence[tuple[str, ...]]) -> list[Any] | None:
+        """Send commands when few others are under way; return their answers, or None if Redis is unreachable."""
         async with self._request_slots:
             if not self.is_reachable:
                 return None
