@@ -34,6 +34,19 @@ async def open_live(console: Console, width: int = 1280) -> None:
     await console.wait_for_text("Connected")
 
 
+async def disconnect_the_only_member(console: Console, path: str) -> None:
+    """Disconnect the client whose member is a1 on the page of a channel."""
+    await console.open(f"live/shop/channels/?channel={path}")
+    await console.wait_for_text("Members")
+    shown = await console.text()
+    assert "1 connection now" in shown
+    assert "a1" in shown
+    await console.click("Disconnect")
+    await console.wait_for_text("Disconnect this client?")
+    await console.click("Disconnect")
+    await console.wait_for_text("Client disconnected.")
+
+
 async def rows(console: Console) -> str:
     return await console.text("#events tbody")
 
@@ -167,15 +180,7 @@ async def test_a_channel_of_pusher_shows_its_users_gets_a_message_and_a_client_i
     await console.click("Send message")
     await console.wait_for_text("Sent to 1 connection.")
     assert await client.receive() == {"event": "message", "channel": channel, "data": "Hello!"}
-    await console.open(f"live/shop/channels/?channel=pusher:{channel}")
-    await console.wait_for_text("Members")
-    shown = await console.text()
-    assert "1 connection now" in shown
-    assert "a1" in shown
-    await console.click("Disconnect")
-    await console.wait_for_text("Disconnect this client?")
-    await console.click("Disconnect")
-    await console.wait_for_text("Client disconnected.")
+    await disconnect_the_only_member(console, f"pusher:{channel}")
     assert (await client.client.ending())[1] == 4200
 
 
@@ -201,15 +206,7 @@ async def test_a_client_of_v4_is_shown_gets_a_message_and_is_disconnected(
     await until(lambda: client.frames[-1] == "Hello!")
     await client.unsubscribe(second)
     await client.subscribe(second, presence=True)
-    await console.open(f"live/shop/channels/?channel=v4:{second}")
-    await console.wait_for_text("Members")
-    shown = await console.text()
-    assert "1 connection now" in shown
-    assert "a1" in shown
-    await console.click("Disconnect")
-    await console.wait_for_text("Disconnect this client?")
-    await console.click("Disconnect")
-    await console.wait_for_text("Client disconnected.")
+    await disconnect_the_only_member(console, f"v4:{second}")
     await client.listening
     assert client.client.socket.close_code == 1012
 
