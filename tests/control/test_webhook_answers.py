@@ -1,7 +1,9 @@
 """What receivers may answer: hostile ones cost this service little, and whatever they send, there is an answer."""
 
+import sys
 import time
 from ipaddress import ip_network
+from unittest.mock import Mock
 
 import pytest
 from pytest_django import Settings
@@ -74,3 +76,12 @@ async def test_large_requests_arrive_whole() -> None:
         assert (await post(receiver.url, body)).status == 200
     assert receiver.requests[0].body == body
     assert receiver.requests[0].headers["content-length"] == str(len(body))
+
+
+async def test_a_request_looks_for_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raw_receiver(CHUNKED + b"0\r\n\r\n") as url:
+        await post(url)  # loads what is loaded once
+        finder = Mock(find_spec=Mock(return_value=None))
+        monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+        assert (await post(url)).status == 200
+    assert finder.find_spec.call_args_list == []
