@@ -1,7 +1,7 @@
 """The queue of deliveries, in the database of the project: what waits for the senders of all processes."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ BYTES = F("size") + F("attempts_size")
 """What a delivery takes."""
 FINISHED = [state for state in DeliveryState if state != DeliveryState.WAITING]
 ROWS_AT_ONCE = 500
+BYTES_AT_ONCE = 128 * 1024
+"""How large the deliveries of one statement are, since psycopg keeps Python's lock while it sends a statement."""
 
 
 class NewDelivery(NamedTuple):
@@ -63,7 +65,7 @@ def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[
     wanted = {delivery.webhook_pk for delivery in deliveries}
     known = lock_webhooks(pk__in=wanted, enabled=True)
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
-    created = WebhookDelivery.objects.bulk_create(rows, batch_size=ROWS_AT_ONCE)
+    created = [row for some in _in_statements(rows) for row in WebhookDelivery.objects.bulk_create(some)]
     for webhook_pk, most in shares(known, MAX_WAITING_BYTES, MAX_BYTES_OF_ACCOUNT).items():
         _drop_oldest(webhook_pk, most, now)
     _wake(known, now)
@@ -83,6 +85,19 @@ def _row(delivery: NewDelivery, now: datetime) -> WebhookDelivery:
         waiting_since=now,
         next_at=now,
     )
+
+
+def _in_statements(rows: Iterable[WebhookDelivery]) -> Iterator[list[WebhookDelivery]]:
+    some: list[WebhookDelivery] = []
+    size = 0
+    for row in rows:
+        if some and (len(some) == ROWS_AT_ONCE or size + row.size > BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += row.size
+    if some:
+        yield some
 
 
 def _wake(webhooks: Iterable[int], now: datetime) -> None:

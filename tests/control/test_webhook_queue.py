@@ -1,6 +1,7 @@
 """The queue of deliveries, with a clock that tests set: schedule, order, leases, health and limits."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -53,6 +54,17 @@ def test_a_delivery_is_sent_once_and_logged(webhook: Webhook, key: ApiKey, clock
     ]
     webhook.refresh_from_db()
     assert webhook.due_at is None
+
+
+def test_many_deliveries_are_written_in_statements_of_limited_size(
+    webhook: Webhook, clock: Clock, django_assert_max_num_queries: Any
+) -> None:
+    event = json.dumps([{"data": "a" * (queue.BYTES_AT_ONCE // 4)}])
+    with django_assert_max_num_queries(100) as queries:
+        queue.add([queue.NewDelivery(webhook.pk, event, 1, False)] * 10, clock.now)
+    inserts = [query["sql"] for query in queries if query["sql"].startswith("INSERT")]
+    assert [sql.count(event) for sql in inserts] == [3, 3, 3, 1]
+    assert webhook.deliveries.count() == 10
 
 
 def test_no_secret_is_shown_with_a_task(webhook: Webhook, clock: Clock) -> None:
