@@ -141,6 +141,7 @@ class Sender:
             sending = asyncio.create_task(self._send(task))
             self._in_flight[sending] = task, time.monotonic()
             sending.add_done_callback(self._in_flight.pop)
+            await asyncio.sleep(0)  # others have their turn between the requests
 
     async def _send(self, task: Task) -> None:
         now = time.time()
