@@ -26,6 +26,7 @@ from accounts.refusals import prune_refusals, record_refusals
 from accounts.usage import record_messages
 from accounts.usage_history import prune_usage, record_usage
 from realtime.base.tasks import KeptTask
+from realtime.base.time_slices import run_promptly
 from realtime.cluster import bus
 from realtime.cluster.bus import make_bus
 from realtime.cluster.connection_counts import ConnectionCounts
@@ -164,8 +165,10 @@ class Node:
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
         # another 40 ms to look through it.
         gc.freeze()
-        # The loop waits this long for a thread that computes, each time that it comes back from a system call.
+        # The loop waits this long for a thread that computes, each time that it comes back from a system call. Then it is
+        # its turn, whatever else this core computes.
         sys.setswitchinterval(SWITCH_SECONDS)
+        run_promptly()
         scheduler.on_turn = self.hub.flush
         signals.before_stop(self._shutdown.drain, self._shutdown.hurry)
 
