@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from realtime.base.time_slices import run_promptly
 from tests.bench import soketi
 from tests.clients import channel_path
 from tests.servers import PROJECT, Redis, environment, free_port, wait_for_port
@@ -130,7 +131,15 @@ class Round:
     def measure(self, tenant: str, options: str) -> dict[str, str]:
         """Run the load generator and return what it has measured."""
         command = self.running.load(self.directory, self.keys.get(tenant, ""), f"{options} -d {self.seconds}")
-        return _parse(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+        done = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=run_promptly,
+        )
+        return _parse(done.stdout)
 
     def steady(self) -> Figures:
         """Measure 100 channels with 10 messages per second each: sent together, and evenly spread."""
