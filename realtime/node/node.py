@@ -165,8 +165,8 @@ class Node:
         # Everything loaded until now lives as long as the process. Each garbage collection would block the loop for
         # another 40 ms to look through it.
         gc.freeze()
-        # The loop waits this long for a thread that computes, each time that it comes back from a system call. Then it is
-        # its turn, whatever else this core computes.
+        # The loop waits this long for a thread that computes, each time that it comes back from a system call. Then it
+        # has its turn, whatever else this core computes.
         sys.setswitchinterval(SWITCH_SECONDS)
         run_promptly()
         scheduler.on_turn = self.hub.flush
