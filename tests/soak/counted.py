@@ -12,6 +12,7 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from piesite.asgi import application as service
+from realtime.cluster.redis_connection_counts import RedisConnectionCounts
 from realtime.node.running import current_node
 
 from .watch import PATH
@@ -62,13 +63,21 @@ def held() -> dict[str, int]:
         "groups of the layer": len(getattr(get_channel_layer(), "groups", ())),
         "keys being asked for": len(node.keys._loading),
         "tasks": len(asyncio.all_tasks()),
-        # Pools have a fixed size, and start their threads when they first need them.
+        # Pools have a fixed size, and start their threads and connections when they first need them.
         "threads": sum(not thread.name.startswith(POOLS) for thread in threading.enumerate()),
-        "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")),
+        "sockets": sum(_is_socket(name) for name in os.listdir("/proc/self/fd")) - _pooled(counted),
     }
     kinds = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
     objects = {name: count for name, count in sorted(kinds.items()) if name.startswith(MODULES) and name not in KEPT}
     return counts | {f"objects: {name}": count for name, count in objects.items()}
+
+
+def _pooled(counted: object) -> int:
+    """Return how many connections a node's client of Redis has."""
+    if not isinstance(counted, RedisConnectionCounts):
+        return 0
+    pool: Any = counted.client.redis.connection_pool
+    return sum(each.is_connected for each in [*pool._available_connections, *pool._in_use_connections])
 
 
 def _is_socket(name: str) -> bool:
