@@ -1,9 +1,14 @@
-"""Usage over several nodes equals what was sent, delivered and refused, to the message, through kills and outages."""
+"""Usage over several nodes equals what was sent, delivered and refused, to the message, through kills and outages.
+
+`USAGE_MINUTES=5` has the clients send for five minutes before a node is killed, and for five minutes afterwards.
+"""
 
 import asyncio
 import json
+import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -17,6 +22,7 @@ MESSAGE = "x" * 10
 FRAME_BYTES = 12
 NONE = {"messages": 0, "message_bytes": 0, "deliveries": 0, "delivered_bytes": 0, "api_calls": 0}
 WAIT_SECONDS = 60
+MINUTES = float(os.environ.get("USAGE_MINUTES", "0"))
 
 READ = """
 import json
@@ -93,6 +99,17 @@ class Traffic:
         self._count(number, len(self.clients))
         self.expected["api_calls"] += number
 
+    async def send_for(self, minutes: float, nodes: Sequence[int]) -> None:
+        """Have every client send and some nodes publish, at least once."""
+        until = time.monotonic() + minutes * 60
+        while True:
+            for client in self.clients:
+                await self.send(client, 50)
+            for node in nodes:
+                await self.publish(node, 20)
+            if time.monotonic() >= until:
+                return
+
     async def _receive(self, number: int, receivers: list[Client]) -> None:
         for receiver in receivers:
             assert [await receiver.receive() for _ in range(number)] == [MESSAGE] * number
@@ -129,10 +146,7 @@ async def traffic(service: Service, connect: Connect, channel: str, credentials:
 async def test_usage_equals_what_was_sent_delivered_and_refused_though_a_node_is_killed(
     service: Service, connect: Connect, credentials: tuple[str, str], traffic: Traffic
 ) -> None:
-    for client in traffic.clients:
-        await traffic.send(client, 50)
-    for node in (0, 1):
-        await traffic.publish(node, 20)
+    await traffic.send_for(MINUTES, (0, 1))
     service.shell(RESTRICT.format(key=credentials[0]))
     refusals = traffic.expected["refusals"]
     for node, times in ((0, 3), (1, 2)):
@@ -150,7 +164,7 @@ async def test_usage_equals_what_was_sent_delivered_and_refused_though_a_node_is
     service.nodes[1].stop(signal.SIGKILL)
     service.nodes[1].start()
     traffic.clients = traffic.clients[0:3:2]
-    await traffic.send(traffic.clients[0], 30)
+    await traffic.send_for(MINUTES, (0,))
     await traffic.until_recorded()
 
 
