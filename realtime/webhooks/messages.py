@@ -38,7 +38,7 @@ _TURN_MESSAGES = 5_000
 WRITE_SECONDS = 1.0
 # What a message takes in memory besides its data, in bytes.
 _OVERHEAD = 200
-_MESSAGES_PER_SLICE = 10
+_MESSAGES_PER_SLICE = 20
 _SLICE_BYTES = 64 * 1024
 _PUSHER = "pusher"
 
