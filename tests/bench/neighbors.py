@@ -1,17 +1,20 @@
-"""Measure what one tenant's webhooks cost another tenant's clients: `.venv/bin/python -m tests.bench.webhooks`.
+"""Measure what one tenant's webhooks and *Live* cost another tenant's clients: `python -m tests.bench.neighbors`.
 
-One tenant's clients send 10,000 messages per second, which are reported to its webhook in batches of 100. Meanwhile,
-the latency of another tenant's messages is measured. The server runs alone on one core; the load generators, the
-database and the receiver of the webhook share the other one. In each round, this is compared with the same messages
-while the tenant has no webhook, and with silence; medians count.
+One tenant's clients send 10,000 messages per second. They are reported to its webhook in batches of 100, or somebody
+watches them live in the console, with their content. Meanwhile, the latency of another tenant's messages is measured.
+The server runs alone on one core; the load generators, the database, the receiver of the webhook and who watches share
+the other one. In each round, this is compared with the same messages alone, and with silence; medians count.
 """
 
+import asyncio
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +24,7 @@ from statistics import median
 from realtime.base.time_slices import run_promptly
 from tests.bench.front_door import HERE, LOAD_CORE, SERVER_CORE
 from tests.clients import channel_path
+from tests.console.watching import watch
 from tests.options import option_parser
 from tests.receivers import Receiver
 from tests.servers import LiveServer, Postgres, environment, free_port, make_tenants
@@ -37,12 +41,62 @@ SETTLE_SECONDS = 6.0
 """How long it takes at most until a node knows that a webhook was switched."""
 LATENCY = re.compile(r"p50 (?P<p50>[\d.]+) p95 [\d.]+ p99 (?P<p99>[\d.]+) p99.9")
 RATE = re.compile(r"deliver: .*: (\d+)/s")
-SITUATIONS = {"silence": (False, False), "messages": (True, False), "webhook": (True, True)}
-"""Whether the first tenant's clients send, and whether its webhook is on."""
+SITUATIONS = {
+    "silence": (False, False, False),
+    "messages": (True, False, False),
+    "live": (True, False, True),
+    "webhook": (True, True, False),
+}
+"""Whether the first tenant's clients send, whether its webhook is on, and whether somebody watches."""
+LOG_IN = """
+import json
+from accounts import services
+from accounts.models import Cluster, Role
+from accounts.users import User
+from tests.console.tenants import make_sessions
+account = Cluster.objects.get(cluster_id="demo").account
+person = User.objects.create_user("developer@example.com", password="developer-password")
+services.add_member(account, person, Role.DEVELOPER)
+print(json.dumps([account.pk, make_sessions({"developer": person.pk})["developer"]]))
+"""
+RENEW_SECONDS = 2.0
+
+
+class Watching(threading.Thread):
+    """Somebody who watches the first tenant's cluster live."""
+
+    def __init__(self, server: LiveServer, account: int, session: str) -> None:
+        """
+        Args:
+            server: the server.
+            account: the primary key of the account.
+            session: the key of the session of one of its people.
+        """
+        super().__init__()
+        self._watched = (server, account, "demo", session)
+        self._is_over = threading.Event()
+        self.shown = 0
+        """How many events have arrived."""
+        self.start()
+
+    def run(self) -> None:
+        asyncio.run(self._watch())
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.join()
+
+    async def _watch(self) -> None:
+        async with watch(*self._watched, content=True) as watcher:
+            while not self._is_over.is_set():
+                await watcher.ask(content=True)
+                await asyncio.sleep(RENEW_SECONDS)
+            assert watcher.code is None, (watcher.code, watcher.end)
+            self.shown = len(watcher.events)
 
 
 def main() -> int:
-    parser = option_parser("tests.bench.webhooks", __doc__)
+    parser = option_parser("tests.bench.neighbors", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=8, help="seconds per measurement (default: %(default)s)")
     parser.add_argument("--postgres", action="store_true", help="use PostgreSQL instead of SQLite")
@@ -63,6 +117,7 @@ def main() -> int:
         server = LiveServer(directory, ["taskset", "-c", SERVER_CORE, *daphne], port, **settings)
         server.start()
         stack.callback(server.stop, signal.SIGKILL)
+        account, session = json.loads(server.shell(LOG_IN))
         tenant = Tenant(server, receiver, kinds=["client_event"], batches=True)
 
         def start(key: str, seconds: float, *arguments: object) -> "subprocess.Popen[str]":
@@ -73,7 +128,7 @@ def main() -> int:
             return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=run_promptly)  # noqa: PLW1509
 
         for number in range(options.rounds):
-            for situation, (sends, is_on) in SITUATIONS.items():
+            for situation, (sends, is_on, is_watched) in SITUATIONS.items():
                 server.manage("shell", "-v", "0", "-c", SWITCH.format(pk=tenant.pk, on=is_on))
                 receiver.requests.clear()
                 flood = None
@@ -81,17 +136,21 @@ def main() -> int:
                     rate = MESSAGES_PER_SECOND // CHANNELS
                     seconds = options.seconds + 2 * SETTLE_SECONDS
                     flood = start("demo", seconds, "-n", CHANNELS, "-c", CHANNELS, "-rate", rate, "-spread", 1)
+                watching = Watching(server, account, session) if is_watched else None
                 observer = start("other", options.seconds, "-n", 100, "-c", 10, "-rate", 20, "-warm", SETTLE_SECONDS)
                 printed, _ = observer.communicate()
                 found = LATENCY.search(printed)
                 if found is None:
                     sys.exit(f"The load generator failed: {printed}")
                 latencies[situation].append((float(found["p50"]), float(found["p99"])))
+                if watching is not None:
+                    watching.stop()
                 received = RATE.search(flood.communicate()[0]) if flood is not None else None
                 events = sum(len(got.events) for got in receiver.requests)
                 print(
                     f"[{number + 1}] {situation}: p50 {found['p50']} p99 {found['p99']} ms; of the other tenant "
-                    f"{received[1] if received else 0} messages per second, and {events} events",
+                    f"{received[1] if received else 0} messages per second, {events} events for the webhook, and "
+                    f"{watching.shown if watching else 0} shown",
                     flush=True,
                 )
         report(latencies)
