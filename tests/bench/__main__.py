@@ -14,14 +14,17 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from tests.options import option_parser
+from tests.servers import environment, manage
 
 from .contestants import Contestant, contestants
 from .report import Measurement, write
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
+COUNTING = "from tests.bench.usage import counting_microseconds; print(counting_microseconds())"
 OPENED = re.compile(
     r"connect: .* = (?P<rate>\d+)/s, server cpu (?P<cpu>[\d.]+) us each, rss (?P<memory>-?[\d.]+) KiB each"
 )
@@ -105,6 +108,11 @@ def main() -> int:
             print("failed" if measurement is None else measurement.short(), flush=True)
             if measurement is not None:
                 measured[work.name, server.name].append(measurement)
+        if runs := measured["pairs", "service"]:
+            counting = float(manage(environment(directory), "shell", "-v", "0", "-c", COUNTING))
+            cost = median(run.values["cpu"] for run in runs)
+            print(f"\nOf the {cost:.1f} µs of a single message, counting the usage takes {counting:.3f} µs, ", end="")
+            print(f"which is {counting / cost:.1%}.")
         write(options.output, [(w.name, w.label) for w in works], [(s.name, s.label) for s in servers], measured)
     return 0
 
