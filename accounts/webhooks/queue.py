@@ -31,7 +31,7 @@ BYTES = F("size") + F("attempts_size")
 FINISHED = [state for state in DeliveryState if state != DeliveryState.WAITING]
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 128 * 1024
-"""How large the deliveries of one statement are, since psycopg keeps Python's lock while it sends a statement."""
+"""How large the deliveries of one statement are, unless a single one is larger. Large ones delay the event loop."""
 
 
 class NewDelivery(NamedTuple):

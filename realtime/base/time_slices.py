@@ -16,17 +16,23 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 
 
 def run_promptly() -> None:
-    """Have the current thread run as soon as something wakes it, on Linux 6.12 and newer.
+    """Give the current thread the shortest time slice, on Linux 6.12 and newer.
 
-    By default, another thread on this core may compute on until its slice ends, which takes milliseconds. A thread with
-    a shorter slice preempts it, and gets no more time in all. Threads that are started later have ordinary slices. The
-    source is sched_setattr(2).
+    By default, when something wakes a thread, another one may compute on until its slice ends, some milliseconds later.
+    A thread with a shorter slice preempts it, unless it has used more than its share of the core. Threads that are
+    started later have ordinary slices. The sources are sched_setattr(2) and Linux' documentation of EEVDF, its
+    scheduler.
     """
     number = _SCHED_SETATTR.get(platform.machine())
-    # Another policy is the decision of the operator.
-    if number is None or platform.system() != "Linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if number is None or platform.system() != "Linux":
         return
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        policy, nice = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, os.getpriority(os.PRIO_PROCESS, 0)
+    except OSError:  # musl does not implement it, and sandboxes may refuse it
+        return
+    # Another policy or priority is the decision of the operator. Threads would not inherit a negative nice value.
+    if policy != os.SCHED_OTHER or nice < 0:
+        return
     slice_ns = round(SHORTEST_SECONDS * 1e9)
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, _RESET_ON_FORK, nice, 0, slice_ns, 0, 0)
-    ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # older versions ignore the slice, and sandboxes may refuse
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, _RESET_ON_FORK, nice, 0, slice_ns, 0, 0)
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # older versions ignore the slice

@@ -166,7 +166,7 @@ class Node:
         # another 40 ms to look through it.
         gc.freeze()
         # The loop waits this long for a thread that computes, each time that it comes back from a system call. Then it
-        # has its turn, whatever else this core computes.
+        # preempts what its core computes.
         sys.setswitchinterval(SWITCH_SECONDS)
         run_promptly()
         scheduler.on_turn = self.hub.flush

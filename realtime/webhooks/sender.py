@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -137,11 +138,19 @@ class Sender:
             self._results = [*results, *self._results]
             raise
         self._is_failing = False
-        for task in tasks:
-            sending = asyncio.create_task(self._send(task))
-            self._in_flight[sending] = task, time.monotonic()
-            sending.add_done_callback(self._in_flight.pop)
-            await asyncio.sleep(0)  # others have their turn between the requests
+        left = deque(tasks)
+        try:
+            while left:
+                self._start(left.popleft())
+                await asyncio.sleep(0)  # others have their turn between the requests
+        finally:
+            for task in left:  # this was cancelled; otherwise they would wait until their leases end
+                self._start(task)
+
+    def _start(self, task: Task) -> None:
+        sending = asyncio.create_task(self._send(task))
+        self._in_flight[sending] = task, time.monotonic()
+        sending.add_done_callback(self._in_flight.pop)
 
     async def _send(self, task: Task) -> None:
         now = time.time()

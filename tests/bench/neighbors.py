@@ -2,8 +2,9 @@
 
 One tenant's clients send 10,000 messages per second. They are reported to its webhook in batches of 100, or somebody
 watches them live in the console, with their content. Meanwhile, the latency of another tenant's messages is measured.
-The server runs alone on one core; the load generators, the database, the receiver of the webhook and who watches share
-the other one. In each round, this is compared with the same messages alone, and with silence; medians count.
+The server runs alone on one core; the load generators, the database, the receiver of the webhook and the watching
+client share the other one. In each round, this is compared with the same messages alone, and with silence; medians
+count.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -62,8 +64,8 @@ print(json.dumps([account.pk, make_sessions({"developer": person.pk})["developer
 RENEW_SECONDS = 2.0
 
 
-class Watching(threading.Thread):
-    """Somebody who watches the first tenant's cluster live."""
+class Watching:
+    """Somebody who watches the first tenant's cluster live, in a thread."""
 
     def __init__(self, server: LiveServer, account: int, session: str) -> None:
         """
@@ -72,27 +74,22 @@ class Watching(threading.Thread):
             account: the primary key of the account.
             session: the key of the session of one of its people.
         """
-        super().__init__()
         self._watched = (server, account, "demo", session)
         self._is_over = threading.Event()
-        self.shown = 0
-        """How many events have arrived."""
-        self.start()
+        self._shown = ThreadPoolExecutor(1).submit(asyncio.run, self._watch())
 
-    def run(self) -> None:
-        asyncio.run(self._watch())
-
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """Return how many events have arrived."""
         self._is_over.set()
-        self.join()
+        return self._shown.result()
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> int:
         async with watch(*self._watched, content=True) as watcher:
             while not self._is_over.is_set():
                 await watcher.ask(content=True)
                 await asyncio.sleep(RENEW_SECONDS)
             assert watcher.code is None, (watcher.code, watcher.end)
-            self.shown = len(watcher.events)
+            return len(watcher.events)
 
 
 def main() -> int:
@@ -143,14 +140,13 @@ def main() -> int:
                 if found is None:
                     sys.exit(f"The load generator failed: {printed}")
                 latencies[situation].append((float(found["p50"]), float(found["p99"])))
-                if watching is not None:
-                    watching.stop()
+                shown = watching.stop() if watching is not None else 0
                 received = RATE.search(flood.communicate()[0]) if flood is not None else None
                 events = sum(len(got.events) for got in receiver.requests)
                 print(
                     f"[{number + 1}] {situation}: p50 {found['p50']} p99 {found['p99']} ms; of the other tenant "
                     f"{received[1] if received else 0} messages per second, {events} events for the webhook, and "
-                    f"{watching.shown if watching else 0} shown",
+                    f"{shown} shown",
                     flush=True,
                 )
         report(latencies)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError
@@ -11,6 +12,7 @@ from pytest_django import Settings
 
 from accounts.webhooks.exchange import Flight, Result, Task, Turn
 from realtime.webhooks.sender import IDLE_SECONDS, Sender
+from tests.receivers import Receiver
 
 
 class Queue:
@@ -100,3 +102,17 @@ async def test_a_client_that_cannot_be_made_does_not_stop_the_sender(
     await until(lambda: bool(queue.results))
     assert queue.results[0].answer.error == "The request could not be sent."
     await sending.stop()
+
+
+async def test_a_sender_that_is_stopped_sends_everything_that_it_has_taken(settings: Settings) -> None:
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    queue = Queue()
+    sending = Sender(queue.exchange, prune)
+    with Receiver() as receiver:
+        url = f"{receiver.url}/"
+        queue.tasks = [Task(pk, 1, 1, "lease", f"msg_{pk}", url, False, "[]", (), None, ()) for pk in range(5)]
+        sending.start()
+        while not queue.asked:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # it has not begun all requests
+        await sending.stop()
+    assert sorted(result.task.delivery_pk for result in queue.results) == [0, 1, 2, 3, 4]
