@@ -1,9 +1,9 @@
 """The queue of deliveries, in the database of the project: what waits for the senders of all processes."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import models, transaction
 from django.db.models import Count, F, Q, Sum
@@ -14,6 +14,8 @@ from ..locks import lock_webhooks
 from ..signals import announce_webhooks_due
 from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
 from .signing import new_message_id
+
+T = TypeVar("T")
 
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -65,7 +67,8 @@ def add(deliveries: Sequence[NewDelivery], now: datetime | None = None) -> list[
     wanted = {delivery.webhook_pk for delivery in deliveries}
     known = lock_webhooks(pk__in=wanted, enabled=True)
     rows = [_row(delivery, now) for delivery in deliveries if delivery.webhook_pk in known]
-    created = [row for some in _in_statements(rows) for row in WebhookDelivery.objects.bulk_create(some)]
+    groups = in_groups(rows, lambda row: row.size, ROWS_AT_ONCE, BYTES_AT_ONCE)
+    created = [row for group in groups for row in WebhookDelivery.objects.bulk_create(group)]
     for webhook_pk, most in shares(known, MAX_WAITING_BYTES, MAX_BYTES_OF_ACCOUNT).items():
         _drop_oldest(webhook_pk, most, now)
     _wake(known, now)
@@ -87,17 +90,19 @@ def _row(delivery: NewDelivery, now: datetime) -> WebhookDelivery:
     )
 
 
-def _in_statements(rows: Iterable[WebhookDelivery]) -> Iterator[list[WebhookDelivery]]:
-    some: list[WebhookDelivery] = []
+def in_groups(items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int) -> Iterator[list[T]]:
+    """Yield items in groups that are limited in number and bytes. A group has at least one, however large."""
+    group: list[T] = []
     size = 0
-    for row in rows:
-        if some and (len(some) == ROWS_AT_ONCE or size + row.size > BYTES_AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(row)
-        size += row.size
-    if some:
-        yield some
+    for item in items:
+        added = size_of(item)
+        if group and (len(group) == most or size + added > most_bytes):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += added
+    if group:
+        yield group
 
 
 def _wake(webhooks: Iterable[int], now: datetime) -> None:

@@ -12,8 +12,8 @@ from realtime.cluster.outbox import Outbox
 from realtime.cluster.reconnection import KeptConnection, call_safely, logger
 
 # How many PUBLISHes may be unanswered, and how much they carry together, in bytes. What comes then joins the batch of
-# its group: load makes batches larger and not queues longer. A message waits for all that are unanswered, whoever has
-# sent them, so this is also how long one tenant can keep another one waiting: some 2 ms.
+# its group: load makes batches larger and not queues longer. A message waits for all that are unanswered, also for
+# those of other tenants, so this limits how long one tenant can keep another one waiting: to some 2 ms.
 MAX_UNANSWERED = 200
 MAX_UNANSWERED_BYTES = 4 * 1024 * 1024
 # How much may wait beyond that, and how much of one group goes together, in bytes.

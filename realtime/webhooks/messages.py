@@ -18,7 +18,7 @@ import msgspec
 from django.db import Error as DatabaseError
 
 from accounts.models import WebhookKind
-from accounts.webhooks.queue import MAX_EVENTS, NewDelivery
+from accounts.webhooks.queue import MAX_EVENTS, NewDelivery, in_groups
 from accounts.webhooks.states import Endpoint, Endpoints, split_path
 from realtime.protocols.channels import Channel
 
@@ -272,13 +272,5 @@ def _name_of(data: str | bytes) -> str:
 
 
 def _parts(webhook_pk: int, events: Iterable[bytes], most: int) -> Iterator[_Part]:
-    part: list[bytes] = []
-    size = 0
-    for event in events:
-        if part and (len(part) == most or size + len(event) > MAX_BATCH_BYTES):
-            yield _Part(webhook_pk, part, size)
-            part, size = [], 0
-        part.append(event)
-        size += len(event)
-    if part:
-        yield _Part(webhook_pk, part, size)
+    for group in in_groups(events, len, most, MAX_BATCH_BYTES):
+        yield _Part(webhook_pk, group, sum(map(len, group)))

@@ -131,14 +131,7 @@ class Round:
     def measure(self, tenant: str, options: str) -> dict[str, str]:
         """Run the load generator and return what it has measured."""
         command = self.running.load(self.directory, self.keys.get(tenant, ""), f"{options} -d {self.seconds}")
-        done = subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            preexec_fn=run_promptly,
-        )
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, preexec_fn=run_promptly)
         return _parse(done.stdout)
 
     def steady(self) -> Figures:
