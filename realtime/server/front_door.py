@@ -25,6 +25,7 @@ from realtime.base.asgi import Header, Response
 from realtime.base.tasks import run_eagerly
 from realtime.conf import conf
 from realtime.server.addresses import client_network
+from realtime.server.answers import answers
 from realtime.server.door_socket import DoorSocket
 from realtime.server.fair_scheduling import SlicedConnection, scheduler
 from realtime.server.http_limits import BoundedHTTPChannel, http_connections, new_protocol
@@ -118,6 +119,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
 
     def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
         http_connections.close(self)
+        answers.forget(self)
         self._is_lost = True
         self.unconsumed = self._later = b""
         self._parts = []
@@ -149,9 +151,9 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 self._later = data[position:]
                 break
             if position < size and time.perf_counter() > until:
-                self._flush()
+                answers.write(self)
                 return position
-        self._flush()
+        answers.write(self)
         return size
 
     def miss_deadline(self) -> None:
@@ -213,7 +215,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
             }
             server.log_action("http", "complete", details)
         if request.closes:
-            self._flush()
+            self.send_answers()
             self._stop_producing()
             self.transport.loseConnection()
         else:
@@ -222,7 +224,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
     def _go_on(self, answering: asyncio.Task[None]) -> None:
         """Send an answer that had to wait, and go on with what has arrived meanwhile."""
         self._answering = None
-        self._flush()
+        self.send_answers()
         later, self._later = self._later, b""
         if not self._is_lost:
             self.transport.resumeProducing()
@@ -233,7 +235,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
         self._has_answered = self._is_idle = True
         http_connections.set_deadline(self, self.timeOut)
 
-    def _flush(self) -> None:
+    def send_answers(self) -> None:
         """Write the answers; directly to the socket, if nothing waits in the transport."""
         if not self._answers or self._is_lost:
             return
@@ -267,7 +269,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
         serve = self._doors.enter_socket(scope)
         if serve is None:
             return False
-        self._flush()
+        self.send_answers()
         self._stop_producing()
         http_connections.close(self)
         socket = DoorSocket(self.factory.server, request.path, self._client, request.headers[b"sec-websocket-key"])
@@ -278,7 +280,7 @@ class Visitor(protocol.Protocol, SlicedConnection):
         return True
 
     def _go_the_ordinary_way(self, data: bytes) -> None:
-        self._flush()
+        self.send_answers()
         self._stop_producing()
         if self._has_answered:  # the next request has a deadline of its own
             http_connections.finish_request(self)
