@@ -22,7 +22,6 @@ from tests.servers import LiveServer, Redis, environment, free_port, make_tenant
 from .traffic import PATIENT, QUICK, Site, Visit, run_visit, visits
 from .watch import changed, held_at_rest, until_held
 
-APPLICATION = "tests.soak.counted:application"
 SAMPLE_SECONDS = 10.0
 REST_SECONDS = 90.0
 MAX_GROWTH = 0.05
@@ -36,8 +35,10 @@ def main() -> int:
     parser.add_argument(
         "--nodes", type=int, default=1, help="number of server processes; several share a Redis (default: 1)"
     )
+    parser.add_argument("--door-shut", action="store_true", help="have Twisted, Daphne and Autobahn read all requests")
     parser.add_argument("--seed", type=int, default=7, help="seed of the order of the clients (default: %(default)s)")
     options = parser.parse_args()
+    application = f"tests.soak.{'counted_with_shut_door' if options.door_shut else 'counted'}:application"
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         keys, secrets, app_id = make_tenants(environment(directory))
@@ -48,7 +49,7 @@ def main() -> int:
         for _ in range(options.nodes):
             folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
             shutil.copytree(directory, folder, dirs_exist_ok=True)
-            server = LiveServer(folder, server_command("daphne", port, folder, APPLICATION), port, kind="daphne", **env)
+            server = LiveServer(folder, server_command("daphne", port, folder, application), port, kind="daphne", **env)
             servers.append(stack.enter_context(server.start()))
         soak = Soak(Site(servers, keys, secrets, app_id), options.minutes * 60, options.rate, options.seed)
         faults = asyncio.run(soak.run())
