@@ -143,8 +143,8 @@ class Pusher(Session):
             return
         try:
             is_repeated = group in connection.subscriptions
-            if not is_repeated and self._channels >= conf().max_channels_per_connection:
-                limit = conf().max_channels_per_connection
+            limit = conf().max_channels_per_connection
+            if not is_repeated and self._has_channels(limit):
                 sentence = f"A connection may subscribe to at most {limit} channels."
                 raise Denied(sentence, "LimitReached", 403, TOO_MANY_CHANNELS)
             permission = authorize(connection.access, self.connection.socket_id, request, self._user)
@@ -159,9 +159,12 @@ class Pusher(Session):
             self._answer_again(group, channel) if is_repeated else self._join(group, channel, permission)
         )
 
-    @property
-    def _channels(self) -> int:
-        return len(self.connection.subscriptions) + len(self._joining)
+    def _has_channels(self, number: int) -> bool:
+        """Return whether the connection has so many channels, together with those that it joins now."""
+        subscribed, joining = self.connection.subscriptions, self._joining
+        # A channel is in both while a repeated subscription is answered.
+        most = len(subscribed) + len(joining)
+        return most >= number and most - len(subscribed.keys() & joining.keys()) >= number
 
     async def _join(self, group: str, channel: str, permission: Permission) -> None:
         node, identity = self.node, permission.identity

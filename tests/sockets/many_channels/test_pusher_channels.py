@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import Redis
 from tests.sockets.pusher import PusherClient, channel_name, open_pusher
 
 OpenPusher = Callable[..., Awaitable[PusherClient]]
@@ -86,6 +87,19 @@ async def test_subscriptions_beyond_the_limit_are_refused(
             assert (await client.refusal(channel_name()))["type"] == "LimitReached"
             await client.send("pusher:unsubscribe", {"channel": first})
             await client.join(channel_name())
+
+
+async def test_a_repeated_subscription_takes_no_second_place_while_redis_is_asked_for_its_members(
+    start: Callable[..., Any], redis: Redis, keys: dict[str, str], secrets: dict[str, str]
+) -> None:
+    with start("serve", MAX_CHANNELS_PER_CONNECTION="2", REDIS_URL=redis.url) as server:
+        async with open_pusher(server, keys["demo"], secrets["demo"]) as client:
+            presence, user = channel_name("presence-"), {"user_id": "1"}
+            await client.join(presence, user)
+            await client.subscribe(presence, user)
+            await client.subscribe(channel_name())
+            answers = [await client.receive() for _ in "ab"]
+            assert [answer["event"] for answer in answers] == ["pusher_internal:subscription_succeeded"] * 2
 
 
 class TestPresence:
