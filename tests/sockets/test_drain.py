@@ -120,6 +120,6 @@ async def test_what_a_client_sends_before_it_receives_the_close_is_distributed(
     await asyncio.gather(*tasks)
     last = received[closed[-1]]
     for number, client in enumerate(clients[:20]):
-        if client is not closed[-1] and closed.index(client) < len(closed) - 10:
+        if closed.index(client) < len(closed) // 2:  # what a late one sends may find the last one closed
             own = [line for line in last if line.startswith(f"{number} ")]
             assert own == [f"{number} {count}" for count in range(sent[client])]
