@@ -134,6 +134,10 @@ class Hub:
             self._dirty.append(room)
         room.pending.append((message, sender))
 
+    def has_pending(self) -> bool:
+        """Return whether something was published that is not delivered yet."""
+        return bool(self._dirty)
+
     def flush(self) -> None:
         """Deliver everything that was published until now."""
         dirty, self._dirty = self._dirty, []

@@ -67,6 +67,7 @@ from realtime.protocols.closes import BAD_JWT, OVER_CAPACITY, QUOTA_USED_UP, RES
 from realtime.protocols.frames import Frames, Message
 from realtime.server import signals
 from realtime.server.addresses import address_limits
+from realtime.server.answers import answers
 from realtime.server.fair_scheduling import scheduler
 from realtime.webhooks import sender as webhook_sender
 
@@ -170,6 +171,7 @@ class Node:
         sys.setswitchinterval(SWITCH_SECONDS)
         run_promptly()
         scheduler.on_turn = self.hub.flush
+        answers.is_delivering = self.hub.has_pending
         signals.before_stop(self._shutdown.drain, self._shutdown.hurry)
 
     @property

@@ -5,6 +5,7 @@ connections that are readable now are written one after another, most of them fi
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -21,10 +22,16 @@ class Answers:
     def __init__(self) -> None:
         self._waiting: list[Answering] = []
         self._latest: Answering | None = None
+        self.is_delivering: Callable[[], bool] = lambda: False
+        """Returns whether messages wait for delivery, which takes longer than writing answers."""
 
     def write(self, connection: Answering) -> None:
-        """Have a connection write its answers: now if it was the last one to answer too, otherwise soon."""
-        if connection is self._latest:  # probably the only one, which would wait for nobody
+        """Have a connection write its answers, soon or now.
+
+        Now, if it was the last one to answer too, since it is probably the only one; and while messages wait for
+        delivery, so that its client sends the next one meanwhile.
+        """
+        if connection is self._latest or self.is_delivering():
             connection.send_answers()
             return
         self._latest = connection

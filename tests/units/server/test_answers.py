@@ -50,3 +50,10 @@ async def test_a_connection_that_has_ended_is_forgotten(answers: Answers) -> Non
     await asyncio.sleep(0)
     answers.write(ended)
     assert written == ["a"], "Only the latest connection, which is remembered, is answered at once."
+
+
+async def test_answers_do_not_wait_for_deliveries(answers: Answers) -> None:
+    answers.is_delivering = lambda: True
+    answers.write(Connection("a"))
+    answers.write(Connection("b"))
+    assert written == ["a", "b"]
