@@ -151,9 +151,10 @@ class Visitor(protocol.Protocol, SlicedConnection):
                 self._later = data[position:]
                 break
             if position < size and time.perf_counter() > until:
-                answers.write(self)
-                return position
-        answers.write(self)
+                size = position
+                break
+        if self._answers:
+            answers.write(self)
         return size
 
     def miss_deadline(self) -> None:
