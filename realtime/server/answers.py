@@ -5,8 +5,11 @@ connections that are readable now are written one after another, most of them fi
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class Answering(Protocol):
@@ -47,7 +50,10 @@ class Answers:
     def _write_all(self) -> None:
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
-            connection.send_answers()
+            try:
+                connection.send_answers()
+            except Exception:  # the others have answers too
+                logger.exception("The answers of a connection could not be written.")
 
 
 answers = Answers()

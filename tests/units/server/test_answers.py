@@ -57,3 +57,17 @@ async def test_answers_do_not_wait_for_deliveries(answers: Answers) -> None:
     answers.write(Connection("a"))
     answers.write(Connection("b"))
     assert written == ["a", "b"]
+
+
+async def test_a_connection_that_fails_keeps_no_answer_from_the_others(
+    answers: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Connection):
+        def send_answers(self) -> None:
+            raise ValueError
+
+    answers.write(Broken("a"))
+    answers.write(Connection("b"))
+    await asyncio.sleep(0)
+    assert written == ["b"]
+    assert caplog.messages == ["The answers of a connection could not be written."]
