@@ -25,7 +25,7 @@ from realtime.protocols.pusher_signatures import (
     MAX_CLOCK_DIFFERENCE,
     is_current,
     matches_body,
-    read_query,
+    read_signed_query,
     verify_request,
 )
 from realtime.server.addresses import client_network
@@ -67,7 +67,7 @@ class Target(NamedTuple):
     names: Sequence[str]
     """The names in the path, such as that of a channel."""
     paths: Sequence[str]
-    """The path as it was sent, and decoded: clients sign one or the other."""
+    """The path as it was sent, and decoded if that is another one: clients sign one or the other."""
 
 
 class PusherApi:
@@ -136,14 +136,14 @@ def find_target(path: str, sent: str) -> Target | None:
         match = operation.path.fullmatch(path)
         if match is not None:
             app_id, *names = match.groups()
-            return Target(operation, app_id, names, (sent, path))
+            return Target(operation, app_id, names, (path,) if sent == path else (sent, path))
     return None
 
 
 class _PusherCall(ApiCall):
     """A request to Pusher's HTTP API."""
 
-    __slots__ = ("_content", "_parameters", "_target")
+    __slots__ = ("_content", "_query", "_target")
 
     def __init__(  # noqa: PLR0913, PLR0917
         self,
@@ -164,11 +164,11 @@ class _PusherCall(ApiCall):
         operation = target.operation
         super().__init__(node, operation.name, operation.publishes, headers, network, None)
         self._target = target
-        self._parameters = read_query(query.decode("latin-1"))
+        self._query = read_signed_query(query.decode("latin-1"))
         self._content = content
 
     async def authenticate(self) -> KeyAccess:
-        parameters = self._parameters
+        parameters = self._query.parameters
         if not all(map(parameters.get, _SIGNED_WITH)) or parameters.get("auth_version") != "1.0":
             raise Problem(401, NOT_SIGNED)
         key = parameters["auth_key"]
@@ -180,7 +180,7 @@ class _PusherCall(ApiCall):
         secrets = access.valid_secrets() if access is not None else ()
         # Always compare, so that the response time does not distinguish a wrong key from a wrong signature.
         method = self._target.operation.method
-        is_signed = verify_request(secrets or ("-",), method, self._target.paths, parameters)
+        is_signed = verify_request(secrets or ("-",), method, self._target.paths, self._query)
         if access is None or not secrets or access.revoked or not is_signed:
             raise wrong_secret(self.network, key, WRONG_SIGNATURE)
         self._check_signed(access)
@@ -189,7 +189,7 @@ class _PusherCall(ApiCall):
 
     def run(self, access: KeyAccess) -> Awaitable[bytes]:
         idempotency_key = self.headers.get(b"x-idempotency-key")
-        inquiry = Inquiry(self.node, access, self._target.names, self._parameters, self._content, idempotency_key)
+        inquiry = Inquiry(self.node, access, self._target.names, self._query.parameters, self._content, idempotency_key)
         return self._target.operation.run(inquiry)
 
     def _check_signed(self, access: KeyAccess) -> None:
@@ -198,14 +198,15 @@ class _PusherCall(ApiCall):
         Raises:
             Problem: it was signed too long ago, for another body, or for an app that is not the key's.
         """
-        timestamp, now = self._parameters["auth_timestamp"], time.time()
+        parameters = self._query.parameters
+        timestamp, now = parameters["auth_timestamp"], time.time()
         if not is_current(timestamp, now):
             raise Problem(
                 401,
                 f"Timestamp expired: the auth_timestamp is not within {MAX_CLOCK_DIFFERENCE} seconds of the server's "
                 f"time, which is {now:.0f}. Set the clock of your server.",
             )
-        if not matches_body(self._parameters.get("body_md5"), self._content):
+        if not matches_body(parameters.get("body_md5"), self._content):
             raise Problem(401, "The body_md5 is not the MD5 of the body that was received.")
         app_id = self._target.app_id
         if app_id is not None and app_id != str(access.cluster_pk):

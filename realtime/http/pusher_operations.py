@@ -56,7 +56,7 @@ class Inquiry(NamedTuple):
 
 async def publish_event(inquiry: Inquiry) -> bytes:
     """Publish an event to one or more channels."""
-    node, access, *_ = inquiry
+    node, access = inquiry.node, inquiry.access
     body = read_body(inquiry.content)
     event = read_event(body, access.cluster_id, message_limit(access))
     await _publish(inquiry, body, [event])
@@ -68,7 +68,7 @@ async def publish_event(inquiry: Inquiry) -> bytes:
 
 async def publish_batch(inquiry: Inquiry) -> bytes:
     """Publish several events, all of them or none."""
-    node, access, *_ = inquiry
+    node, access = inquiry.node, inquiry.access
     body = read_body(inquiry.content)
     events = read_batch(body, access.cluster_id, message_limit(access))
     await _publish(inquiry, body, events)
@@ -134,17 +134,12 @@ async def terminate_connections(inquiry: Inquiry) -> bytes:
 
 async def _publish(inquiry: Inquiry, body: Body, events: Sequence[Event]) -> None:
     """Publish events, unless the client repeats a request that was performed."""
-    node, access, *_ = inquiry
+    node, access = inquiry.node, inquiry.access
     key = read_idempotency_key(body, inquiry.idempotency_key)
     if key and not await node.recent_actions.claim(REQUEST, access.cluster_pk, key):
         return
     messages = [message for event in events for message in event.messages]
-    kept = [
-        (group, str(message.data))
-        for event in events
-        for name, (group, message) in zip(event.channels, event.messages, strict=True)
-        if "cache-" in name and kind_of(name).is_cache
-    ]
+    kept = [frame for event in events for frame in event.kept]
     try:
         await deliver(node, access, messages, path_of, partial(node.last_events.put, kept) if kept else None)
     except Problem:

@@ -14,7 +14,7 @@ from msgspec import Raw
 from realtime.protocols.exclusions import MessageToOthers
 from realtime.protocols.frames import Message, compact_json
 from realtime.protocols.publishing import Problem
-from realtime.protocols.pusher_channels import MAX_NAME_LENGTH, group_for, is_valid_name
+from realtime.protocols.pusher_channels import MAX_NAME_LENGTH, group_for, is_valid_name, kind_of
 
 MAX_EVENT_NAME_LENGTH = 200
 MAX_CHANNELS = 100
@@ -52,6 +52,7 @@ class _Channel(NamedTuple):
     json: str
     """Its name as JSON."""
     group: str
+    is_cache: bool
 
 
 class Event(NamedTuple):
@@ -61,6 +62,8 @@ class Event(NamedTuple):
     """The group of each channel, and what its subscribers get."""
     channels: Sequence[str]
     """The names of the channels."""
+    kept: list[tuple[str, str]]
+    """The group of each cache channel, and the frame that its next subscribers get."""
     info: tuple[str, ...]
     """The attributes of the channels that the response is to contain."""
 
@@ -111,11 +114,14 @@ def read_event(body: Body, cluster_id: str, max_bytes: int) -> Event:
     if excluded is None or (excluded and not SOCKET_ID.fullmatch(excluded)):
         raise Problem(400, "The socket_id must be a string such as 123.456.")
     messages: list[tuple[str, Message]] = []
+    kept: list[tuple[str, str]] = []
     for channel in channels:
         text = f'{{"event":{name},"channel":{channel.json},"data":{data}}}'
         messages.append((channel.group, MessageToOthers(text, excluded) if excluded else Message(text)))
+        if channel.is_cache:
+            kept.append((channel.group, text))
     names = [channel.name for channel in channels]
-    return Event(messages, names, read_info(_read_text(body.info) or ""))
+    return Event(messages, names, kept, read_info(_read_text(body.info) or ""))
 
 
 def read_batch(body: Body, cluster_id: str, max_bytes: int) -> list[Event]:
@@ -199,7 +205,7 @@ def _find_channel(value: bytes, cluster_id: str) -> _Channel:
         raise Problem(400, NO_CHANNELS)
     name = _decode_text(value)
     check_name(name)
-    return _Channel(name, compact_json(name), group_for(cluster_id, name))
+    return _Channel(name, compact_json(name), group_for(cluster_id, name), kind_of(name).is_cache)
 
 
 @lru_cache(maxsize=1_000)

@@ -6,16 +6,43 @@ with the secret has agreed to exactly this text.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 MAX_CLOCK_DIFFERENCE = 600
 """How far the timestamp of a request may be from the server's clock, in seconds."""
 
+# The query of a request to publish as libraries send it: in the order in which it is signed, and then the signature.
+_USUAL_QUERY = re.compile(
+    r"(auth_key=(\w+)&auth_timestamp=([0-9]+)&auth_version=(1\.0)&body_md5=([0-9a-f]+))&auth_signature=([0-9a-f]+)",
+    re.ASCII,
+)
+_USUAL_NAMES = ("auth_key", "auth_timestamp", "auth_version", "body_md5", "auth_signature")
+
+
+class SignedQuery(NamedTuple):
+    """The query of a signed request."""
+
+    parameters: Mapping[str, str]
+    """The parameters, with names in lower case; see `read_query`."""
+    signed: str
+    """Those that the signature is for, in the order in which they are signed."""
+
 
 def sign(secret: str, text: str) -> str:
     """Return the signature of a text, as 64 hexadecimal digits in lower case."""
-    return hmac.digest(secret.encode(), text.encode(errors="surrogatepass"), "sha256").hex()
+    signature = _begin(secret).copy()
+    signature.update(text.encode(errors="surrogatepass"))
+    return signature.hexdigest()
+
+
+@lru_cache(maxsize=1_000)
+def _begin(secret: str) -> hmac.HMAC:
+    """Return what all signatures with a secret begin with."""
+    return hmac.new(secret.encode(), digestmod="sha256")
 
 
 def verify(secret: str, text: str, signature: str) -> bool:
@@ -45,6 +72,17 @@ def user_auth_text(socket_id: str, user_data: str) -> str:
     return f"{socket_id}::user::{user_data}"
 
 
+def read_signed_query(query: str) -> SignedQuery:
+    """Return the parameters of a query, and those that the signature is for."""
+    usual = _USUAL_QUERY.fullmatch(query)
+    if usual is not None:
+        signed, *values = usual.groups()
+        return SignedQuery(dict(zip(_USUAL_NAMES, values, strict=True)), signed)
+    parameters = read_query(query)
+    names = sorted(name for name in parameters if name != "auth_signature")
+    return SignedQuery(parameters, "&".join(f"{name}={parameters[name]}" for name in names))
+
+
 def read_query(query: str) -> dict[str, str]:
     """Return the parameters of a query, with names in lower case.
 
@@ -54,9 +92,6 @@ def read_query(query: str) -> dict[str, str]:
     parameters: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
     is_escaped = "%" in query or "+" in query
-    if not is_escaped and "[" not in query:  # almost always
-        parts = [part.partition("=") for part in query.split("&")]
-        return {name.lower(): value for name, _, value in parts if name}
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if is_escaped:
@@ -70,29 +105,17 @@ def read_query(query: str) -> dict[str, str]:
     return parameters
 
 
-def request_text(method: str, path: str, parameters: Mapping[str, str]) -> str:
-    """Return the text to sign for an HTTP request.
-
-    Args:
-        method: the method, in upper case.
-        path: the path, without the query.
-        parameters: the parameters of the query, with names in lower case. The signature is left out.
-    """
-    pairs = "&".join([f"{name}={parameters[name]}" for name in sorted(parameters) if name != "auth_signature"])
-    return f"{method}\n{path}\n{pairs}"
-
-
-def verify_request(secrets: Iterable[str], method: str, paths: Iterable[str], parameters: Mapping[str, str]) -> bool:
+def verify_request(secrets: Iterable[str], method: str, paths: Iterable[str], query: SignedQuery) -> bool:
     """Return whether an HTTP request is signed with one of several secrets.
 
     Args:
         secrets: the valid secrets of the API key.
         method: the method, in upper case.
-        paths: the path as it was sent, and decoded: clients sign one or the other.
-        parameters: the parameters of the query, with names in lower case.
+        paths: the paths of which clients sign one.
+        query: the query.
     """
-    signature = parameters.get("auth_signature", "")
-    texts = [request_text(method, path, parameters) for path in dict.fromkeys(paths)]
+    signature = query.parameters.get("auth_signature", "")
+    texts = [f"{method}\n{path}\n{query.signed}" for path in paths]
     matches = [verify(secret, text, signature) for secret in secrets for text in texts]
     return any(matches)
 

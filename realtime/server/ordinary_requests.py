@@ -1,6 +1,7 @@
 """Which requests are ordinary, so that the front door serves them."""
 
 import re
+import string
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ _REQUEST_LINE = re.compile(
     rb"|POST (/api/(?:publish(?:/batch)?|v4/publish)|/apps/[0-9]{1,20}/(?:batch_)?events))"
     rb"(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
 )
-# The queries that clients of Pusher's API sign, if nothing about them is unusual.
-_SIGNED_QUERY = re.compile(rb"[A-Za-z0-9_.=&%-]*")
+# What the queries consist of that clients of Pusher's API sign, if nothing about them is unusual.
+_IN_SIGNED_QUERIES = string.ascii_letters.encode() + string.digits.encode() + b"_.=&%-"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
@@ -65,7 +66,7 @@ class OrdinaryRequest(NamedTuple):
         if self.is_signed:
             query = data[length_at : data.find(b" ", length_at, position + _MAX_HEAD_BYTES)]
             length_at += len(query)
-            if not _SIGNED_QUERY.fullmatch(query):
+            if query.translate(None, _IN_SIGNED_QUERIES):
                 return None
         if not data.startswith(before, length_at):
             return None
@@ -121,7 +122,7 @@ def parse(data: bytes, position: int = 0) -> OrdinaryRequest | None:
     if not (_is_ordinary_publish(headers) if is_publish else _is_ordinary_handshake(headers)):
         return None
     path, query = line[2] if is_publish else line[1], line[3] or b""
-    is_signed = path.startswith(b"/apps/") and query != b"" and _SIGNED_QUERY.fullmatch(query) is not None
+    is_signed = path.startswith(b"/apps/") and query != b"" and not query.translate(None, _IN_SIGNED_QUERIES)
     before, after = (text, b"") if length is None else (text[: length.start(1)], text[length.end(1) :])
     query_at, query_end = (line.start(3) - position, line.end(3) - position) if is_signed else (0, 0)
     return OrdinaryRequest(

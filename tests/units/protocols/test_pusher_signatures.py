@@ -9,7 +9,7 @@ from realtime.protocols.pusher_signatures import (
     is_current,
     matches_body,
     read_query,
-    request_text,
+    read_signed_query,
     sign,
     user_auth_text,
     verify,
@@ -116,14 +116,15 @@ def test_a_text_that_is_not_unicode_is_only_wrong() -> None:
     ],
 )
 def test_requests_are_signed_as_pusher_documents(method: str, path: str, query: str, signature: str) -> None:
-    parameters = read_query(f"auth_signature={signature}&{query}")
-    assert verify_request([SECRET], method, [path], parameters)
-    assert verify_request(["new", SECRET], method, [path], parameters)
-    assert verify_request([SECRET], method, ["/as/it/was/sent", path], parameters)
-    assert not verify_request(["another"], method, [path], parameters)
-    assert not verify_request([SECRET], method, ["/apps/4/events"], parameters)
-    assert not verify_request([SECRET], method, [path], {**parameters, "info": "more"})
-    assert not verify_request([], method, [path], parameters)
+    for sent in (f"{query}&auth_signature={signature}", f"auth_signature={signature}&{query}"):
+        signed = read_signed_query(sent)
+        assert verify_request([SECRET], method, [path], signed)
+        assert verify_request(["new", SECRET], method, [path], signed)
+        assert verify_request([SECRET], method, ["/as/it/was/sent", path], signed)
+        assert not verify_request(["another"], method, [path], signed)
+        assert not verify_request([SECRET], method, ["/apps/4/events"], signed)
+        assert not verify_request([SECRET], method, [path], read_signed_query(f"{sent}&info=more"))
+        assert not verify_request([], method, [path], signed)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +162,31 @@ def test_queries_are_read_as_client_libraries_write_them(query: str, parameters:
 
 
 def test_the_parameters_of_a_request_are_signed_unescaped_and_sorted() -> None:
-    parameters = read_query("info=x&auth_signature=1&filter_by_prefix=a%20b&Auth_Key=K")
-    assert request_text("GET", "/apps/3/channels", parameters) == (
-        "GET\n/apps/3/channels\nauth_key=K&filter_by_prefix=a b&info=x"
-    )
+    query = read_signed_query("info=x&auth_signature=1&filter_by_prefix=a%20b&Auth_Key=K")
+    assert query.signed == "auth_key=K&filter_by_prefix=a b&info=x"
+
+
+USUAL = "auth_key=K&auth_timestamp=1&auth_version=1.0&body_md5=0f"
+
+
+@pytest.mark.parametrize(
+    ("query", "signed"),
+    [
+        (f"{USUAL}&auth_signature=0a", USUAL),
+        (f"auth_key=K&auth_signature=0a&{USUAL.removeprefix('auth_key=K&')}", USUAL),
+        (f"{USUAL}&auth_signature=", USUAL),
+        (f"{USUAL}&auth_signature=0a&auth_signature=0b", USUAL),
+        (f"{USUAL}&auth_signature=0a&", USUAL),
+        (f"{USUAL}&auth_signature=0a&body_md5=1e", USUAL.replace("0f", "1e")),
+        (f"{USUAL}&auth_signature=0a\n", USUAL),
+        (f"{USUAL}&auth_signature=%30a", USUAL),
+        (f"{USUAL.replace('=1&', '=٣&')}&auth_signature=0a", USUAL.replace("=1&", "=٣&")),
+        (f"{USUAL.replace('K', 'K+L')}&auth_signature=0a", USUAL.replace("K", "K L")),
+        (f"{USUAL.replace('K', 'ż')}&auth_signature=0a", USUAL.replace("K", "ż")),
+    ],
+)
+def test_a_query_in_the_usual_order_means_the_same_as_in_any_other(query: str, signed: str) -> None:
+    assert read_signed_query(query) == (read_query(query), signed)
 
 
 @pytest.mark.parametrize(
