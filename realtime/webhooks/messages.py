@@ -112,7 +112,7 @@ class Messages(Generic[S]):
         self._dropped: Counter[int] = Counter()
 
     @property
-    def is_behind(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether some are still to be written."""
         return bool(self._backlogs)
 
@@ -150,15 +150,19 @@ class Messages(Generic[S]):
         self._size += size
         backlog.pending.append(_Pending(kind, channel, members, time.time(), size))
 
-    async def write(self) -> None:
-        """Write what waits, or some of it if this takes long.
+    async def write(self) -> bool:
+        """Write what waits, or some of it if this takes long. What comes meanwhile may wait for the next time.
+
+        Returns:
+            Whether something still waits that has waited before.
 
         Raises:
             django.db.Error: it waits on.
         """
         until = time.monotonic() + WRITE_SECONDS
-        while self._backlogs and time.monotonic() < until:
-            await self._write_turn()
+        is_behind = bool(self._backlogs)
+        while is_behind and time.monotonic() < until:
+            is_behind = await self._write_turn()
         while self._dropped:
             webhook_pk, events = self._dropped.popitem()
             try:
@@ -166,17 +170,23 @@ class Messages(Generic[S]):
             except DatabaseError:
                 self._dropped[webhook_pk] += events
                 raise
+        return is_behind
 
-    async def _write_turn(self) -> None:
-        """Write some messages of the accounts that have waited longest."""
+    async def _write_turn(self) -> bool:
+        """Write some messages of the accounts that have waited longest; return whether it leaves any that waited."""
         deliveries: list[NewDelivery] = []
         written: list[tuple[int, int]] = []
         size = 0
-        for account, backlog in list(self._backlogs.items()):
+        accounts = list(self._backlogs.items())
+        is_behind = False
+        for account, backlog in accounts:
+            made = 0
+            waiting = len(backlog.pending)
             if not backlog.parts:
-                await self._make_parts(backlog)
+                made = await self._make_parts(backlog)
             parts = list(_first(backlog.parts))
             written.append((account, len(parts)))
+            is_behind = is_behind or waiting > made or len(backlog.parts) > len(parts)
             for part in parts:
                 events = f"[{b','.join(part.events).decode()}]"
                 deliveries.append(NewDelivery(part.webhook_pk, events, len(part.events), False))
@@ -197,12 +207,13 @@ class Messages(Generic[S]):
                 backlog.parts_of = backlog.made = 0
             if backlog.parts or backlog.pending:
                 self._backlogs[account] = backlog  # at the end
+        return is_behind or len(written) < len(accounts)
 
     def _receivers(self, kind: WebhookKind, channel: Channel) -> Iterator[Endpoint]:
         return (each for each in self._endpoints.get(channel[0], ()) if each.wants((kind,), channel[1]))
 
-    async def _make_parts(self, backlog: _Backlog) -> None:
-        """Make the events of the next messages of an account."""
+    async def _make_parts(self, backlog: _Backlog) -> int:
+        """Make the events of the next messages of an account; return how many messages these are."""
         by_endpoint: dict[Endpoint, list[bytes]] = {}
         is_full = self._made >= MAX_MADE_BYTES
         most = _SLICE_BYTES if is_full else _TURN_BYTES
@@ -227,6 +238,7 @@ class Messages(Generic[S]):
         self._made += made
         for endpoint, events in by_endpoint.items():
             backlog.parts += _parts(endpoint.pk, events, MAX_EVENTS if endpoint.batches else 1)
+        return number
 
     def _describe_message(self, path: str, data: str | bytes, sender: S) -> Mapping[str, object]:
         """Return the members of the event that reports a message."""

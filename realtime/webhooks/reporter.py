@@ -62,7 +62,7 @@ class Reporter:
         with contextlib.suppress(TimeoutError, DatabaseError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.messages.write()
-                while self.messages.is_behind:
+                while self.messages.has_pending:
                     await self.messages.write()
 
     def refresh(self) -> None:
@@ -73,14 +73,15 @@ class Reporter:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            is_behind = False
             try:
                 if loop.time() >= self._refresh_at:
                     self._refresh_at = loop.time() + REFRESH_SECONDS
                     await self._refresh()
                 if self.endpoints:
                     await self.occupancy.write()
-                if self.endpoints or self.messages.is_behind:
-                    await self.messages.write()
+                if self.endpoints or self.messages.has_pending:
+                    is_behind = await self.messages.write()
                 self._is_failing = False
             except DatabaseError as error:
                 if not self._is_failing:
@@ -88,7 +89,7 @@ class Reporter:
                 self._is_failing = True
                 await asyncio.sleep(RETRY_SECONDS)
             self._wakes.clear()
-            if self.messages.is_behind and not self._is_failing:
+            if is_behind:
                 continue
             wait = WRITE_SECONDS if self.endpoints else max(self._refresh_at - loop.time(), 0)
             with contextlib.suppress(TimeoutError):

@@ -133,7 +133,7 @@ async def test_a_flood_to_many_webhooks_does_not_delay_the_messages_of_others() 
     for _ in range(5):
         gathered.note((1, "flood"), "\x01" * 500_000, "a")
     gathered.note((2, "calm"), "hello", "a")
-    while gathered.is_behind:
+    while gathered.has_pending:
         await gathered.write()
     assert 2 in [delivery.webhook_pk for delivery in database.calls[0]]
     assert len([delivery for delivery in database.added if delivery.webhook_pk != 2]) == 100
@@ -152,7 +152,7 @@ async def test_large_messages_take_little_memory_however_many_webhooks_get_them(
     for number in range(16):
         gathered.note(CHANNEL, chr(number) * 1_000_000, "a")
     tracemalloc.start()
-    while gathered.is_behind:
+    while gathered.has_pending:
         await gathered.write()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -167,5 +167,34 @@ async def test_messages_of_a_webhook_that_is_gone_are_forgotten() -> None:
     gathered.note(CHANNEL, "one", "a")
     endpoints.clear()
     await gathered.write()
-    assert not gathered.is_behind
+    assert not gathered.has_pending
     assert database.added == []
+
+
+async def test_what_comes_while_others_are_written_waits_for_the_next_time() -> None:
+    database = Database()
+    add = database.add
+
+    async def add_and_note(deliveries: Sequence[NewDelivery]) -> None:
+        await add(deliveries)
+        gathered.note(CHANNEL, "later", "a")
+
+    database.add = add_and_note  # type: ignore[method-assign]
+    gathered = gather(database, endpoint())
+    gathered.note(CHANNEL, "first", "a")
+    assert await gathered.write() is False
+    assert database.data() == ["first"]
+    assert gathered.has_pending
+
+
+async def test_what_has_waited_is_written_at_once_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_TURN_MESSAGES", 100)
+    database = Database()
+    gathered = gather(database, endpoint())
+    for number in range(250):
+        gathered.note(CHANNEL, str(number), "a")
+    assert await gathered.write() is False
+    assert database.data() == [str(number) for number in range(250)]
+    monkeypatch.setattr(messages, "WRITE_SECONDS", 0.0)
+    gathered.note(CHANNEL, "more", "a")
+    assert await gathered.write() is True
