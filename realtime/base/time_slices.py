@@ -1,5 +1,6 @@
-"""Time slices of the scheduler of Linux."""
+"""What the scheduler of Linux is told about threads: how soon they run, and for how long."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -36,3 +37,14 @@ def run_promptly() -> None:
     slice_ns = round(SHORTEST_SECONDS * 1e9)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, _RESET_ON_FORK, nice, 0, slice_ns, 0, 0)
     ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # older versions ignore the slice
+
+
+def run_patiently() -> None:
+    """Never let the current thread preempt another one just because something has woken it.
+
+    A thread that waits for a database would otherwise do this after each answer, often in the middle of the event
+    loop's work. It keeps its share of the core. The source is sched(7), *SCHED_BATCH*.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not Linux, musl, or a sandbox that refuses it
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

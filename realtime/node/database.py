@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 
 from django.db import close_old_connections
 
+from realtime.base.time_slices import run_patiently
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -20,7 +22,7 @@ class DatabaseThreads:
             name: appears in the names of the threads.
             threads: how many queries run at the same time.
         """
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"database-{name}")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"database-{name}", initializer=run_patiently)
 
     def wrap(self, function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         """Return an asynchronous function that calls `function` in one of the threads."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from realtime.base.time_slices import SHORTEST_SECONDS, run_promptly
+from realtime.base.time_slices import SHORTEST_SECONDS, run_patiently, run_promptly
 
 SCHED_GETATTR = {"x86_64": 315, "aarch64": 275, "riscv64": 275}
 RELEASE = re.match(r"(\d+)\.(\d+)", platform.release())
@@ -87,6 +87,21 @@ def test_a_thread_keeps_the_policy_that_the_operator_has_chosen() -> None:
     assert found == [os.SCHED_BATCH, True]
 
 
+def test_a_thread_that_runs_patiently_keeps_its_priority_and_what_the_operator_has_chosen() -> None:
+    found = []
+
+    def measure() -> None:
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+        run_patiently()
+        found.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0) == nice))
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        run_patiently()
+        found.append((os.sched_getscheduler(0), True))
+
+    in_a_thread(measure)
+    assert found == [(os.SCHED_BATCH, True), (os.SCHED_IDLE, True)]
+
+
 def test_a_system_that_does_not_tell_the_policy_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(process: int) -> int:
         raise OSError(38, "Function not implemented")
@@ -97,6 +112,7 @@ def test_a_system_that_does_not_tell_the_policy_changes_nothing(monkeypatch: pyt
         ordinary = slice_seconds()
         monkeypatch.setattr(os, "sched_getscheduler", refuse)
         run_promptly()
+        run_patiently()
         found.append(slice_seconds() == ordinary)
 
     in_a_thread(measure)
