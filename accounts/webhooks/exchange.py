@@ -31,18 +31,25 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
 MAX_IN_FLIGHT = 4
 """How many requests a webhook gets at the same time; one while it fails."""
+MAX_TAKEN = 16
+"""How many deliveries of a webhook a sender takes if no other waits, so that it asks the database less often.
+
+Those that are not in flight wait in the sender. Of a webhook that is slow or fails, only what can be in flight is.
+"""
 MAX_OF_ACCOUNT = 16
-"""How many requests one process sends to the webhooks of an account at the same time."""
+"""How many deliveries of the webhooks of an account one process has taken."""
 MAX_BYTES_OF_ACCOUNT = 8 * 1024 * 1024
 """How large their events are together, unless a single one is larger."""
 SLOW_SECONDS = 2.0
 """After which time a request no longer counts among the quick ones, and its webhook neither."""
 MAX_QUICK = 64
 MAX_SLOW = 32
-"""How many quick and slow requests one process sends at the same time. So slow receivers keep no others waiting."""
+"""How many quick and slow deliveries one process has taken. So slow receivers keep no others waiting."""
 MAX_REQUESTS = 256
-"""How many requests one process sends at the same time, with those that turn out to be slow."""
+"""How many deliveries one process has taken, with those that turn out to be slow."""
 KEPT_ATTEMPTS = 20
+# What an attempt changes of a delivery.
+_OF_ATTEMPT = ("attempts", "attempts_size", "state", "lease", "tries", "next_at")
 _WEBHOOKS_AT_ONCE = 32
 _CANDIDATES = 1_000
 
@@ -70,15 +77,16 @@ class Result(NamedTuple):
 
     task: Task
     at: datetime
-    answer: Answer
+    answer: Answer | None
+    """What the receiver has answered; None if there was no attempt, so that the delivery goes back to the queue."""
 
 
 class Flight(NamedTuple):
-    """A request of a sender that has not ended."""
+    """A delivery that a sender has taken and not finished."""
 
     task: Task
     seconds: float
-    """For how long it has lasted."""
+    """For how long its request has lasted; 0 if it waits for others."""
 
     @property
     def is_slow(self) -> bool:
@@ -99,17 +107,18 @@ def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: d
 
     Args:
         results: the finished attempts of this sender.
-        flights: its other attempts; None if it takes no more deliveries.
+        flights: its other deliveries; None if it takes no more.
         now: the current time; tests set it.
 
     Raises:
         django.db.Error: nothing was written and taken.
     """
     now = now or timezone.now()
-    next_at = _next_due()
     slow = _newly_slow(flights or ())
-    if not results and not slow and (flights is None or next_at is None or next_at > now):
-        return Turn([], next_at)
+    if not results and not slow:
+        next_at = _next_due()
+        if flights is None or next_at is None or next_at > now:
+            return Turn([], next_at)
     with transaction.atomic():
         _finish(results, slow, now)
         tasks = _take(_Room(flights), now) if flights is not None else []
@@ -181,7 +190,8 @@ def _take(room: _Room, now: datetime) -> list[Task]:
         locked = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("cluster")
         rows = locked.in_bulk(chosen)
         for webhook in (rows[pk] for pk in chosen if pk in rows):
-            tasks += _take_of(webhook, room, is_slow, lease, now)
+            share = 1 if webhook.failures else max(MAX_IN_FLIGHT, 0 if is_slow else MAX_TAKEN // len(chosen))
+            tasks += _take_of(webhook, share, room, is_slow, lease, now)
     return tasks
 
 
@@ -195,12 +205,14 @@ def _in_turns(due: models.QuerySet[Webhook]) -> list[int]:
     return [pk for _, _, pk in sorted(turns)[:_WEBHOOKS_AT_ONCE]]
 
 
-def _take_of(webhook: Webhook, room: _Room, is_slow: bool, lease: str, now: datetime) -> list[Task]:
+def _take_of(  # noqa: PLR0913, PLR0917
+    webhook: Webhook, share: int, room: _Room, is_slow: bool, lease: str, now: datetime
+) -> list[Task]:
     account = webhook.cluster.account_id
     most, size = room.requests(account, is_slow=is_slow), room.bytes(account)
     if most <= 0:
         return []  # it stays due
-    taken, next_ones = [], _next_of(webhook, most, now)
+    taken, next_ones = [], _next_of(webhook, most, share, now)
     for delivery in next_ones:
         if size <= 0:
             break
@@ -215,11 +227,11 @@ def _take_of(webhook: Webhook, room: _Room, is_slow: bool, lease: str, now: date
     return tasks
 
 
-def _next_of(webhook: Webhook, room: int, now: datetime) -> list[WebhookDelivery]:
+def _next_of(webhook: Webhook, room: int, share: int, now: datetime) -> list[WebhookDelivery]:
     """Return the deliveries of a locked webhook to send next. State events are sent one after the other."""
     waiting = webhook.deliveries.filter(state=DeliveryState.WAITING)
     leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", flat=True))
-    room = min(room, (1 if webhook.failures else MAX_IN_FLIGHT) - len(leased))
+    room = min(room, share - len(leased))
     if room <= 0:
         return []
     due = waiting.filter(next_at__lte=now).defer("events", "attempts")
@@ -306,14 +318,20 @@ def _finish(results: Sequence[Result], slow: Collection[int], now: datetime) -> 
         for result in of_webhook:
             delivery = rows.get(result.task.delivery_pk)
             if delivery is not None:
-                _note_attempt(webhook, delivery, result)
-            _note_health(webhook, result, now)
+                _note_attempt(delivery, result)
+            if result.answer is not None:
+                _note_health(webhook, result.answer, now)
+        WebhookDelivery.objects.bulk_update(rows.values(), _OF_ATTEMPT)
         webhook.is_slow = webhook.is_slow or webhook.pk in slow
         _save_due(webhook, now)
 
 
-def _note_attempt(webhook: Webhook, delivery: WebhookDelivery, result: Result) -> None:
+def _note_attempt(delivery: WebhookDelivery, result: Result) -> None:
     answer, has_lease = result.answer, delivery.lease == result.task.lease
+    if answer is None:
+        if has_lease:
+            delivery.lease, delivery.next_at = "", result.at
+        return
     attempt = {
         "at": result.at.isoformat(timespec="milliseconds"),
         "status": answer.status,
@@ -334,11 +352,9 @@ def _note_attempt(webhook: Webhook, delivery: WebhookDelivery, result: Result) -
             delivery.state = DeliveryState.FAILED
         else:
             delivery.next_at = result.at + pause
-    delivery.save(update_fields=["attempts", "attempts_size", "state", "lease", "tries", "next_at"])
 
 
-def _note_health(webhook: Webhook, result: Result, now: datetime) -> None:
-    answer = result.answer
+def _note_health(webhook: Webhook, answer: Answer, now: datetime) -> None:
     webhook.is_slow = answer.milliseconds >= SLOW_SECONDS * 1000
     if answer.is_success:
         if webhook.probe_at is not None:  # what waits for a later attempt need not wait any longer

@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from django.db import Error as DatabaseError
 
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.exchange import MAX_REQUESTS, Flight, Result, Task, Turn
+from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_REQUESTS, SLOW_SECONDS, Flight, Result, Task, Turn
 from accounts.webhooks.signing import body_of, headers_of
 from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end
@@ -34,8 +35,9 @@ IDLE_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 # Larger events are signed by a thread.
 MAX_SIGNED_BYTES = 64 * 1024
-# How long finished attempts wait for others that are written with them.
+# How long a wish for deliveries waits for others, and a finished attempt for those that are written with it.
 GATHER_SECONDS = 0.02
+GATHER_RESULTS_SECONDS = 0.08
 PRUNE_SECONDS = 60.0
 # Others write meanwhile: on SQLite, only one transaction does at a time.
 PRUNE_PAUSE_SECONDS = 0.05
@@ -46,7 +48,16 @@ Prune = Callable[[], Awaitable[bool]]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_signatures = ThreadPoolExecutor(1, thread_name_prefix="webhook-signatures")
+_threads = ThreadPoolExecutor(1, thread_name_prefix="webhook-requests")
+
+
+class _Lane:
+    """The requests to one webhook: some are in flight, and others wait for them."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self.failed_at = 0.0
+        """When a request last failed."""
 
 
 class Sender:
@@ -60,11 +71,13 @@ class Sender:
         """
         self._exchange = exchange
         self._prune = prune
-        self._client: WebhookClient | None = None
-        self._in_flight: dict[asyncio.Task[None], tuple[Task, float]] = {}  # and since when
+        self._client: asyncio.Future[WebhookClient] | None = None
+        self._taken: dict[asyncio.Task[None], tuple[Task, float | None]] = {}  # and since when it is in flight
+        self._lanes: WeakValueDictionary[int, _Lane] = WeakValueDictionary()
         self._results: list[Result] = []
         self._next_at: datetime | None = None
         self._wakes = asyncio.Event()
+        self._writing: asyncio.TimerHandle | None = None
         self._is_failing = False
         self._sending = KeptTask("sending webhooks", self._run)
         self._pruning = KeptTask("pruning webhooks", self._keep_pruning)
@@ -78,14 +91,16 @@ class Sender:
         """Wait a moment for the requests in flight, and write the results. Other nodes send the rest again."""
         await self._pruning.stop()
         await self._sending.stop()
-        if self._in_flight:
-            await asyncio.wait(list(self._in_flight), timeout=STOP_SECONDS)
-            await end(list(self._in_flight))
+        if self._taken:
+            await asyncio.wait(list(self._taken), timeout=STOP_SECONDS)
+            await end(list(self._taken))
+        if self._writing is not None:
+            self._writing.cancel()
         with contextlib.suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._exchange(self._results, None)
         if self._client is not None:
-            await self._client.close()
+            await (await self._client).close()
 
     def wake(self) -> None:
         """Ask for deliveries soon, because some may be due."""
@@ -112,7 +127,7 @@ class Sender:
     def _pause(self) -> float:
         if self._is_failing:
             return 0.0  # it has waited already
-        most = BUSY_SECONDS if self._in_flight else IDLE_SECONDS
+        most = BUSY_SECONDS if self._taken else IDLE_SECONDS
         if self._next_at is None:
             return most
         seconds = (self._next_at - datetime.now(UTC)).total_seconds()
@@ -124,7 +139,7 @@ class Sender:
         self._wakes.clear()
         results, self._results = self._results, []
         now = time.monotonic()
-        flights = [Flight(task, now - since) for task, since in self._in_flight.values()]
+        flights = [Flight(task, 0.0 if since is None else now - since) for task, since in self._taken.values()]
         try:
             tasks, self._next_at = await self._exchange(results, flights)
         except DatabaseError as error:
@@ -148,28 +163,64 @@ class Sender:
                 self._start(task)
 
     def _start(self, task: Task) -> None:
-        sending = asyncio.create_task(self._send(task))
-        self._in_flight[sending] = task, time.monotonic()
-        sending.add_done_callback(self._in_flight.pop)
+        taken = asyncio.create_task(self._wait_and_send(task, time.monotonic()))
+        self._taken[taken] = task, None
+        taken.add_done_callback(self._taken.pop)
 
-    async def _send(self, task: Task) -> None:
-        now = time.time()
+    async def _wait_and_send(self, task: Task, taken_at: float) -> None:
+        """Send a delivery when it has its turn. If another one fails or is slow meanwhile, give it back instead."""
+        lane = self._lanes.get(task.webhook_pk)
+        if lane is None:
+            lane = self._lanes[task.webhook_pk] = _Lane()
         try:
-            answer = await self._post(task, now)
-        except Exception:
-            logger.exception("The delivery %s cannot be sent.", task.message_id)
-            answer = Answer(None, 0, error="The request could not be sent.")
-        self._results.append(Result(task, datetime.fromtimestamp(now, UTC), answer))
+            async with asyncio.timeout(SLOW_SECONDS):
+                await lane.room.acquire()
+        except TimeoutError:
+            self._note(Result(task, datetime.now(UTC), None))
+            return
+        try:
+            now, answer = datetime.now(UTC), None
+            if lane.failed_at <= taken_at:
+                self._taken[cast("asyncio.Task[None]", asyncio.current_task())] = task, time.monotonic()
+                answer = await self._send(task, now.timestamp())
+                if not answer.is_success:
+                    lane.failed_at = time.monotonic()
+        finally:
+            lane.room.release()
+        self._note(Result(task, now, answer))
+
+    def _note(self, result: Result) -> None:
+        self._results.append(result)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(GATHER_RESULTS_SECONDS, self._write)
+
+    def _write(self) -> None:
+        self._writing = None
         self.wake()
 
+    async def _send(self, task: Task, now: float) -> Answer:
+        try:
+            return await self._post(task, now)
+        except Exception:
+            logger.exception("The delivery %s cannot be sent.", task.message_id)
+            return Answer(None, 0, error="The request could not be sent.")
+
     async def _post(self, task: Task, now: float) -> Answer:
-        if self._client is None:
-            self._client = WebhookClient(MAX_REQUESTS)
+        client = await self._find_client()
         if len(task.events) > MAX_SIGNED_BYTES:
-            headers, body = await asyncio.get_running_loop().run_in_executor(_signatures, _signed, task, now)
+            headers, body = await asyncio.get_running_loop().run_in_executor(_threads, _signed, task, now)
         else:
             headers, body = _signed(task, now)
-        return await self._client.post(task.url, headers, body)
+        return await client.post(task.url, headers, body)
+
+    async def _find_client(self) -> WebhookClient:
+        if self._client is None:  # it loads the certificates of all authorities
+            self._client = asyncio.get_running_loop().run_in_executor(_threads, WebhookClient, MAX_REQUESTS)
+        try:
+            return await asyncio.shield(self._client)
+        except Exception:
+            self._client = None
+            raise
 
     async def _keep_pruning(self) -> None:
         while True:

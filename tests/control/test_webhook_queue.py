@@ -113,9 +113,9 @@ def test_states_are_sent_in_order_one_after_the_other(webhook: Webhook, clock: C
 
 
 def test_messages_do_not_wait_for_states(webhook: Webhook, clock: Clock) -> None:
-    clock.add(webhook, STATE, STATE, MESSAGE, MESSAGE, MESSAGE, MESSAGE)
+    clock.add(webhook, STATE, STATE, *[MESSAGE] * exchange.MAX_TAKEN)
     tasks = clock.take()
-    assert len(tasks) == exchange.MAX_IN_FLIGHT
+    assert len(tasks) == exchange.MAX_TAKEN
     assert [task.events for task in tasks].count('[{"name":"channel_occupied","channel":"a"}]') == 1
 
 
@@ -199,6 +199,47 @@ def test_a_dead_endpoint_and_a_busy_account_leave_room_for_others(
     assert sum(task.account_pk == account.pk for task in tasks) == exchange.MAX_OF_ACCOUNT
     assert [task.webhook_pk for task in tasks].count(theirs.pk) == 1
     assert clock.take(*[Flight(task, 0.1) for task in tasks if task.account_pk == account.pk]) == []
+
+
+def test_a_webhook_that_waits_alone_gives_many_deliveries_at_a_time(
+    webhook: Webhook, foreign_key: ApiKey, clock: Clock
+) -> None:
+    clock.add(webhook, *[MESSAGE] * 40)
+    assert len(clock.take()) == exchange.MAX_TAKEN
+    theirs = [
+        services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook for _ in range(3)
+    ]
+    clock.now += exchange.LEASE + timedelta(seconds=1)
+    for each in theirs:
+        clock.add(each, *[MESSAGE] * 40)
+    taken = [task.webhook_pk for task in clock.take()]
+    assert [taken.count(each.pk) for each in (webhook, *theirs)] == [exchange.MAX_IN_FLIGHT] * 4
+
+
+@pytest.mark.parametrize(("answer", "taken"), [(ERROR, 1), (Answer(200, 5_000), exchange.MAX_IN_FLIGHT)])
+def test_a_webhook_that_fails_or_is_slow_gives_only_what_can_be_in_flight(
+    webhook: Webhook, clock: Clock, answer: Answer, taken: int
+) -> None:
+    clock.add(webhook, MESSAGE)
+    clock.finish(answer, *clock.take())
+    clock.now += timedelta(seconds=10)
+    clock.add(webhook, *[MESSAGE] * 40)
+    assert len(clock.take()) == taken
+
+
+def test_a_delivery_that_goes_back_was_not_attempted_and_is_sent_again(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, MESSAGE)
+    [task] = clock.take()
+    clock.finish(None, task)
+    delivery = webhook.deliveries.get()
+    assert (delivery.state, delivery.tries, delivery.attempts, delivery.lease) == ("waiting", 0, [], "")
+    [again] = clock.take()
+    assert again.message_id == task.message_id
+    # The first sender has lost its lease. What it gives back is not its own.
+    clock.finish(None, task)
+    assert webhook.deliveries.get().lease == again.lease
+    webhook.refresh_from_db()
+    assert webhook.failures == 0
 
 
 def test_a_suspended_account_gets_nothing_until_it_is_resumed(webhook: Webhook, account: Account, clock: Clock) -> None:

@@ -27,7 +27,7 @@ class Clock:
     def take(self, *flights: Flight) -> list[Task]:
         return exchange.exchange([], flights, self.now).tasks
 
-    def finish(self, answer: Answer, *tasks: Task) -> None:
+    def finish(self, answer: Answer | None, *tasks: Task) -> None:
         exchange.exchange([Result(task, self.now, answer) for task in tasks], None, self.now)
 
     def run(self, until: timedelta, answer: Callable[[Task], Answer]) -> list[tuple[timedelta, Task]]:

@@ -1,6 +1,7 @@
 """When a sender asks the database for deliveries: rarely while nothing is due, and in time."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError
 from pytest_django import Settings
 
-from accounts.webhooks.exchange import Flight, Result, Task, Turn
+from accounts.webhooks.client import Answer
+from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_TAKEN, Flight, Result, Task, Turn
+from realtime.webhooks import sender
 from realtime.webhooks.sender import IDLE_SECONDS, Sender
 from tests.receivers import Receiver
 
@@ -33,6 +36,28 @@ class Queue:
         tasks, self.tasks = self.tasks, []
         next_at = None if self.next_in is None else datetime.now(UTC) + timedelta(seconds=self.next_in)
         return Turn(tasks, next_at)
+
+
+def make_task(pk: int, url: str = "https://example.com/") -> Task:
+    return Task(pk, 1, 1, "lease", f"msg_{pk}", url, False, "[]", (), None, ())
+
+
+class Client:
+    """A client of webhooks whose requests end when the test says so."""
+
+    def __init__(self) -> None:
+        self.requests: list[asyncio.Future[Answer]] = []
+        self.made_in: set[str] = set()
+
+    def __call__(self, max_connections: int) -> "Client":
+        self.made_in.add(threading.current_thread().name)
+        return self
+
+    async def post(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
+        self.requests.append(asyncio.get_running_loop().create_future())
+        return await self.requests[-1]
+
+    async def close(self) -> None: ...
 
 
 async def prune() -> bool:
@@ -95,12 +120,13 @@ async def test_a_client_that_cannot_be_made_does_not_stop_the_sender(
 ) -> None:
     settings.WEBHOOK_PROXY = "gopher://127.0.0.1"
     queue = Queue()
-    task = Task(1, 1, 1, "lease", "msg_1", "https://example.com/", False, "[]", (), None, ())
-    queue.tasks = [task]
+    queue.tasks = [make_task(1)]
     sending = Sender(queue.exchange, prune)
     sending.start()
     await until(lambda: bool(queue.results))
-    assert queue.results[0].answer.error == "The request could not be sent."
+    answer = queue.results[0].answer
+    assert answer is not None
+    assert answer.error == "The request could not be sent."
     await sending.stop()
 
 
@@ -109,10 +135,79 @@ async def test_a_sender_that_is_stopped_sends_everything_that_it_has_taken(setti
     queue = Queue()
     sending = Sender(queue.exchange, prune)
     with Receiver() as receiver:
-        url = f"{receiver.url}/"
-        queue.tasks = [Task(pk, 1, 1, "lease", f"msg_{pk}", url, False, "[]", (), None, ()) for pk in range(5)]
+        queue.tasks = [make_task(pk, f"{receiver.url}/") for pk in range(5)]
         sending.start()
         while not queue.asked:  # noqa: ASYNC110
             await asyncio.sleep(0)  # it has not begun all requests
         await sending.stop()
     assert sorted(result.task.delivery_pk for result in queue.results) == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    client = Client()
+    monkeypatch.setattr(sender, "WebhookClient", client)
+    return client
+
+
+async def test_a_webhook_gets_a_few_requests_at_the_same_time_and_the_others_follow(client: Client) -> None:
+    queue = Queue()
+    queue.tasks = [make_task(pk) for pk in range(MAX_TAKEN)]
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(client.requests) == MAX_IN_FLIGHT)
+    await asyncio.sleep(0.1)
+    assert len(client.requests) == MAX_IN_FLIGHT
+    for number in range(MAX_TAKEN):
+        await until(lambda: len(client.requests) > number)  # noqa: B023
+        client.requests[number].set_result(Answer(200, 5))
+    await until(lambda: len(queue.results) == MAX_TAKEN)
+    assert [result.task.delivery_pk for result in queue.results] == list(range(MAX_TAKEN))
+    await sending.stop()
+
+
+async def test_deliveries_that_wait_go_back_to_the_queue_when_a_request_fails(client: Client) -> None:
+    queue = Queue()
+    queue.tasks = [make_task(pk) for pk in range(6)]
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(client.requests) == MAX_IN_FLIGHT)
+    for request in client.requests:
+        request.set_result(Answer(500, 5))
+    await until(lambda: len(queue.results) == 6)
+    assert [result.task.delivery_pk for result in queue.results if result.answer is None] == [4, 5]
+    # What is taken after the failure is sent.
+    queue.tasks = [make_task(7)]
+    sending.wake()
+    await until(lambda: len(client.requests) == MAX_IN_FLIGHT + 1)
+    client.requests[-1].set_result(Answer(200, 5))
+    await sending.stop()
+    assert queue.results[-1].answer == Answer(200, 5)
+
+
+async def test_deliveries_that_wait_go_back_to_the_queue_when_the_receiver_is_slow(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "SLOW_SECONDS", 0.2)
+    queue = Queue()
+    queue.tasks = [make_task(pk) for pk in range(6)]
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(queue.results) == 2)
+    assert [(result.task.delivery_pk, result.answer) for result in queue.results] == [(4, None), (5, None)]
+    for request in client.requests:
+        request.set_result(Answer(200, 5))
+    await sending.stop()
+    assert len(client.requests) == MAX_IN_FLIGHT
+
+
+async def test_the_client_which_loads_many_certificates_is_made_in_a_thread(client: Client) -> None:
+    queue = Queue()
+    queue.tasks = [make_task(pk) for pk in range(3)]
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(client.requests) == 3)
+    assert client.made_in == {"webhook-requests_0"}
+    for request in client.requests:
+        request.set_result(Answer(200, 5))
+    await sending.stop()
