@@ -34,6 +34,8 @@ MAX_MADE_BYTES = 16 * 1024 * 1024
 """How many bytes of events wait to be written, until only small ones are made."""
 _TURN_BYTES = 1024 * 1024
 _TURN_MESSAGES = 5_000
+# Forgetting these takes 0.3 ms. Their number is a multiple of what a request contains.
+_PIECE_MESSAGES = 5 * MAX_EVENTS
 # For how long messages are written before something else of the webhooks has a turn.
 WRITE_SECONDS = 1.0
 # What a message takes in memory besides its data, in bytes.
@@ -183,7 +185,7 @@ class Messages(Generic[S]):
             made = 0
             waiting = len(backlog.pending)
             if not backlog.parts:
-                made = await self._make_parts(backlog)
+                made = await self._make_turn(backlog, waiting)
             parts = list(_first(backlog.parts))
             written.append((account, len(parts)))
             is_behind = is_behind or waiting > made or len(backlog.parts) > len(parts)
@@ -212,13 +214,20 @@ class Messages(Generic[S]):
     def _receivers(self, kind: WebhookKind, channel: Channel) -> Iterator[Endpoint]:
         return (each for each in self._endpoints.get(channel[0], ()) if each.wants((kind,), channel[1]))
 
+    async def _make_turn(self, backlog: _Backlog, waiting: int) -> int:
+        """Make the events of the messages of an account that wait, or of the first ones; return of how many."""
+        made = await self._make_parts(backlog)
+        while made < min(waiting, _TURN_MESSAGES) and backlog.made < _TURN_BYTES and self._made < MAX_MADE_BYTES:
+            made += await self._make_parts(backlog)
+        return made
+
     async def _make_parts(self, backlog: _Backlog) -> int:
         """Make the events of the next messages of an account; return how many messages these are."""
         by_endpoint: dict[Endpoint, list[bytes]] = {}
         is_full = self._made >= MAX_MADE_BYTES
         most = _SLICE_BYTES if is_full else _TURN_BYTES
         made = parts_of = number = sliced = 0
-        for pending in list(islice(backlog.pending, _TURN_MESSAGES)):
+        for pending in list(islice(backlog.pending, _PIECE_MESSAGES)):
             if (number or is_full) and made + pending.size > most:
                 break
             if receivers := list(self._receivers(pending.kind, pending.channel)):
@@ -234,7 +243,8 @@ class Messages(Generic[S]):
         # Not before: if this is cancelled, nothing is lost.
         for _ in range(number):
             backlog.pending.popleft()
-        backlog.made, backlog.parts_of = made, parts_of
+        backlog.made += made
+        backlog.parts_of += parts_of
         self._made += made
         for endpoint, events in by_endpoint.items():
             backlog.parts += _parts(endpoint.pk, events, MAX_EVENTS if endpoint.batches else 1)

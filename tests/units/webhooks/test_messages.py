@@ -58,6 +58,16 @@ async def test_messages_travel_in_batches_of_a_hundred_in_their_order() -> None:
     assert database.data() == [str(number) for number in range(250)]
 
 
+async def test_however_many_wait_they_are_added_together_in_full_batches() -> None:
+    database = Database()
+    gathered = gather(database, endpoint())
+    for number in range(2_345):
+        gathered.note(CHANNEL, str(number), "a")
+    await gathered.write()
+    assert [[delivery.number for delivery in call] for call in database.calls] == [[100] * 23 + [45]]
+    assert database.data() == [str(number) for number in range(2_345)]
+
+
 async def test_batches_of_large_messages_are_smaller() -> None:
     database = Database()
     gathered = gather(database, endpoint())
@@ -189,6 +199,7 @@ async def test_what_comes_while_others_are_written_waits_for_the_next_time() -> 
 
 async def test_what_has_waited_is_written_at_once_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "_TURN_MESSAGES", 100)
+    monkeypatch.setattr(messages, "_PIECE_MESSAGES", 100)
     database = Database()
     gathered = gather(database, endpoint())
     for number in range(250):
