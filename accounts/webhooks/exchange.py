@@ -231,7 +231,8 @@ def _next_of(webhook: Webhook, room: int, share: int, now: datetime) -> list[Web
     """Return the deliveries of a locked webhook to send next. State events are sent one after the other."""
     waiting = webhook.deliveries.filter(state=DeliveryState.WAITING)
     leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", flat=True))
-    room = min(room, share - len(leased))
+    # While some are leased, perhaps to another sender, all together are no more than can be in flight.
+    room = min(room, (min(share, MAX_IN_FLIGHT) if leased else share) - len(leased))
     if room <= 0:
         return []
     due = waiting.filter(next_at__lte=now).defer("events", "attempts")

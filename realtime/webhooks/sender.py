@@ -100,7 +100,8 @@ class Sender:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._exchange(self._results, None)
         if self._client is not None:
-            await (await self._client).close()
+            with contextlib.suppress(Exception):  # it could not be made
+                await (await self._client).close()
 
     def wake(self) -> None:
         """Ask for deliveries soon, because some may be due."""

@@ -216,6 +216,15 @@ def test_a_webhook_that_waits_alone_gives_many_deliveries_at_a_time(
     assert [taken.count(each.pk) for each in (webhook, *theirs)] == [exchange.MAX_IN_FLIGHT] * 4
 
 
+def test_two_senders_together_take_no_more_than_can_be_in_flight_besides(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, *[MESSAGE] * 6)
+    first = clock.take()
+    clock.add(webhook, *[MESSAGE] * 40)
+    assert (len(first), clock.take()) == (6, [])
+    clock.finish(OK, *first[:3])
+    assert len(clock.take()) == exchange.MAX_IN_FLIGHT - 3
+
+
 @pytest.mark.parametrize(("answer", "taken"), [(ERROR, 1), (Answer(200, 5_000), exchange.MAX_IN_FLIGHT)])
 def test_a_webhook_that_fails_or_is_slow_gives_only_what_can_be_in_flight(
     webhook: Webhook, clock: Clock, answer: Answer, taken: int
