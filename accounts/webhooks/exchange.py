@@ -139,6 +139,8 @@ class _Room:
     """How much a sender can take besides the requests that it is sending."""
 
     def __init__(self, flights: Sequence[Flight]) -> None:
+        self.leases = {flight.task.lease for flight in flights}
+        """Those of this sender."""
         slow = sum(flight.is_slow for flight in flights)
         all_requests = MAX_REQUESTS - len(flights)
         self._requests = {
@@ -212,7 +214,7 @@ def _take_of(  # noqa: PLR0913, PLR0917
     most, size = room.requests(account, is_slow=is_slow), room.bytes(account)
     if most <= 0:
         return []  # it stays due
-    taken, next_ones = [], _next_of(webhook, most, share, now)
+    taken, next_ones = [], _next_of(webhook, most, share, room.leases, now)
     for delivery in next_ones:
         if size <= 0:
             break
@@ -227,16 +229,17 @@ def _take_of(  # noqa: PLR0913, PLR0917
     return tasks
 
 
-def _next_of(webhook: Webhook, room: int, share: int, now: datetime) -> list[WebhookDelivery]:
+def _next_of(webhook: Webhook, room: int, share: int, own: Collection[str], now: datetime) -> list[WebhookDelivery]:
     """Return the deliveries of a locked webhook to send next. State events are sent one after the other."""
     waiting = webhook.deliveries.filter(state=DeliveryState.WAITING)
-    leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", flat=True))
-    # While some are leased, perhaps to another sender, all together are no more than can be in flight.
-    room = min(room, (min(share, MAX_IN_FLIGHT) if leased else share) - len(leased))
+    leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", "lease"))
+    # While another sender has some, all together are no more than can be in flight.
+    is_shared = any(lease not in own for _, lease in leased)
+    room = min(room, (min(share, MAX_IN_FLIGHT) if is_shared else share) - len(leased))
     if room <= 0:
         return []
     due = waiting.filter(next_at__lte=now).defer("events", "attempts")
-    first_state = [] if any(leased) else list(due.filter(in_order=True).order_by("pk")[:1])
+    first_state = [] if any(in_order for in_order, _ in leased) else list(due.filter(in_order=True).order_by("pk")[:1])
     others = list(due.filter(in_order=False).order_by("next_at", "pk")[:room])
     return sorted([*first_state, *others], key=lambda delivery: (delivery.next_at, delivery.pk))[:room]
 

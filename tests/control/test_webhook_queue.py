@@ -225,6 +225,13 @@ def test_two_senders_together_take_no_more_than_can_be_in_flight_besides(webhook
     assert len(clock.take()) == exchange.MAX_IN_FLIGHT - 3
 
 
+def test_a_sender_adds_to_its_own_deliveries(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, *[MESSAGE] * 6)
+    first = clock.take()
+    clock.add(webhook, *[MESSAGE] * 40)
+    assert len(clock.take(*[Flight(task, 0.1) for task in first])) == exchange.MAX_TAKEN - 6
+
+
 @pytest.mark.parametrize(("answer", "taken"), [(ERROR, 1), (Answer(200, 5_000), exchange.MAX_IN_FLIGHT)])
 def test_a_webhook_that_fails_or_is_slow_gives_only_what_can_be_in_flight(
     webhook: Webhook, clock: Clock, answer: Answer, taken: int
