@@ -1,4 +1,4 @@
-"""What the scheduler of Linux is told about threads: how soon they run, and for how long."""
+"""Scheduling of threads on Linux: time slices and policies."""
 
 import contextlib
 import ctypes
