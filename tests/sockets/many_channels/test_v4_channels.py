@@ -155,11 +155,19 @@ async def test_the_channel_in_the_url_and_one_without_subscription_cannot_be_lef
 
 
 async def test_a_subscription_that_is_left_while_it_is_made_brings_nothing(v4: OpenV4, channel: str) -> None:
-    client, other = await v4(channel), f"{channel}-b"
-    for _ in range(5):
-        await client.send({"event": "system::subscribe", "data": {"channel": other, "presence": False}})
+    client, other, times = await v4(channel), f"{channel}-b", 5
+    subscribe = {"event": "system::subscribe", "data": {"channel": other, "presence": False}}
+    for _ in range(times):
+        await client.send(subscribe)
         await client.send({"event": "system::unsubscribe", "data": {"channel": other}})
-    await client.subscribe(other)
+    await client.send(subscribe)
+
+    def is_subscribed() -> bool:
+        events = [frame["event"] for frame in client.frames]
+        left = [number for number, event in enumerate(events) if event == "system::unsubscribe_success"]
+        return len(left) == times and "system::subscribe_success" in events[left[-1] :]
+
+    await until(is_subscribed)  # earlier attempts may be refused until then, and later
     sender = await v4(other)
     await sender.publish("x", 1)
     assert await client.receive(other) == {"event": "x", "data": 1, "meta": None}
