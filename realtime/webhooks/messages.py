@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -55,6 +54,13 @@ class _Event(msgspec.Struct):
     data: str
 
 
+class _Message(msgspec.Struct, Generic[S], gc=False):
+    """A message of a client."""
+
+    data: str | bytes
+    sender: S
+
+
 class _Part(NamedTuple):
     """Events for one webhook, which one request contains. The events may be those of other webhooks too."""
 
@@ -63,22 +69,25 @@ class _Part(NamedTuple):
     size: int
 
 
-class _Pending(NamedTuple):
-    """An event that is not made yet."""
+class _Pending(msgspec.Struct, Generic[S], gc=False):
+    """An event that is not made yet.
+
+    There may be thousands for some time, through which each garbage collection would look. They are in no cycles.
+    """
 
     kind: WebhookKind
     channel: Channel
-    members: Callable[[], Mapping[str, object]]
-    """Returns the members of the event that only its kind has."""
+    what: "_Message[S] | Mapping[str, object]"
+    """The message, or the members of the event that only its kind has."""
     at: float
     size: int
 
 
-class _Backlog:
+class _Backlog(Generic[S]):
     """What waits of one account."""
 
     def __init__(self) -> None:
-        self.pending: deque[_Pending] = deque()
+        self.pending: deque[_Pending[S]] = deque()
         self.parts: deque[_Part] = deque()
         self.size = 0
         """What the messages take in memory, with those whose events have been made."""
@@ -109,7 +118,7 @@ class Messages(Generic[S]):
         self._describe = describe
         self._add = add
         self._count_dropped = count_dropped
-        self._backlogs: dict[int, _Backlog] = {}
+        self._backlogs: dict[int, _Backlog[S]] = {}
         self._size = self._made = 0
         self._dropped: Counter[int] = Counter()
 
@@ -120,8 +129,7 @@ class Messages(Generic[S]):
 
     def note(self, channel: Channel, data: str | bytes, sender: S) -> None:
         """Remember a message of a client, in a cluster that has webhooks."""
-        members = partial(self._describe_message, channel[1], data, sender)
-        self._keep(WebhookKind.CLIENT, channel, members, sys.getsizeof(data))
+        self._keep(WebhookKind.CLIENT, channel, _Message(data, sender), sys.getsizeof(data))
 
     def note_event(self, kind: WebhookKind, channel: Channel, **members: object) -> None:
         """Remember an event of another kind, in a cluster that has webhooks.
@@ -131,10 +139,10 @@ class Messages(Generic[S]):
             channel: the channel.
             members: the members of the event that only this kind has.
         """
-        self._keep(kind, channel, lambda: members, 0)
+        self._keep(kind, channel, members, 0)
 
     def _keep(
-        self, kind: WebhookKind, channel: Channel, members: Callable[[], Mapping[str, object]], size: int
+        self, kind: WebhookKind, channel: Channel, what: _Message[S] | Mapping[str, object], size: int
     ) -> None:
         endpoints = self._endpoints.get(channel[0])
         if not endpoints:
@@ -150,7 +158,7 @@ class Messages(Generic[S]):
         size += _OVERHEAD
         backlog.size += size
         self._size += size
-        backlog.pending.append(_Pending(kind, channel, members, time.time(), size))
+        backlog.pending.append(_Pending(kind, channel, what, time.time(), size))
 
     async def write(self) -> bool:
         """Write what waits, or some of it if this takes long. What comes meanwhile may wait for the next time.
@@ -214,14 +222,14 @@ class Messages(Generic[S]):
     def _receivers(self, kind: WebhookKind, channel: Channel) -> Iterator[Endpoint]:
         return (each for each in self._endpoints.get(channel[0], ()) if each.wants((kind,), channel[1]))
 
-    async def _make_turn(self, backlog: _Backlog, waiting: int) -> int:
+    async def _make_turn(self, backlog: _Backlog[S], waiting: int) -> int:
         """Make the events of the messages of an account that wait, or of the first ones; return of how many."""
         made = await self._make_parts(backlog)
         while made < min(waiting, _TURN_MESSAGES) and backlog.made < _TURN_BYTES and self._made < MAX_MADE_BYTES:
             made += await self._make_parts(backlog)
         return made
 
-    async def _make_parts(self, backlog: _Backlog) -> int:
+    async def _make_parts(self, backlog: _Backlog[S]) -> int:
         """Make the events of the next messages of an account; return how many messages these are."""
         by_endpoint: dict[Endpoint, list[bytes]] = {}
         is_full = self._made >= MAX_MADE_BYTES
@@ -231,7 +239,9 @@ class Messages(Generic[S]):
             if (number or is_full) and made + pending.size > most:
                 break
             if receivers := list(self._receivers(pending.kind, pending.channel)):
-                event = _event(pending.kind, pending.channel[1], pending.members(), pending.at)
+                what, path = pending.what, pending.channel[1]
+                members = self._describe_message(path, what) if isinstance(what, _Message) else what
+                event = _event(pending.kind, path, members, pending.at)
                 made += len(event)
                 for endpoint in receivers:
                     by_endpoint.setdefault(endpoint, []).append(event)
@@ -250,9 +260,10 @@ class Messages(Generic[S]):
             backlog.parts += _parts(endpoint.pk, events, MAX_EVENTS if endpoint.batches else 1)
         return number
 
-    def _describe_message(self, path: str, data: str | bytes, sender: S) -> Mapping[str, object]:
+    def _describe_message(self, path: str, message: _Message[S]) -> Mapping[str, object]:
         """Return the members of the event that reports a message."""
-        socket_id, user_id = self._describe(sender)
+        socket_id, user_id = self._describe(message.sender)
+        data = message.data
         event: dict[str, object] = {"event": _name_of(data)}
         if split_path(path)[0] == _PUSHER:  # its clients send an event as a frame, of which webhooks get only the data
             data = msgspec.json.decode(data, type=_Event).data

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
+import anyio
 from django.db import Error as DatabaseError
 
 from accounts.webhooks.client import Answer, WebhookClient
@@ -215,8 +216,8 @@ class Sender:
         return await client.post(task.url, headers, body)
 
     async def _find_client(self) -> WebhookClient:
-        if self._client is None:  # it loads the certificates of all authorities
-            self._client = asyncio.get_running_loop().run_in_executor(_threads, WebhookClient, MAX_REQUESTS)
+        if self._client is None:
+            self._client = asyncio.get_running_loop().run_in_executor(_threads, _new_client)
         try:
             return await asyncio.shield(self._client)
         except Exception:
@@ -230,6 +231,12 @@ class Sender:
                     await asyncio.sleep(PRUNE_PAUSE_SECONDS)
                     continue
             await asyncio.sleep(PRUNE_SECONDS)
+
+
+def _new_client() -> WebhookClient:
+    """Return a client. This takes some 60 ms, so a thread does it."""
+    anyio.run(anyio.sleep, 0)  # loads what the first request would load otherwise
+    return WebhookClient(MAX_REQUESTS)  # loads the certificates of all authorities
 
 
 def _signed(task: Task, now: float) -> tuple[list[tuple[str, str]], bytes]:
