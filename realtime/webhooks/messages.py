@@ -141,9 +141,7 @@ class Messages(Generic[S]):
         """
         self._keep(kind, channel, members, 0)
 
-    def _keep(
-        self, kind: WebhookKind, channel: Channel, what: _Message[S] | Mapping[str, object], size: int
-    ) -> None:
+    def _keep(self, kind: WebhookKind, channel: Channel, what: _Message[S] | Mapping[str, object], size: int) -> None:
         endpoints = self._endpoints.get(channel[0])
         if not endpoints:
             return
