@@ -1,5 +1,6 @@
 """The messages that wait for the database: in order, bounded, and counted if they cannot be kept."""
 
+import gc
 import json
 import tracemalloc
 from collections import Counter
@@ -168,6 +169,16 @@ async def test_large_messages_take_little_memory_however_many_webhooks_get_them(
     tracemalloc.stop()
     assert sum(sizes) > 1_000_000_000
     assert peak < 64 * 1024 * 1024
+
+
+async def test_garbage_collections_need_not_look_through_the_messages_that_wait() -> None:
+    gathered = gather(Database(), endpoint())
+    gathered.note(CHANNEL, "first", "a")
+    gc.collect()
+    known = len(gc.get_objects())
+    for number in range(1_000):
+        gathered.note(CHANNEL, str(number), "a")
+    assert len(gc.get_objects()) - known < 100
 
 
 async def test_messages_of_a_webhook_that_is_gone_are_forgotten() -> None:
