@@ -72,7 +72,8 @@ class _Part(NamedTuple):
 class _Pending(msgspec.Struct, Generic[S], gc=False):
     """An event that is not made yet.
 
-    There may be thousands for some time, through which each garbage collection would look. They are in no cycles.
+    There may be thousands for some time, through which each garbage collection would look. It need not: all are taken
+    out again, so no cycle remains.
     """
 
     kind: WebhookKind
