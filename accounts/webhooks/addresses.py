@@ -99,14 +99,21 @@ def check_host(url: str, account_pk: int) -> None:
         if account_pk in _looking_up or len(_looking_up) >= LOOK_UPS:
             return
         _looking_up.add(account_pk)
-    looking_up = _resolvers_of_people.submit(_look_up, urlsplit(url).hostname or "", None)
-    looking_up.add_done_callback(lambda _: _looking_up.discard(account_pk))
+    looking_up = _resolvers_of_people.submit(_look_up_for, account_pk, urlsplit(url).hostname or "")
     try:
         found = looking_up.result(LOOK_UP_SECONDS)
     except (OSError, UnicodeError, TimeoutError):
         return
     if not _are_allowed(found):
         raise ValidationError({"url": [NOT_PUBLIC]})
+
+
+def _look_up_for(account_pk: int, host: str) -> list[str]:
+    try:
+        return _look_up(host, None)
+    finally:
+        # Here, before the result is known: the account may be waiting for it, and then look up the next name.
+        _looking_up.discard(account_pk)
 
 
 def is_allowed(address: Address) -> bool:

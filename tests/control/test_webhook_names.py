@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future
 from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
@@ -65,6 +67,21 @@ def test_nothing_is_looked_up_while_another_setting_is_wrong(
     with pytest.raises(ValidationError):
         services.update_webhook(webhook, **{"url": "https://other.example.com/", **wrong})
     assert names.asked == ["example.com"]
+
+
+def test_a_name_can_be_looked_up_as_soon_as_the_last_one_is_known(
+    names: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke_callbacks = Future._invoke_callbacks  # type: ignore[attr-defined]
+
+    def invoke_callbacks_late(future: Future[Any]) -> None:
+        sleep(0.2)
+        invoke_callbacks(future)
+
+    monkeypatch.setattr(Future, "_invoke_callbacks", invoke_callbacks_late)
+    for _ in range(2):
+        check_host(URL, 1)
+    assert len(names.asked) == 2
 
 
 @pytest.mark.django_db
