@@ -72,6 +72,15 @@ class Task:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
+class _Waiting(NamedTuple):
+    """What a sender needs to know of a delivery that it may take. Those are first that wait longest."""
+
+    next_at: datetime
+    pk: int
+    size: int
+    message_id: str
+
+
 class Result(NamedTuple):
     """What an attempt has come to."""
 
@@ -120,8 +129,10 @@ def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: d
         if flights is None or next_at is None or next_at > now:
             return Turn([], next_at)
     with transaction.atomic():
-        _finish(results, slow, now)
-        tasks = _take(_Room(flights), now) if flights is not None else []
+        finished = _finish(results, slow, now)
+        tasks = _take(_Room(flights), finished, now) if flights is not None else []
+        for webhook in finished.values():
+            _save_due(webhook, now)
     return Turn(tasks, _next_due())
 
 
@@ -182,24 +193,49 @@ class _Room:
         return (MAX_OF_ACCOUNT - self._of_account[account], MAX_BYTES_OF_ACCOUNT - self._bytes_of_account[account])
 
 
-def _take(room: _Room, now: datetime) -> list[Task]:
+def _take(room: _Room, finished: dict[int, Webhook], now: datetime) -> list[Task]:
+    """Take deliveries that are due.
+
+    Args:
+        room: how much this sender can take.
+        finished: webhooks that this transaction has locked and not saved; those that are saved here are taken out.
+        now: the current time.
+    """
     lease, tasks = uuid.uuid4().hex, list[Task]()
     due = Webhook.objects.filter(enabled=True, due_at__lte=now, cluster__account__suspended_at=None)
     for is_slow in (False, True):
         if not room.has_requests(is_slow=is_slow):
             continue
-        chosen = _in_turns(due.filter(is_slow=is_slow).exclude(cluster__account__in=room.full_accounts()))
+        others = due.filter(is_slow=is_slow).exclude(pk__in=list(finished))
+        free = [each for each in finished.values() if each.is_slow == is_slow and _is_free(each, room, now)]
+        chosen = _in_turns(others.exclude(cluster__account__in=room.full_accounts()), free)
         locked = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("cluster")
-        rows = locked.in_bulk(chosen)
+        rows = locked.in_bulk([pk for pk in chosen if pk not in finished]) | finished
         for webhook in (rows[pk] for pk in chosen if pk in rows):
+            if room.requests(webhook.cluster.account_id, is_slow=is_slow) <= 0:
+                continue  # it stays due
             share = 1 if webhook.failures else max(MAX_IN_FLIGHT, 0 if is_slow else MAX_TAKEN // len(chosen))
             tasks += _take_of(webhook, share, room, is_slow, lease, now)
+            finished.pop(webhook.pk, None)
     return tasks
 
 
-def _in_turns(due: models.QuerySet[Webhook]) -> list[int]:
-    """Return webhooks to take deliveries of, those first that wait longest, and of each account one in turn."""
-    rows = due.order_by("due_at").values_list("pk", "cluster__account")[:_CANDIDATES]
+def _is_free(webhook: Webhook, room: _Room, now: datetime) -> bool:
+    """Return whether deliveries of a webhook can be taken now, if any wait."""
+    account = webhook.cluster.account
+    is_on = webhook.enabled and not account.suspended and (webhook.probe_at is None or webhook.probe_at <= now)
+    return is_on and room.requests(account.pk, is_slow=webhook.is_slow) > 0
+
+
+def _in_turns(due: models.QuerySet[Webhook], last: Sequence[Webhook]) -> list[int]:
+    """Return webhooks to take deliveries of, those first that wait longest, and of each account one in turn.
+
+    Args:
+        due: webhooks that wait.
+        last: webhooks of which deliveries have just ended, so that they come after these.
+    """
+    rows = list(due.order_by("due_at").values_list("pk", "cluster__account")[:_CANDIDATES])
+    rows += [(webhook.pk, webhook.cluster.account_id) for webhook in last]
     seen, turns = Counter[int](), list[tuple[int, int, int]]()
     for number, (pk, account) in enumerate(rows):
         turns.append((seen[account], number, pk))
@@ -212,8 +248,6 @@ def _take_of(  # noqa: PLR0913, PLR0917
 ) -> list[Task]:
     account = webhook.cluster.account_id
     most, size = room.requests(account, is_slow=is_slow), room.bytes(account)
-    if most <= 0:
-        return []  # it stays due
     taken, next_ones = [], _next_of(webhook, most, share, room.leases, now)
     for delivery in next_ones:
         if size <= 0:
@@ -229,7 +263,7 @@ def _take_of(  # noqa: PLR0913, PLR0917
     return tasks
 
 
-def _next_of(webhook: Webhook, room: int, share: int, own: Collection[str], now: datetime) -> list[WebhookDelivery]:
+def _next_of(webhook: Webhook, room: int, share: int, own: Collection[str], now: datetime) -> list[_Waiting]:
     """Return the deliveries of a locked webhook to send next. State events are sent one after the other."""
     waiting = webhook.deliveries.filter(state=DeliveryState.WAITING)
     leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", "lease"))
@@ -238,13 +272,14 @@ def _next_of(webhook: Webhook, room: int, share: int, own: Collection[str], now:
     room = min(room, (min(share, MAX_IN_FLIGHT) if is_shared else share) - len(leased))
     if room <= 0:
         return []
-    due = waiting.filter(next_at__lte=now).defer("events", "attempts")
-    first_state = [] if any(in_order for in_order, _ in leased) else list(due.filter(in_order=True).order_by("pk")[:1])
-    others = list(due.filter(in_order=False).order_by("next_at", "pk")[:room])
-    return sorted([*first_state, *others], key=lambda delivery: (delivery.next_at, delivery.pk))[:room]
+    due = waiting.filter(next_at__lte=now).values_list(*_Waiting._fields)
+    rows = list(due.filter(in_order=False).order_by("next_at", "pk")[:room])
+    if not any(in_order for in_order, _ in leased):
+        rows += due.filter(in_order=True).order_by("pk")[:1]
+    return [_Waiting(*row) for row in sorted(rows)[:room]]
 
 
-def _tasks(webhook: Webhook, taken: Sequence[WebhookDelivery], is_slow: bool, lease: str, now: datetime) -> list[Task]:
+def _tasks(webhook: Webhook, taken: Sequence[_Waiting], is_slow: bool, lease: str, now: datetime) -> list[Task]:
     rows = WebhookDelivery.objects.filter(pk__in=[delivery.pk for delivery in taken])
     if not taken:
         return []
@@ -286,9 +321,10 @@ def _secrets(webhook: Webhook, now: datetime) -> tuple[str, ...]:
 def _api_key(webhook: Webhook) -> tuple[str, str] | None:
     """Return the key that signs for Pusher's libraries, and its secret; None if the cluster has no active key."""
     active = ApiKey.objects.filter(cluster=webhook.cluster_id, revoked_at=None)
-    key = active.filter(public_key=webhook.signing_key).first() if webhook.signing_key else None
-    key = key or active.order_by("pk").first()
-    return None if key is None else (key.public_key, crypto.decrypt(key.secret_ciphertext))
+    keys = active.order_by("pk").values_list("public_key", "secret_ciphertext")
+    key = keys.filter(public_key=webhook.signing_key).first() if webhook.signing_key else None
+    key = key or keys.first()
+    return None if key is None else (key[0], crypto.decrypt(key[1]))
 
 
 def _save_due(webhook: Webhook, now: datetime, *, is_served: bool = False) -> None:
@@ -309,16 +345,18 @@ def _save_due(webhook: Webhook, now: datetime, *, is_served: bool = False) -> No
     webhook.save(update_fields=names)
 
 
-def _finish(results: Sequence[Result], slow: Collection[int], now: datetime) -> None:
+def _finish(results: Sequence[Result], slow: Collection[int], now: datetime) -> dict[int, Webhook]:
+    """Write what attempts have come to, and return their webhooks, which are to be saved."""
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
         by_webhook.setdefault(result.task.webhook_pk, []).append(result)
     locked = Webhook.objects.select_for_update(no_key=True, of=("self",)).select_related("cluster__account")
     # Always in the same order, so that two senders cannot deadlock.
-    for webhook in locked.filter(pk__in={*by_webhook, *slow}).order_by("pk"):
+    webhooks = {webhook.pk: webhook for webhook in locked.filter(pk__in={*by_webhook, *slow}).order_by("pk")}
+    for webhook in webhooks.values():
         of_webhook = by_webhook.get(webhook.pk, [])
         keys = [result.task.delivery_pk for result in of_webhook]
-        rows = WebhookDelivery.objects.defer("events").in_bulk(keys)
+        rows = WebhookDelivery.objects.only(*_OF_ATTEMPT).in_bulk(keys)
         for result in of_webhook:
             delivery = rows.get(result.task.delivery_pk)
             if delivery is not None:
@@ -327,7 +365,7 @@ def _finish(results: Sequence[Result], slow: Collection[int], now: datetime) -> 
                 _note_health(webhook, result.answer, now)
         _write_attempts(rows.values())
         webhook.is_slow = webhook.is_slow or webhook.pk in slow
-        _save_due(webhook, now)
+    return webhooks
 
 
 def _write_attempts(deliveries: Collection[WebhookDelivery]) -> None:

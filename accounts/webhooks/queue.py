@@ -134,7 +134,8 @@ def _drop_oldest(webhook_pk: int, most: int, now: datetime) -> None:
                 break
             dropped.append(pk)
             rows, size = rows - 1, size - one
-    drop(WebhookDelivery.objects.filter(pk__in=dropped), now)
+    if dropped:
+        drop(WebhookDelivery.objects.filter(pk__in=dropped), now)
 
 
 def drop(waiting: models.QuerySet[WebhookDelivery], now: datetime) -> None:

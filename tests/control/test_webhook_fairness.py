@@ -52,6 +52,19 @@ def test_slow_receivers_of_many_tenants_keep_no_other_waiting(webhook: Webhook, 
         assert webhook.pk in [task.webhook_pk for task in clock.take(*flights)]
 
 
+def test_a_webhook_whose_deliveries_have_ended_comes_after_those_that_wait(webhook: Webhook, clock: Clock) -> None:
+    clock.add(webhook, *[MESSAGE] * 40)
+    first = [Result(task, clock.now, OK) for task in clock.take()]
+    for each in make_webhooks(tenants=exchange.MAX_QUICK // exchange.MAX_IN_FLIGHT, webhooks=1):
+        clock.add(each, *[MESSAGE] * 40)
+    others = exchange.exchange(first, [], clock.now).tasks
+    assert len(others) == exchange.MAX_QUICK
+    assert webhook.pk not in [task.webhook_pk for task in others]
+    webhook.refresh_from_db()
+    assert webhook.due_at == clock.now
+    assert {task.webhook_pk for task in clock.take()} == {webhook.pk}
+
+
 def test_a_receiver_that_is_quick_again_no_longer_counts_as_slow(webhook: Webhook, clock: Clock) -> None:
     for answer, is_slow in ((Answer(200, 3_000), True), (OK, False)):
         clock.add(webhook, MESSAGE)

@@ -21,7 +21,7 @@ from accounts.models import (
 )
 from accounts.webhooks import exchange, queue
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.exchange import Flight, Task
+from accounts.webhooks.exchange import Flight, Result, Task
 from accounts.webhooks.schedule import DELAYS
 from tests.control.webhook_clock import ERROR, GONE, MESSAGE, OK, START, STATE, Clock, states
 from tests.receivers import Receiver, Reply
@@ -350,6 +350,23 @@ def test_the_old_secret_signs_until_it_ends(webhook: Webhook, clock: Clock) -> N
 def test_nothing_waits_costs_one_query(webhook: Webhook, clock: Clock, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(1):
         assert clock.take() == []
+
+
+def test_a_sender_goes_on_with_a_webhook_in_few_statements(
+    webhook: Webhook, clock: Clock, django_assert_num_queries: Any
+) -> None:
+    """Each takes half a millisecond of the process, during which its sockets may have to wait."""
+    clock.add(webhook, *[MESSAGE] * 40)
+    tasks = clock.take()
+    assert len(tasks) == exchange.MAX_TAKEN
+    with django_assert_num_queries(16):  # with the savepoint of this test
+        tasks = exchange.exchange([Result(task, clock.now, OK) for task in tasks], [], clock.now).tasks
+    assert len(tasks) == exchange.MAX_TAKEN
+
+
+def test_deliveries_are_added_in_few_statements(webhook: Webhook, clock: Clock, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(7):  # with the savepoint of this test
+        clock.add(webhook, *[MESSAGE] * 40)
 
 
 def replies(reply: Reply, clock: Clock, key: ApiKey, settings: Settings) -> list[Answer]:

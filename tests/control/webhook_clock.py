@@ -35,10 +35,10 @@ class Clock:
         attempts = []
         end = self.now + until
         while True:
-            while tasks := self.take():
+            results: list[Result] = []
+            while tasks := exchange.exchange(results, [], self.now).tasks:
                 attempts += [(self.now - START, task) for task in tasks]
-                for task in tasks:
-                    self.finish(answer(task), task)
+                results = [Result(task, self.now, answer(task)) for task in tasks]
             due = Webhook.objects.filter(enabled=True, due_at__gt=self.now).order_by("due_at").first()
             if due is None or due.due_at is None or due.due_at > end:
                 self.now = end
