@@ -31,18 +31,18 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
 MAX_IN_FLIGHT = 4
 """How many requests a webhook gets at the same time; one while it fails."""
-MAX_TAKEN = 16
+MAX_TAKEN = 32
 """How many deliveries of a webhook a sender takes if no other waits, so that it asks the database less often.
 
 Those that are not in flight wait in the sender. Of a webhook that is slow or fails, only what can be in flight is.
 """
-MAX_OF_ACCOUNT = 16
+MAX_OF_ACCOUNT = 32
 """How many deliveries of the webhooks of an account one process has taken."""
 MAX_BYTES_OF_ACCOUNT = 8 * 1024 * 1024
 """How large their events are together, unless a single one is larger."""
 SLOW_SECONDS = 2.0
 """After which time a request no longer counts among the quick ones, and its webhook neither."""
-MAX_QUICK = 64
+MAX_QUICK = 128
 MAX_SLOW = 32
 """How many quick and slow deliveries one process has taken. So slow receivers keep no others waiting."""
 MAX_REQUESTS = 256
@@ -109,6 +109,8 @@ class Turn(NamedTuple):
     tasks: list[Task]
     next_at: datetime | None
     """When something is due again, for any sender; None if nothing waits."""
+    is_behind: bool
+    """Whether something that is due may be waiting for these deliveries, or for those that the sender has."""
 
 
 def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: datetime | None = None) -> Turn:
@@ -127,13 +129,14 @@ def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: d
     if not results and not slow:
         next_at = _next_due()
         if flights is None or next_at is None or next_at > now:
-            return Turn([], next_at)
+            return Turn([], next_at, is_behind=False)
     with transaction.atomic():
         finished = _finish(results, slow, now)
-        tasks = _take(_Room(flights), finished, now) if flights is not None else []
+        room = _Room(flights or ())
+        tasks = _take(room, finished, now) if flights is not None else []
         for webhook in finished.values():
             _save_due(webhook, now)
-    return Turn(tasks, _next_due())
+    return Turn(tasks, _next_due(), room.is_too_small)
 
 
 def _next_due() -> datetime | None:
@@ -152,6 +155,8 @@ class _Room:
     def __init__(self, flights: Sequence[Flight]) -> None:
         self.leases = {flight.task.lease for flight in flights}
         """Those of this sender."""
+        self.is_too_small = False
+        """Whether something that is due may have been left because of the limits."""
         slow = sum(flight.is_slow for flight in flights)
         all_requests = MAX_REQUESTS - len(flights)
         self._requests = {
@@ -205,14 +210,18 @@ def _take(room: _Room, finished: dict[int, Webhook], now: datetime) -> list[Task
     due = Webhook.objects.filter(enabled=True, due_at__lte=now, cluster__account__suspended_at=None)
     for is_slow in (False, True):
         if not room.has_requests(is_slow=is_slow):
+            room.is_too_small = True
             continue
         others = due.filter(is_slow=is_slow).exclude(pk__in=list(finished))
         free = [each for each in finished.values() if each.is_slow == is_slow and _is_free(each, room, now)]
-        chosen = _in_turns(others.exclude(cluster__account__in=room.full_accounts()), free)
+        full = room.full_accounts()
+        room.is_too_small |= bool(full)
+        chosen = _in_turns(others.exclude(cluster__account__in=full), free)
         locked = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("cluster")
         rows = locked.in_bulk([pk for pk in chosen if pk not in finished]) | finished
         for webhook in (rows[pk] for pk in chosen if pk in rows):
             if room.requests(webhook.cluster.account_id, is_slow=is_slow) <= 0:
+                room.is_too_small = True
                 continue  # it stays due
             share = 1 if webhook.failures else max(MAX_IN_FLIGHT, 0 if is_slow else MAX_TAKEN // len(chosen))
             tasks += _take_of(webhook, share, room, is_slow, lease, now)
@@ -248,7 +257,7 @@ def _take_of(  # noqa: PLR0913, PLR0917
 ) -> list[Task]:
     account = webhook.cluster.account_id
     most, size = room.requests(account, is_slow=is_slow), room.bytes(account)
-    taken, next_ones = [], _next_of(webhook, most, share, room.leases, now)
+    taken, (next_ones, is_all) = [], _next_of(webhook, most, share, room.leases, now)
     for delivery in next_ones:
         if size <= 0:
             break
@@ -257,26 +266,36 @@ def _take_of(  # noqa: PLR0913, PLR0917
     tasks = _tasks(webhook, taken, is_slow, lease, now)
     for task in tasks:
         room.take(task)
+    room.is_too_small |= not is_all or len(taken) < len(next_ones)
     if webhook.failures >= schedule.PROBE_AFTER:
         webhook.probe_at = now + schedule.PROBE_EVERY
     _save_due(webhook, now, is_served=len(taken) == len(next_ones) < most)
     return tasks
 
 
-def _next_of(webhook: Webhook, room: int, share: int, own: Collection[str], now: datetime) -> list[_Waiting]:
-    """Return the deliveries of a locked webhook to send next. State events are sent one after the other."""
+def _next_of(
+    webhook: Webhook, room: int, share: int, own: Collection[str], now: datetime
+) -> tuple[list[_Waiting], bool]:
+    """Return the deliveries of a locked webhook to send next, and whether these are all that are due.
+
+    State events are sent one after the other.
+    """
     waiting = webhook.deliveries.filter(state=DeliveryState.WAITING)
     leased = list(waiting.filter(next_at__gt=now).exclude(lease="").values_list("in_order", "lease"))
     # While another sender has some, all together are no more than can be in flight.
     is_shared = any(lease not in own for _, lease in leased)
     room = min(room, (min(share, MAX_IN_FLIGHT) if is_shared else share) - len(leased))
     if room <= 0:
-        return []
+        return [], False
     due = waiting.filter(next_at__lte=now).values_list(*_Waiting._fields)
     rows = list(due.filter(in_order=False).order_by("next_at", "pk")[:room])
-    if not any(in_order for in_order, _ in leased):
-        rows += due.filter(in_order=True).order_by("pk")[:1]
-    return [_Waiting(*row) for row in sorted(rows)[:room]]
+    is_all = len(rows) < room
+    if any(in_order for in_order, _ in leased):
+        is_all = False
+    elif states := list(due.filter(in_order=True).order_by("pk")[:1]):
+        rows += states
+        is_all = False
+    return [_Waiting(*row) for row in sorted(rows)[:room]], is_all
 
 
 def _tasks(webhook: Webhook, taken: Sequence[_Waiting], is_slow: bool, lease: str, now: datetime) -> list[Task]:

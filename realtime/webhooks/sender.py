@@ -36,9 +36,11 @@ IDLE_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 # Larger events are signed by a thread.
 MAX_SIGNED_BYTES = 64 * 1024
-# How long a wish for deliveries waits for others, and a finished attempt for those that are written with it.
+# How long a wish for deliveries waits for others, and a finished attempt for those that are written with it: not so
+# long if there are more deliveries, and it was one of the last that this sender has for its webhook.
 GATHER_SECONDS = 0.02
-GATHER_RESULTS_SECONDS = 0.08
+GATHER_LAST_RESULTS_SECONDS = 0.08
+GATHER_RESULTS_SECONDS = 0.3
 PRUNE_SECONDS = 60.0
 # Others write meanwhile: on SQLite, only one transaction does at a time.
 PRUNE_PAUSE_SECONDS = 0.05
@@ -57,6 +59,8 @@ class _Lane:
 
     def __init__(self) -> None:
         self.room = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self.waiting = 0
+        """How many wait, with one that has just got room."""
         self.failed_at = 0.0
         """When a request last failed."""
 
@@ -80,6 +84,7 @@ class Sender:
         self._wakes = asyncio.Event()
         self._writing: asyncio.TimerHandle | None = None
         self._is_failing = False
+        self._is_behind = False
         self._sending = KeptTask("sending webhooks", self._run)
         self._pruning = KeptTask("pruning webhooks", self._keep_pruning)
 
@@ -95,8 +100,7 @@ class Sender:
         if self._taken:
             await asyncio.wait(list(self._taken), timeout=STOP_SECONDS)
             await end(list(self._taken))
-        if self._writing is not None:
-            self._writing.cancel()
+        self._end_writing()
         with contextlib.suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._exchange(self._results, None)
@@ -139,11 +143,12 @@ class Sender:
     async def _take_turn(self) -> None:
         """Write what has finished, and send what is due."""
         self._wakes.clear()
+        self._end_writing()
         results, self._results = self._results, []
         now = time.monotonic()
         flights = [Flight(task, 0.0 if since is None else now - since) for task, since in self._taken.values()]
         try:
-            tasks, self._next_at = await self._exchange(results, flights)
+            tasks, self._next_at, self._is_behind = await self._exchange(results, flights)
         except DatabaseError as error:
             self._results = [*results, *self._results]
             if not self._is_failing:
@@ -174,12 +179,15 @@ class Sender:
         lane = self._lanes.get(task.webhook_pk)
         if lane is None:
             lane = self._lanes[task.webhook_pk] = _Lane()
+        lane.waiting += 1
         try:
             async with asyncio.timeout(SLOW_SECONDS):
                 await lane.room.acquire()
         except TimeoutError:
-            self._note(Result(task, datetime.now(UTC), None))
+            self._note(Result(task, datetime.now(UTC), None), lane)
             return
+        finally:
+            lane.waiting -= 1
         try:
             now, answer = datetime.now(UTC), None
             if lane.failed_at <= taken_at:
@@ -189,16 +197,22 @@ class Sender:
                     lane.failed_at = time.monotonic()
         finally:
             lane.room.release()
-        self._note(Result(task, now, answer))
+        self._note(Result(task, now, answer), lane)
 
-    def _note(self, result: Result) -> None:
+    def _note(self, result: Result, lane: _Lane) -> None:
         self._results.append(result)
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(GATHER_RESULTS_SECONDS, self._write)
+        is_last = self._is_behind and lane.waiting <= MAX_IN_FLIGHT
+        loop = asyncio.get_running_loop()
+        at = loop.time() + (GATHER_LAST_RESULTS_SECONDS if is_last else GATHER_RESULTS_SECONDS)
+        if self._writing is None or at < self._writing.when():
+            self._end_writing()
+            self._writing = loop.call_at(at, self.wake)
 
-    def _write(self) -> None:
-        self._writing = None
-        self.wake()
+    def _end_writing(self) -> None:
+        """Let the next result decide when results are written."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
 
     async def _send(self, task: Task, now: float) -> Answer:
         try:

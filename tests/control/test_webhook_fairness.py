@@ -115,9 +115,9 @@ def test_results_are_written_without_reading_the_events(webhook: Webhook, clock:
 def test_a_sender_learns_when_something_is_due_again(webhook: Webhook, clock: Clock) -> None:
     assert exchange.exchange([], [], clock.now).next_at is None
     clock.add(webhook, MESSAGE)
-    tasks, next_at = exchange.exchange([], [], clock.now)
-    assert next_at == clock.now + exchange.LEASE
-    turn = exchange.exchange([Result(tasks[0], clock.now, ERROR)], [], clock.now)
+    turn = exchange.exchange([], [], clock.now)
+    assert turn.next_at == clock.now + exchange.LEASE
+    turn = exchange.exchange([Result(turn.tasks[0], clock.now, ERROR)], [], clock.now)
     assert turn.next_at is not None
     assert 0.8 <= (turn.next_at - clock.now).total_seconds() <= 1.2
 

@@ -207,13 +207,36 @@ def test_a_webhook_that_waits_alone_gives_many_deliveries_at_a_time(
     clock.add(webhook, *[MESSAGE] * 40)
     assert len(clock.take()) == exchange.MAX_TAKEN
     theirs = [
-        services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook for _ in range(3)
+        services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook
+        for _ in range(exchange.MAX_TAKEN // exchange.MAX_IN_FLIGHT - 1)
     ]
     clock.now += exchange.LEASE + timedelta(seconds=1)
     for each in theirs:
         clock.add(each, *[MESSAGE] * 40)
     taken = [task.webhook_pk for task in clock.take()]
-    assert [taken.count(each.pk) for each in (webhook, *theirs)] == [exchange.MAX_IN_FLIGHT] * 4
+    assert [taken.count(each.pk) for each in (webhook, *theirs)] == [exchange.MAX_IN_FLIGHT] * len([webhook, *theirs])
+
+
+@pytest.mark.parametrize(
+    ("events", "is_behind"),
+    [
+        ([MESSAGE], False),
+        ([MESSAGE] * exchange.MAX_TAKEN, True),
+        ([STATE], True),
+        ([STATE, MESSAGE], True),
+    ],
+)
+def test_a_sender_learns_whether_more_may_wait_for_what_it_has_taken(
+    webhook: Webhook, clock: Clock, events: list[dict[str, Any]], is_behind: bool
+) -> None:
+    clock.add(webhook, *events)
+    turn = exchange.exchange([], [], clock.now)
+    assert (len(turn.tasks), turn.is_behind) == (len(events), is_behind)
+    flights = [Flight(task, 0.1) for task in turn.tasks]
+    clock.add(webhook, *events)
+    assert exchange.exchange([], flights, clock.now).is_behind is is_behind
+    results = [Result(task, clock.now, OK) for task in turn.tasks]
+    assert exchange.exchange(results, [], clock.now).is_behind is is_behind
 
 
 def test_two_senders_together_take_no_more_than_can_be_in_flight_besides(webhook: Webhook, clock: Clock) -> None:
@@ -356,7 +379,7 @@ def test_a_sender_goes_on_with_a_webhook_in_few_statements(
     webhook: Webhook, clock: Clock, django_assert_num_queries: Any
 ) -> None:
     """Each takes half a millisecond of the process, during which its sockets may have to wait."""
-    clock.add(webhook, *[MESSAGE] * 40)
+    clock.add(webhook, *[MESSAGE] * 2 * exchange.MAX_TAKEN)
     tasks = clock.take()
     assert len(tasks) == exchange.MAX_TAKEN
     with django_assert_num_queries(16):  # with the savepoint of this test

@@ -26,6 +26,7 @@ class Queue:
         self.results: list[Result] = []
         self.tasks: list[Task] = []
         self.next_in: float | None = None
+        self.is_behind = False
         self.error: DatabaseError | None = None
 
     async def exchange(self, results: Sequence[Result], flights: Sequence[Flight] | None) -> Turn:
@@ -35,7 +36,7 @@ class Queue:
         self.results += results
         tasks, self.tasks = self.tasks, []
         next_at = None if self.next_in is None else datetime.now(UTC) + timedelta(seconds=self.next_in)
-        return Turn(tasks, next_at)
+        return Turn(tasks, next_at, self.is_behind)
 
 
 def make_task(pk: int, url: str = "https://example.com/") -> Task:
@@ -166,6 +167,28 @@ async def test_a_webhook_gets_a_few_requests_at_the_same_time_and_the_others_fol
         client.requests[number].set_result(Answer(200, 5))
     await until(lambda: len(queue.results) == MAX_TAKEN)
     assert sorted(result.task.delivery_pk for result in queue.results) == list(range(MAX_TAKEN))
+    await sending.stop()
+
+
+async def test_results_are_written_together_but_in_time_to_take_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GATHER_RESULTS_SECONDS", "BUSY_SECONDS", "SLOW_SECONDS"):
+        monkeypatch.setattr(sender, name, 60.0)
+    queue = Queue()
+    queue.is_behind = True
+    queue.tasks = [make_task(pk) for pk in range(2 * MAX_IN_FLIGHT + 2)]
+    sending = Sender(queue.exchange, prune)
+    sending.start()
+    await until(lambda: len(client.requests) == MAX_IN_FLIGHT)
+    for number in (0, 1):  # as many still wait as can be in flight
+        client.requests[number].set_result(Answer(200, 5))
+    await until(lambda: len(client.requests) == MAX_IN_FLIGHT + 2)
+    await asyncio.sleep(2 * sender.GATHER_LAST_RESULTS_SECONDS)
+    assert len(queue.asked) == 1
+    client.requests[2].set_result(Answer(200, 5))
+    await until(lambda: len(queue.asked) == 2)
+    assert [result.task.delivery_pk for result in queue.results] == [0, 1, 2]
     await sending.stop()
 
 
