@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from realtime.cluster import publisher
 from realtime.cluster.batches import Address
 from realtime.cluster.outbox import Outbox
-from realtime.cluster.publisher import MAX_UNANSWERED
+from realtime.cluster.pace import Pace
+from realtime.cluster.publisher import GATHERED_MESSAGES, MAX_UNANSWERED
 from tests.clients import until
 from tests.units.cluster.kinds import SlowRedis
 from tests.units.cluster.links import Listener, listening
@@ -49,6 +51,45 @@ async def test_a_flood_of_one_party_delays_another_by_one_publish_at_most(slow: 
     await until(lambda: len(slow.published) == MAX_UNANSWERED + 10)
     sent = [b"quiet" in channel for channel in slow.published[MAX_UNANSWERED:]]
     assert sent == [False, True] * 5
+
+
+@pytest.fixture
+async def gathering(slow: SlowRedis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
+    """A node on which one party publishes very often."""
+    monkeypatch.setattr(Pace, "note", lambda _, party: party == "fast")
+    async with listening(f"redis://127.0.0.1:{slow.port}") as listener:
+        listener.link.publish("first", b"x", 1, "quiet")
+        await until(lambda: len(slow.published) == 1)
+        yield listener
+        slow.answer(math.inf)
+
+
+async def test_messages_of_a_fast_party_go_out_together(
+    slow: SlowRedis, gathering: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "GATHER_SECONDS", 60.0)
+    for number in range(GATHERED_MESSAGES - 1):
+        gathering.link.publish(f"fast {number}", b"x", 1, "fast")
+        await asyncio.sleep(0.01)
+    assert len(slow.published) == 1
+    gathering.link.publish("fast, last", b"x", 1, "fast")
+    await until(lambda: len(slow.published) == 1 + GATHERED_MESSAGES)
+
+
+async def test_messages_of_a_fast_party_wait_for_a_moment_only(slow: SlowRedis, gathering: Listener) -> None:
+    gathering.link.publish("fast", b"x", 1, "fast")
+    await until(lambda: len(slow.published) == 2)
+
+
+async def test_nobody_else_waits_because_a_party_is_fast(
+    slow: SlowRedis, gathering: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "GATHER_SECONDS", 60.0)
+    gathering.link.publish("fast", b"x", 1, "fast")
+    gathering.link.publish("quiet", b"x", 1, "quiet")
+    await until(lambda: len(slow.published) == 3)
+    gathering.link.publish_in_order("awaited", b"x", 1, "fast", lambda: None)
+    await until(lambda: len(slow.published) == 4)
 
 
 async def test_while_redis_is_slow_batches_grow_and_not_the_queue(slow: SlowRedis, flooded: Listener) -> None:
