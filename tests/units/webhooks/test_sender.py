@@ -177,10 +177,12 @@ async def test_results_are_written_together_but_in_time_to_take_more(
         monkeypatch.setattr(sender, name, 60.0)
     queue = Queue()
     queue.is_behind = True
-    queue.tasks = [make_task(pk) for pk in range(2 * MAX_IN_FLIGHT + 2)]
+    queue.tasks = tasks = [make_task(pk) for pk in range(2 * MAX_IN_FLIGHT + 2)]
     sending = Sender(queue.exchange, prune)
     sending.start()
     await until(lambda: len(client.requests) == MAX_IN_FLIGHT)
+    for _ in tasks:  # one begins in each turn of the loop
+        await asyncio.sleep(0)
     for number in (0, 1):  # as many still wait as can be in flight
         client.requests[number].set_result(Answer(200, 5))
     await until(lambda: len(client.requests) == MAX_IN_FLIGHT + 2)
