@@ -159,7 +159,15 @@ def _key(key: ApiKey) -> dict[str, Any]:
 
 
 def _webhook(webhook: Webhook) -> dict[str, Any]:
-    names = ("created_at", "old_secret_ends_at", "disabled_because", "failing_since", "dropped", "dropped_at")
+    names = (
+        "created_at",
+        "old_secret_ends_at",
+        "disabled_because",
+        "failing_since",
+        "last_error",
+        "dropped",
+        "dropped_at",
+    )
     settings = _values(webhook, *WEBHOOK_SETTINGS, *names)
     return {"webhook": webhook.pk, "cluster_id": webhook.cluster.cluster_id, **settings}
 

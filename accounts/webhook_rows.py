@@ -82,6 +82,7 @@ class Webhook(models.Model):
     # What the senders know about the endpoint.
     failures = models.PositiveIntegerField("failures in a row", default=0, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.CharField(max_length=200, blank=True, editable=False, help_text="Why the last request failed.")
     probe_at = models.DateTimeField("next probe", null=True, blank=True, editable=False)
     is_slow = models.BooleanField(
         default=False, editable=False, help_text="Whether its last answer took long. Such webhooks share some requests."

@@ -32,6 +32,9 @@ def _redeliver_failed(webhook: Webhook) -> None:
     services.redeliver_failed(webhook)
 
 
+_HEALTH = ("failures", "failing_since", "last_error", "probe_at", "disabled_because", "dropped", "dropped_at")
+
+
 @admin.register(Webhook)
 class WebhookAdmin(ServiceAdmin):
     form = WebhookForm
@@ -48,13 +51,13 @@ class WebhookAdmin(ServiceAdmin):
     fieldsets = [
         (None, {"fields": ["account", "cluster", "enabled"]}),
         ("Settings", {"fields": ["url", "kinds", "channel_prefix", "batches", "signing_key", "header_names"]}),
-        ("Health", {"fields": ["failures", "failing_since", "probe_at", "disabled_because", "dropped", "dropped_at"]}),
+        ("Health", {"fields": _HEALTH}),
         ("Log", {"fields": ["waiting", "failed"]}),
         ("Audit", {"fields": ["created_at", "old_secret_ends_at"]}),
     ]
     readonly_fields = [
         *("account", "cluster", "enabled", "header_names", "waiting", "failed"),
-        *("failures", "failing_since", "probe_at", "disabled_because", "dropped", "dropped_at"),
+        *_HEALTH,
         *("created_at", "old_secret_ends_at"),
     ]
     operations = [

@@ -51,6 +51,7 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
             "disabled_because",
             "failures",
             "failing_since",
+            "last_error",
             "dropped",
             "dropped_at",
             "created_at",
@@ -60,6 +61,7 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
             "disabled_because",
             "failures",
             "failing_since",
+            "last_error",
             "dropped",
             "dropped_at",
             "created_at",
@@ -74,6 +76,7 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
             "disabled_because": {"help_text": "Why this service has switched it off; empty if it has not."},
             "failures": {"help_text": "How many requests have failed since the last one that succeeded."},
             "failing_since": {"help_text": "When the first of them failed; null if the last request succeeded."},
+            "last_error": {"help_text": "Why the last request failed; empty if it succeeded."},
         }
 
     @cached_property

@@ -55,7 +55,7 @@ def test(request: AccountRequest, account: Account, webhook_pk: int) -> HttpResp
 
 def _tell_result(request: HttpRequest, webhook: Webhook, delivery: WebhookDelivery) -> None:
     if not delivery.attempts:
-        why = " It has failed before, so it gets one request at a time." if webhook.failures else ""
+        why = " The webhook has failed before, so it gets one request at a time." if webhook.failures else ""
         messages.warning(request, f"The test event was not sent yet.{why} Its result will appear in the log.")
         return
     attempt: dict[str, Any] = delivery.attempts[-1]

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 
 from accounts import services
 from accounts.models import DeliveryState, Webhook, WebhookDelivery, WebhookKind
-from accounts.webhooks.queue import WAITING_FOR
+from accounts.webhooks.queue import WAITING_FOR, waits_for_later
 
 from .numbers import hour, whole
 from .webhook_figures import is_probed
@@ -204,13 +204,13 @@ def _opened(webhook: Webhook, delivery: WebhookDelivery) -> Opened:
     at = attempts[0].at if attempts else None
     answer = next((attempt.answer for attempt in attempts if attempt.answer), "")
     is_cut = length > _SHOWN
-    is_paused = not delivery.lease and delivery.next_at > timezone.now()
+    is_finished = delivery.state != DeliveryState.WAITING
     return Opened(
         body=_body(shown, is_cut, at or delivery.created_at),
         is_cut=is_cut,
         answer=answer,
         outlook=_outlook(webhook, delivery),
-        can_be_sent=webhook.enabled and (delivery.state != DeliveryState.WAITING or is_paused),
+        can_be_sent=webhook.enabled and (is_finished or waits_for_later(delivery, webhook, timezone.now())),
     )
 
 

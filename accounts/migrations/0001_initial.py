@@ -329,6 +329,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
                 ('failures', models.PositiveIntegerField(default=0, editable=False, verbose_name='failures in a row')),
                 ('failing_since', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('last_error', models.CharField(blank=True, editable=False, help_text='Why the last request failed.', max_length=200)),
                 ('probe_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='next probe')),
                 ('is_slow', models.BooleanField(default=False, editable=False, help_text='Whether its last answer took long. Such webhooks share some requests.')),
                 ('due_at', models.DateTimeField(blank=True, editable=False, help_text='When a sender has something to do; empty if nothing waits.', null=True)),

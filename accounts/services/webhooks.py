@@ -17,7 +17,7 @@ from .. import crypto
 from ..audit import record_change
 from ..locks import Gone, Refused, lock_account, lock_webhooks
 from ..models import Account, ApiKey, AuditVerb, Cluster, DeliveryState, Webhook, WebhookDelivery
-from ..signals import announce, announce_webhooks_due
+from ..signals import announce
 from ..webhooks import queue
 from ..webhooks.addresses import check_host
 from ..webhooks.signing import new_secret
@@ -141,7 +141,7 @@ def _update(webhook: Webhook, headers: Mapping[str, str] | None, version: str | 
         record_change(AuditVerb.CHANGED, webhook, {"headers": (names[0], names[1])})
     announce(cluster_pk=webhook.cluster_id)
     if settings.get("enabled") and not current.enabled:
-        fresh = {"failures": 0, "failing_since": None, "probe_at": None, "disabled_because": ""}
+        fresh = {"failures": 0, "failing_since": None, "last_error": "", "probe_at": None, "disabled_because": ""}
         now = timezone.now()
         Webhook.objects.filter(pk=webhook.pk).update(due_at=now, **fresh)
         webhook.deliveries.filter(state=DeliveryState.WAITING, lease="").update(next_at=now)
@@ -218,7 +218,7 @@ def end_old_webhook_secret(webhook: Webhook) -> None:
 
 @transaction.atomic
 def send_test_event(webhook: Webhook) -> WebhookDelivery:
-    """Send an event that tells the tenant's server nothing, and return its delivery.
+    """Send an event that tells the tenant's server nothing, before all that waits, and return its delivery.
 
     Raises:
         WebhookOff: the webhook is off.
@@ -228,30 +228,32 @@ def send_test_event(webhook: Webhook) -> WebhookDelivery:
     record_change(AuditVerb.TESTED, webhook)
     event = {"name": "test", "time_ms": int(timezone.now().timestamp() * 1000)}
     (pk,) = queue.add([queue.NewDelivery.of(webhook.pk, [event])])
-    announce_webhooks_due()
-    return WebhookDelivery.objects.get(pk=pk)
+    delivery = WebhookDelivery.objects.get(pk=pk)
+    queue.send_first(delivery)
+    return delivery
 
 
 @transaction.atomic
 def redeliver(delivery: WebhookDelivery) -> None:
-    """Send a finished delivery again, with the same ID and new signatures; or end the pause of one that has failed.
+    """Send a finished delivery again, or send one now that waits for a later time, with the same ID.
 
     Raises:
         DeliveryWaits: the delivery is due already, or too many others wait.
         WebhookOff: the webhook is off.
         Gone, AccountSuspended: see `lock_account`.
     """
-    _lock_enabled(delivery.webhook)
+    webhook = _lock_enabled(delivery.webhook)
     rows = WebhookDelivery.objects.filter(pk=delivery.pk)
     # Locked, because finished deliveries are pruned.
-    state = rows.select_for_update(no_key=True).values_list("state", flat=True).first()
-    if state is None:
+    locked = rows.select_for_update(no_key=True).defer("events").first()
+    if locked is None:
         raise Gone("This delivery is no longer in the log.")
-    if state == DeliveryState.WAITING:
-        if not queue.send_now(rows):
+    if locked.state == DeliveryState.WAITING:
+        if not queue.waits_for_later(locked, webhook, timezone.now()):
             raise DeliveryWaits("This delivery already waits to be sent.")
     elif not queue.send_again(rows):
         raise DeliveryWaits("Too many deliveries of this webhook wait. Try again when some of them are sent.")
+    queue.send_first(locked)
     _record_redelivery(delivery.webhook, 1)
     delivery.refresh_from_db()
 
@@ -286,11 +288,13 @@ def failed_deliveries(webhook: Webhook, since: datetime | None = None) -> QueryS
     return failed if since is None else failed.filter(created_at__gte=since)
 
 
-def _lock_enabled(webhook: Webhook) -> None:
+def _lock_enabled(webhook: Webhook) -> Webhook:
     lock_account(webhook)
     # The senders lock the webhook too, when they switch it off.
-    if not Webhook.objects.select_for_update(no_key=True).filter(pk=webhook.pk, enabled=True).exists():
+    locked = Webhook.objects.select_for_update(no_key=True).filter(pk=webhook.pk, enabled=True).first()
+    if locked is None:
         raise WebhookOff("This webhook is off. Switch it on first.")
+    return locked
 
 
 def _record_redelivery(webhook: Webhook, number: int) -> None:

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 NOT_PUBLIC = "Webhooks can only be sent to public addresses."
+_PORTS = "Use port 443 or 80, or a port from 1024 to 65535."
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Reserved networks that some versions of Python take for public ones.
@@ -56,23 +57,32 @@ def validate_url(url: str) -> None:
     Raises:
         ValidationError: they may not.
     """
+    if any(character <= " " or character > "~" for character in url):
+        raise ValidationError(
+            "A URL has only ASCII characters and no spaces. Write an international host name as xn--…, and encode other "
+            "characters with percent signs."
+        )
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
+        host = (parts.hostname or "").rstrip(".")
         host.encode("idna" if not _address(host) else "ascii")
     except ValueError:
-        raise ValidationError("Enter a valid URL.") from None
+        raise ValidationError("The host name of this URL is not valid.") from None
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValidationError(_PORTS) from None
     schemes = ("https", "http") if settings.WEBHOOK_ALLOWS_HTTP else ("https",)
     if parts.scheme not in schemes:
         raise ValidationError(f"Enter a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
-    if not host or any(character <= " " or character > "~" for character in url):
-        raise ValidationError("Enter a valid URL.")
+    if not host:
+        raise ValidationError("Enter a URL with a host name, such as https://example.com/webhooks.")
     if parts.username is not None or parts.password is not None:
         raise ValidationError("A URL cannot contain a user or a password. Use extra headers instead.")
     if parts.fragment or "#" in url:
         raise ValidationError("A URL cannot contain a fragment.")
     if port is not None and port not in (80, 443) and port < 1024:
-        raise ValidationError("Use port 443 or 80, or a port from 1024.")
+        raise ValidationError(_PORTS)
     if _is_own(host):
         raise ValidationError("Webhooks cannot be sent to this service itself.")
     address = _address(host)
@@ -158,6 +168,8 @@ def _address(host: str) -> Address | None:
 
 
 def _is_own(host: str) -> bool:
+    if host == "localhost" and is_allowed(ipaddress.IPv4Address("127.0.0.1")):
+        return False  # the operator allows other servers on this machine
     own = [*settings.CLUSTER_DOMAINS, *(name.lstrip(".") for name in settings.ALLOWED_HOSTS)]
     return any(host == name or host.endswith(f".{name}") for name in own if _address(name) is None)
 

@@ -39,6 +39,11 @@ class Answer(NamedTuple):
         """Whether the receiver has taken the delivery."""
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def failure(self) -> str:
+        """A sentence: why the receiver has not taken the delivery. For answers that are no success."""
+        return self.error if self.status is None else f"Your server answered {self.status}."
+
 
 class WebhookClient:
     """Sends requests over connections that are kept for a while. Loop thread only."""

@@ -360,7 +360,7 @@ def _save_due(webhook: Webhook, now: datetime, *, is_served: bool = False) -> No
     due_at = waiting.aggregate(at=Min("next_at"))["at"]
     # Not before now: what has long been due would always come before the webhooks of others.
     webhook.due_at = max(due_at, now, webhook.probe_at or now) if due_at is not None else None
-    names = ("failures", "failing_since", "probe_at", "is_slow", "due_at", "enabled", "disabled_because")
+    names = ("failures", "failing_since", "last_error", "probe_at", "is_slow", "due_at", "enabled", "disabled_because")
     webhook.save(update_fields=names)
 
 
@@ -437,14 +437,15 @@ def _note_health(webhook: Webhook, answer: Answer, now: datetime) -> None:
     if answer.is_success:
         if webhook.probe_at is not None:  # what waits for a later attempt need not wait any longer
             webhook.deliveries.filter(state=DeliveryState.WAITING, lease="").update(next_at=now)
-        webhook.failures, webhook.failing_since, webhook.probe_at = 0, None, None
+        webhook.failures, webhook.failing_since, webhook.last_error, webhook.probe_at = 0, None, "", None
         return
     webhook.failures += 1
     webhook.failing_since = webhook.failing_since or now
+    webhook.last_error = answer.failure
     if webhook.failures >= schedule.PROBE_AFTER:
         webhook.probe_at = now + schedule.PROBE_EVERY
         if now - webhook.failing_since >= schedule.DISABLE_AFTER:
-            _disable(webhook, f"It has failed for {schedule.DISABLE_AFTER.days} days.")
+            _disable(webhook, f"It has failed for {schedule.DISABLE_AFTER.days} days. {webhook.last_error}")
     if answer.status == schedule.GONE:
         _disable(webhook, "Your server answered 410 Gone.")
 

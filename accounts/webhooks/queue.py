@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import models, transaction
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Min, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -188,18 +188,25 @@ def send_again(deliveries: models.QuerySet[WebhookDelivery], now: datetime | Non
     return len(taken)
 
 
-def send_now(deliveries: models.QuerySet[WebhookDelivery], now: datetime | None = None) -> int:
-    """End the pauses of waiting deliveries until their next attempts; return how many had one.
+def waits_for_later(delivery: WebhookDelivery, webhook: Webhook, now: datetime) -> bool:
+    """Return whether a delivery waits for its next attempt, or until its webhook, which fails, is tried again."""
+    is_waiting = delivery.state == DeliveryState.WAITING and not delivery.lease
+    return is_waiting and max(delivery.next_at, webhook.probe_at or now) > now
 
-    Webhooks that fail still get only one request a minute.
+
+def send_first(delivery: WebhookDelivery, now: datetime | None = None) -> None:
+    """Send a waiting delivery before all others of its webhook, and now, even if the webhook gets one request a minute.
+
+    Call this in a transaction that has locked the webhook.
     """
     now = now or timezone.now()
-    paused = deliveries.filter(state=DeliveryState.WAITING, lease="", next_at__gt=now)
-    webhooks = list(paused.values_list("webhook", flat=True).distinct().order_by())
-    number = paused.update(next_at=now)
-    _wake(webhooks, now)
+    others = WebhookDelivery.objects.filter(webhook=delivery.webhook_id, state=DeliveryState.WAITING, lease="")
+    earliest = others.aggregate(at=Min("next_at"))["at"] or now
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(next_at=min(now, earliest - timedelta(milliseconds=1)))
+    webhooks = Webhook.objects.filter(pk=delivery.webhook_id)
+    webhooks.exclude(probe_at=None).update(probe_at=now)
+    webhooks.update(due_at=now)
     announce_webhooks_due()
-    return number
 
 
 def _waiting(webhook_pk: int) -> tuple[int, int]:

@@ -328,11 +328,14 @@ def test_an_endpoint_that_fails_says_since_when_and_what_follows(
     owner: Client, account: Account, webhook: Webhook
 ) -> None:
     deliver(webhook, answers=(Answer(503, 1),))
-    assert "The last attempt has failed." in page(owner, account, path(webhook))
-    deliver(webhook, answers=(Answer(503, 1),) * 4)
+    shown = page(owner, account, path(webhook))
+    assert "The last attempt has failed." in shown
+    assert "Your server answered 503." in shown
+    deliver(webhook, answers=(Answer(None, 1, error="Cannot connect."),) * 4)
     shown = page(owner, account, path(webhook))
     assert "Failing" in shown
     assert "This endpoint has failed since" in shown
+    assert "Cannot connect." in shown.partition("banner wait")[2].partition("</div>")[0]
     assert "The server tries it once a minute." in shown
     assert "2 deliveries are waiting" in shown
 

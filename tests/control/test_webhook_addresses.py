@@ -60,12 +60,16 @@ def test_odd_spellings_of_internal_addresses_are_refused(host: str) -> None:
         ("ftp://example.com/", "begins with https://"),
         ("file:///etc/passwd", "begins with https://"),
         ("example.com", "begins with https://"),
-        ("https://", "valid URL"),
-        ("https:///path", "valid URL"),
-        ("https://exa mple.com/", "valid URL"),
-        ("https://example.com/\r\nX: 1", "valid URL"),
-        ("https://example.com:port/", "valid URL"),
-        ("https://[::1/", "valid URL"),
+        ("https://", "with a host name"),
+        ("https:///path", "with a host name"),
+        ("https://exa mple.com/", "no spaces"),
+        ("https://example.com/\r\nX: 1", "only ASCII characters"),
+        ("https://exämple.com/", "international host name as xn--"),
+        ("https://example.com/ü", "with percent signs"),
+        ("https://example.com:port/", "Use port 443"),
+        ("https://example.com:99999/", "1024 to 65535"),
+        ("https://[::1/", "host name of this URL is not valid"),
+        ("https://example..com/", "host name of this URL is not valid"),
         ("https://user:password@example.com/", "user or a password"),
         ("https://user@example.com/", "user or a password"),
         ("https://example.com/#part", "fragment"),
@@ -89,6 +93,13 @@ def test_own_domains_are_refused(settings: Settings) -> None:
             validate_url(f"https://{host}/")
     validate_url("https://example.com/")
     validate_url("https://notws.example.com:8443/hook?x=1")
+
+
+def test_localhost_is_for_operators_to_allow(settings: Settings) -> None:
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    validate_url("https://localhost:8080/")
+    with pytest.raises(ValidationError, match="this service itself"):
+        validate_url("https://demo.localhost/")
 
 
 def test_http_is_for_operators_to_allow(settings: Settings) -> None:

@@ -65,6 +65,7 @@ def test_only_the_answer_that_creates_a_webhook_contains_its_secret(client: APIC
         "disabled_because": "",
         "failures": 0,
         "failing_since": None,
+        "last_error": "",
         "dropped": 0,
         "dropped_at": None,
         "created_at": created["created_at"],

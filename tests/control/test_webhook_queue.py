@@ -157,10 +157,10 @@ def test_an_endpoint_that_fails_for_five_days_is_switched_off_and_the_owners_are
             clock.add(webhook, STATE)
             clock.run(timedelta(hours=12), lambda _: ERROR)
     webhook.refresh_from_db()
-    assert (webhook.enabled, webhook.disabled_because) == (False, "It has failed for 5 days.")
+    assert (webhook.enabled, webhook.disabled_because) == (False, "It has failed for 5 days. Your server answered 500.")
     [sent] = mail.outbox
     assert sent.to == ["owner@example.com"]
-    assert "It has failed for 5 days." in sent.body
+    assert "It has failed for 5 days. Your server answered 500." in sent.body
     entry = AuditEntry.objects.first()
     assert entry is not None
     assert entry.changes["enabled"] == [True, False]
@@ -318,6 +318,32 @@ def test_what_waits_is_not_sent_again(webhook: Webhook, clock: Clock) -> None:
     (number,) = clock.add(webhook, MESSAGE)
     with pytest.raises(services.DeliveryWaits):
         services.redeliver(WebhookDelivery.objects.get(pk=number))
+
+
+def test_what_a_person_asks_for_is_sent_at_once_and_first_while_a_webhook_fails(webhook: Webhook, clock: Clock) -> None:
+    clock.now = datetime.now(UTC) - timedelta(hours=1)
+    numbers = clock.add(webhook, *[MESSAGE] * 3)
+    clock.run(timedelta(hours=1, seconds=2), lambda task: ERROR)
+    clock.finish(ERROR, *clock.take())
+    assert clock.take() == []
+    tested = services.send_test_event(webhook)
+    [task] = clock.take()
+    assert task.delivery_pk == tested.pk
+    clock.finish(ERROR, task)
+    assert clock.take() == []
+    services.redeliver(WebhookDelivery.objects.get(pk=numbers[2]))
+    [task] = clock.take()
+    assert task.delivery_pk == numbers[2]
+    clock.finish(OK, task)
+    assert {task.delivery_pk for task in clock.take()} == {tested.pk, *numbers[:2]}
+
+
+def test_a_test_event_goes_before_what_waits(webhook: Webhook, clock: Clock) -> None:
+    clock.now = datetime.now(UTC)
+    clock.add(webhook, *[MESSAGE] * 50)
+    tested = services.send_test_event(webhook)
+    clock.now += timedelta(seconds=1)
+    assert clock.take()[0].delivery_pk == tested.pk
 
 
 def test_no_more_is_sent_again_than_can_wait_and_the_oldest_first(

@@ -175,7 +175,7 @@ class DeliveryViewSet(viewsets.GenericViewSet[WebhookDelivery]):
     @extend_schema(request=None, responses={202: WholeDeliverySerializer})
     @action(detail=True, methods=["post"])
     def redeliver(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Send a delivery again that is finished, with the same ID and new signatures."""
+        """Send a finished delivery again, or send one now that waits for a later time, with the same ID."""
         delivery = self.get_object()
         services.redeliver(delivery)
         return Response(self._whole(delivery), status=status.HTTP_202_ACCEPTED)

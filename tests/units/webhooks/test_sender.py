@@ -190,7 +190,7 @@ async def test_results_are_written_together_but_in_time_to_take_more(
     assert len(queue.asked) == 1
     client.requests[2].set_result(Answer(200, 5))
     await until(lambda: len(queue.asked) == 2)
-    assert [result.task.delivery_pk for result in queue.results] == [0, 1, 2]
+    assert [result.answer for result in queue.results] == [Answer(200, 5)] * 3
     await sending.stop()
 
 
