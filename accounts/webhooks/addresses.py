@@ -59,8 +59,8 @@ def validate_url(url: str) -> None:
     """
     if any(character <= " " or character > "~" for character in url):
         raise ValidationError(
-            "A URL has only ASCII characters and no spaces. Write an international host name as xn--…, and encode other "
-            "characters with percent signs."
+            "A URL has only ASCII characters and no spaces. Write an international host name as xn--…, and encode "
+            "other characters with percent signs."
         )
     try:
         parts = urlsplit(url)
