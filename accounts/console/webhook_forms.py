@@ -10,6 +10,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import ApiKey, Webhook, WebhookKind
 from accounts.services import WEBHOOK_SETTINGS, version_of_webhook
+from accounts.webhooks.addresses import validate_url
 
 from .forms import PLAIN_TEXT, ConsoleForm, VersionedForm
 
@@ -47,6 +48,7 @@ class WebhookForm(VersionedForm):
         widget=forms.TextInput(attrs={"inputmode": "url", "placeholder": "https://", **PLAIN_TEXT}),
         help_text="Your server receives the events here, as HTTP requests with the method POST.",
         error_messages={"required": "Enter a URL."},
+        validators=[validate_url],  # so that errors of other fields do not hide its own
     )
     kinds = forms.MultipleChoiceField(
         label="Events",

@@ -49,7 +49,7 @@ class Shutdown:
         connections = list(self._connections)
         seconds = min(conf().drain_seconds, len(connections) / DRAIN_RATE)
         if connections:
-            logger.info("Closing %d connections within %.1f s.", len(connections), seconds)
+            logger.info("Closing all connections (%d) within %.1f s.", len(connections), seconds)
         begun = loop.time()
         for number, connection in enumerate(connections):
             due = begun + seconds * number / len(connections)

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from daphne.http_protocol import HTTPFactory
@@ -33,6 +34,9 @@ from realtime.server.ordinary_requests import Headers, OrdinaryRequest, parse
 from realtime.server.tcp_progress import tcp_connection
 
 logger = logging.getLogger(__name__)
+
+for _status in HTTPStatus:  # Twisted has no names for newer ones, such as 429
+    RESPONSES.setdefault(_status.value, _status.phrase.encode())
 
 # How much of further requests is kept while one is answered, in bytes, before the connection is not read any more.
 _MAX_LATER_BYTES = 16 * 1024

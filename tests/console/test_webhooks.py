@@ -116,6 +116,7 @@ def test_a_webhook_can_be_added_switched_off(owner: Client, account: Account) ->
         ({"url": "https://10.0.0.1/"}, "url", "Webhooks can only be sent to public addresses."),
         ({"url": "http://example.com/"}, "url", "Enter a URL that begins with https://."),
         ({"kinds": []}, "kinds", "Choose at least one kind of event."),
+        ({"kinds": [], "url": "shop"}, "url", "Enter a URL that begins with https://."),
         ({"channel_prefix": "a b"}, "channel_prefix", "Channel IDs have letters, digits and any of -_/=@,.;# only."),
         ({"headers": "Authorization"}, "headers", "Write each header on a line of its own, as “Name: value”."),
         ({"headers": "X-A: 1\nx-a: 2"}, "headers", "Enter each header once."),

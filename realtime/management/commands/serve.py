@@ -68,7 +68,8 @@ class Command(BaseCommand):
             listeners = open_listeners(host, port, workers)
         except (OSError, OverflowError) as error:
             raise CommandError(
-                f"Cannot listen on {host} port {port}: {error}. Choose another address with --host or --port."
+                f"Cannot listen on {host} port {port}: {str(error).rstrip('.')}. "
+                "Choose another address with --host or --port."
             ) from error
         address, bound_port, *_ = listeners[0].getsockname()
         with announced(settings.DATA_DIR, bound_port):
