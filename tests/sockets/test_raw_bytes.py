@@ -178,7 +178,7 @@ def test_a_path_that_looks_like_an_authority_is_refused_and_no_credential_is_ech
 
 
 def test_an_answer_names_its_status(serve: LiveServer, channel: str) -> None:
-    request = f"GET /v3/{channel} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    request = f"GET /v3/{channel} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert exchange(serve, request.encode())[0].startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
 
 
