@@ -175,6 +175,30 @@ async def test_a_new_secret_is_shown_whole_and_can_be_copied(page: Page, service
     assert await has_no_errors(page)
 
 
+ROWS_OF_SETTINGS = """
+(() => {
+  const fields = [...document.querySelectorAll(".settings > label")].map((label) => label.getBoundingClientRect());
+  const rows = Object.groupBy(fields, ({ top }) => Math.round(top));
+  const end = Math.round(document.querySelector(".settings").getBoundingClientRect().right);
+  return Object.values(rows).map((row) => [row.length, Math.round(row.at(-1).right) === end]);
+})()
+"""
+
+
+@pytest.mark.parametrize(("width", "rows"), [(1280, [4]), (390, [1, 2, 1])])
+async def test_the_settings_of_the_tester_fill_their_rows_and_the_api_key_fits_a_wide_page(
+    page: Page, service: LiveServer, width: int, rows: list[int]
+) -> None:
+    await page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    await page.open(service.url("/", scheme="http", host="localhost"))
+    assert await page.evaluate(ROWS_OF_SETTINGS) == [[number, True] for number in rows]
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if width == 1280:
+        key = "document.querySelector('[name=api_key]')"
+        await page.evaluate(f"{key}.value = 'W'.repeat(60)")
+        assert await page.evaluate(f"{key}.scrollWidth <= {key}.clientWidth")
+
+
 async def show(page: Page, service: LiveServer, path: str, width: int) -> None:
     await page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     await page.open(service.url(f"/admin/{path}", scheme="http", host="localhost"))
