@@ -105,7 +105,7 @@ def raw_receiver(answer: bytes, *, is_endless: bool = False) -> Iterator[str]:
 
         def handle(self) -> None:
             with contextlib.suppress(OSError):
-                while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+                while head := self._head():
                     name = b"content-length:"
                     lengths = [line[len(name) :] for line in head.splitlines() if line.lower().startswith(name)]
                     self.rfile.read(int(lengths[0]))
@@ -113,10 +113,15 @@ def raw_receiver(answer: bytes, *, is_endless: bool = False) -> Iterator[str]:
                     while is_endless:
                         self.wfile.write(answer)
 
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
+        def _head(self) -> bytes:
+            """Return the lines before the body; empty at the end of the connection."""
+            lines = []
+            while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                lines.append(line)
+            return b"".join(lines)
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    # At its end, it waits for the threads of all connections, so that none goes on beside later tests.
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/hook"
         server.shutdown()
