@@ -1,6 +1,7 @@
 """A running server for each way to serve the service, and clients for it."""
 
 import fcntl
+import gc
 import itertools
 import json
 import os
@@ -28,6 +29,7 @@ from tests.servers import (
     environment,
     free_port,
     make_tenants,
+    manage,
     server_command,
 )
 
@@ -69,6 +71,12 @@ def shared_folder(folders: pytest.TempPathFactory, name: str) -> Iterator[Path]:
         yield folder
 
 
+def pytest_collection_finish() -> None:
+    """Exclude the thousands of collected tests from garbage collections."""
+    gc.collect()
+    gc.freeze()
+
+
 class Tenants(NamedTuple):
     directory: Path
     keys: dict[str, str]
@@ -85,6 +93,17 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Tenants:
             directory.mkdir()
             found.write_text(json.dumps(make_tenants(environment(directory))))
         return Tenants(directory, *json.loads(found.read_text()))
+
+
+@pytest.fixture
+def migrated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary directory of the test, with an empty database that is up to date."""
+    with shared_folder(tmp_path_factory, "migrated") as folder:
+        database = folder / "db.sqlite3"
+        if not database.exists():
+            manage(environment(folder), "migrate", "-v", "0")
+    shutil.copy(database, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -82,10 +82,9 @@ def test_serve_does_not_listen_with_a_generated_secret_key_and_shared_storage(na
     assert f"SECRET_KEY is not set, but {name} is." in said
 
 
-def test_serve_does_not_listen_if_it_cannot_decrypt_what_is_stored(tmp_path: Path) -> None:
+def test_serve_does_not_listen_if_it_cannot_decrypt_what_is_stored(migrated: Path) -> None:
     first, second = "a" * 40, "b" * 40
-    env = environment(tmp_path, ENCRYPTION_KEYS=first)
-    manage(env, "migrate", "-v", "0")
+    env = environment(migrated, ENCRYPTION_KEYS=first)
     manage(env, "demo")
     wrong = {**env, "ENCRYPTION_KEYS": second}
     assert "ENCRYPTION_KEYS cannot decrypt the secrets of 1 API keys" in fails(wrong, "serve", "--port", "0")

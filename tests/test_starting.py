@@ -134,13 +134,11 @@ def test_a_database_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_server_on_all_ipv6_addresses_also_serves_ipv4_and_says_so(tmp_path: Path, workers: int) -> None:
-    env = environment(tmp_path)
-    manage(env, "migrate", "-v", "0")
+async def test_a_server_on_all_ipv6_addresses_also_serves_ipv4_and_says_so(migrated: Path, workers: int) -> None:
     port = free_port()
-    with Redis(tmp_path) as redis:
-        command = [*server_command("serve", port, tmp_path), "--host", "::", "--workers", str(workers)]
-        with LiveServer(tmp_path, command, port, REDIS_URL=redis.url).start() as server:
+    with Redis(migrated) as redis:
+        command = [*server_command("serve", port, migrated), "--host", "::", "--workers", str(workers)]
+        with LiveServer(migrated, command, port, REDIS_URL=redis.url).start() as server:
             async with httpx.AsyncClient(trust_env=False) as client:
                 for host in ("127.0.0.1", "[::1]"):
                     assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
@@ -159,13 +157,12 @@ async def test_a_server_on_all_ipv6_addresses_also_serves_ipv4_and_says_so(tmp_p
         ("localhost", r"localhost \((127\.0\.0\.1|::1)\)"),
     ],
 )
-async def test_the_server_prints_the_address_on_which_it_listens(tmp_path: Path, host: str, said: str) -> None:
-    manage(environment(tmp_path), "migrate", "-v", "0")
-    command = [*server_command("serve", 0, tmp_path), "--host", host]
-    log = tmp_path / "log"
+async def test_the_server_prints_the_address_on_which_it_listens(migrated: Path, host: str, said: str) -> None:
+    command = [*server_command("serve", 0, migrated), "--host", host]
+    log = migrated / "log"
     with open(log, "wb") as output:  # noqa: ASYNC230
         process = subprocess.Popen(  # noqa: ASYNC220
-            command, cwd=PROJECT, env=environment(tmp_path), stdout=output, stderr=output
+            command, cwd=PROJECT, env=environment(migrated), stdout=output, stderr=output
         )
     try:
         await until(lambda: "Connect to:" in log.read_text())

@@ -91,8 +91,8 @@ async def test_a_stopping_server_closes_with_1012_and_exits_cleanly(
     assert server.process.wait(20) == 0
 
 
-def test_the_demo_has_the_same_values_on_every_run(env: dict[str, str]) -> None:
-    manage(env, "migrate", "-v", "0")
+def test_the_demo_has_the_same_values_on_every_run(migrated: Path) -> None:
+    env = environment(migrated)
     first, second = (json.loads(manage(env, "demo", "--json")) for _ in range(2))
     assert first == second
     assert first["cluster"] == "demo"
@@ -102,8 +102,8 @@ def test_the_demo_has_the_same_values_on_every_run(env: dict[str, str]) -> None:
     assert first["secret"] in manage(env, "demo")
 
 
-def test_the_demo_is_not_added_to_a_database_with_other_accounts_unless_forced(env: dict[str, str]) -> None:
-    manage(env, "migrate", "-v", "0")
+def test_the_demo_is_not_added_to_a_database_with_other_accounts_unless_forced(migrated: Path) -> None:
+    env = environment(migrated)
     manage(
         env, "shell", "-v", "0", "-c", "from accounts import services; services.create_account(name='A', owner=None)"
     )
@@ -117,9 +117,8 @@ def test_several_workers_without_redis_are_rejected_with_a_hint(env: dict[str, s
     assert "REDIS_URL" in fails(env, "serve", "--workers", "2")
 
 
-def test_a_port_in_use_is_reported(env: dict[str, str], serve: LiveServer) -> None:
-    manage(env, "migrate", "-v", "0")
-    said = fails(env, "serve", "--port", str(serve.port))
+def test_a_port_in_use_is_reported(migrated: Path, serve: LiveServer) -> None:
+    said = fails(environment(migrated), "serve", "--port", str(serve.port))
     assert f"Cannot listen on 127.0.0.1 port {serve.port}" in said
     assert "--port" in said
 
