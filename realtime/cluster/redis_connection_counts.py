@@ -263,15 +263,18 @@ class RedisConnectionCounts(ConnectionCounts):
             For each place, whether it is within its quotas: 1 or 0.
         """
         pipeline = self._redis.pipeline(transaction=True)
-        for cluster_pk, path in channels:
+        # One command for all channels of a cluster: each command keeps this node from its messages for 20 µs.
+        counts: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
+        for channel in channels:
+            counts[channel[0]][channel[1]] = self.count_here(channel)
+        for cluster_pk, of_cluster in counts.items():
             key = f"{self._prefix}channels:{self._node_id}:{cluster_pk}"
-            connections = self.count_here((cluster_pk, path))
-            if connections:
-                pipeline.hset(key, path, connections)
-            else:
-                pipeline.hdel(key, path)
-        for cluster_pk in {cluster_pk for cluster_pk, _ in channels}:
-            pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", cluster_pk)
+            if occupied := {path: connections for path, connections in of_cluster.items() if connections}:
+                pipeline.hset(key, mapping=occupied)
+            if vacated := [path for path, connections in of_cluster.items() if not connections]:
+                pipeline.hdel(key, *vacated)
+        if counts:
+            pipeline.sadd(f"{self._prefix}clusters:{self._node_id}", *counts)
         quotas = [place.quotas for place in places]
         here = {user: self._users.get(user, 0) - self._waiting.get(user, 0) for user in users.union(*quotas)}
         joining = [(str(place.channel[0]), place.channel[1], self.count_here(place.channel)) for place in places]

@@ -10,6 +10,7 @@ The names of the keys begin with the prefix of the service.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,16 +60,19 @@ class RedisSeats:
             return False
         prefix, node_id = self._client.prefix, self._client.node_id
         pipeline = self._client.redis.pipeline(transaction=False)
+        seats: defaultdict[str, dict[Any, Any]] = defaultdict(dict)
         for group, number, fields in changes:
+            seats[group][str(number)] = None if fields is None else json.dumps(fields)
+        for group, of_group in seats.items():
             key = f"{prefix}seats:{node_id}:{group}"
-            if fields is None:
-                pipeline.hdel(key, str(number))
-            else:
-                pipeline.hset(key, str(number), json.dumps(fields))
-        for group in {group for group, _, _ in changes}:
-            pipeline.sadd(f"{prefix}groups:{node_id}", group)
-        for group in left_groups:
-            pipeline.srem(f"{prefix}groups:{node_id}", group)
+            if taken := {number: fields for number, fields in of_group.items() if fields is not None}:
+                pipeline.hset(key, mapping=taken)
+            if left := [number for number, fields in of_group.items() if fields is None]:
+                pipeline.hdel(key, *left)
+        if seats:
+            pipeline.sadd(f"{prefix}groups:{node_id}", *seats)
+        if gone := list(left_groups):
+            pipeline.srem(f"{prefix}groups:{node_id}", *gone)
         return await self._client.execute(pipeline) is not None
 
     async def forget(self) -> None:

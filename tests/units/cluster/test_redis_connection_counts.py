@@ -77,6 +77,30 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_many_channels_are_written_with_few_commands(
+    node: Callable[[str], RedisConnectionCounts], server: Redis
+) -> None:
+    counts = node("a")
+    await settle(counts, "user")
+    key = f"{PREFIX}channels:a:7"
+    async with redis.asyncio.from_url(server.url) as client:
+        places = [enter(counts, "user", channel=(7, str(number))) for number in range(200)]
+        assert all(await asyncio.gather(*map(counts.join, places)))
+        assert await client.hlen(key) == 201
+        await client.config_resetstat()
+        await asyncio.sleep(module.REWRITE_RENEWALS * module.RENEW_SECONDS)  # all are written again
+        for place in places:
+            counts.leave(place)
+        await until(lambda: has_length(client, key, 1))
+        commands = await client.info("commandstats")
+    assert commands["cmdstat_hset"]["calls"] < 40
+    assert commands["cmdstat_hdel"]["calls"] < 40
+
+
+async def has_length(client: redis.asyncio.Redis, key: str, length: int) -> bool:
+    return bool(await client.hlen(key) == length)
+
+
 async def test_a_single_node_counts_its_own_connections() -> None:
     counts = ConnectionCounts()
     places = [
