@@ -1,7 +1,8 @@
 """TCP connections without the parts of Twisted's that this service does not use, which cost as much as the rest.
 
 For each event of a connection, Twisted makes a logging context, although nothing logs there. For each connection it
-formats two names for its log, and for each close it asks the selector first whether the socket is writable.
+formats two names for its log, and for each close it asks the selector first whether the socket is writable. For each
+pause it changes what the selector watches, twice.
 """
 
 import socket
@@ -19,6 +20,8 @@ class TcpTransport(_Server):  # type: ignore[misc]
     logstr = "TCP"
     repstr = "<TcpTransport>"
     disconnecting: int
+    _is_held = False
+    """Whether nothing is read, although the selector may still watch the socket."""
 
     def __init__(  # noqa: PLR0913, PLR0917  (as Twisted calls it)
         self, sock: socket.socket, protocol: Any, client: tuple[Any, ...], server: Any, sessionno: int, reactor: Any
@@ -39,6 +42,22 @@ class TcpTransport(_Server):  # type: ignore[misc]
             fd = self.fileno()
             self.reactor._asyncioEventloop.add_reader(fd, self.reactor._readOrWrite, self, True)
             readers[self] = fd
+
+    def pauseProducing(self) -> None:
+        # Beside a flood, most pauses end before anything arrives. To stop watching the socket and to begin again costs
+        # two system calls, as much as a message.
+        self._is_held = True
+
+    def resumeProducing(self) -> None:
+        self._is_held = False
+        if self.connected and not self.disconnecting:
+            self.startReading()
+
+    def doRead(self) -> Any:
+        if self._is_held:
+            self.stopReading()
+            return None
+        return super().doRead()
 
     def loseConnection(self, *arguments: Any) -> None:
         if self.connected and not self.disconnecting and not (self.dataBuffer or self._tempDataLen or self.producer):
