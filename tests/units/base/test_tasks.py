@@ -1,10 +1,39 @@
-"""Coroutines that run without a task until they have to wait."""
+"""Tasks that are started again when they end, and coroutines that run without a task until they have to wait."""
 
 import asyncio
+import logging
 
 import pytest
 
-from realtime.base.tasks import run_eagerly
+from realtime.base import tasks
+from realtime.base.tasks import keep, run_eagerly
+
+
+async def test_a_kept_task_that_fails_or_ends_is_logged_counted_and_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "RESTART_SECONDS", 0)
+    monkeypatch.setattr(tasks, "restarts", tasks.Counter())
+    runs = iter(["fails", "ends", "goes on"])
+    goes_on = asyncio.Event()
+
+    async def run() -> None:
+        match next(runs):
+            case "fails":
+                raise ConnectionError("Redis has gone.")
+            case "goes on":
+                goes_on.set()
+                await asyncio.Event().wait()
+
+    kept = keep("renewing the lease", run)
+    async with asyncio.timeout(5):
+        await goes_on.wait()
+    kept.cancel()
+    assert tasks.restarts == {"renewing the lease": 2}
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "The task renewing the lease has failed; starting it again."),
+        (logging.ERROR, "The task renewing the lease has ended; starting it again."),
+    ]
 
 
 async def test_a_coroutine_that_never_waits_needs_no_task() -> None:
