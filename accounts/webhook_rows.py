@@ -11,6 +11,7 @@ from .refused_clients import MAX_CHANNEL_LENGTH
 from .webhooks.addresses import validate_url
 
 MAX_SHOWN_URL = 200
+MAX_REASON = 200
 MAX_USER_ID_LENGTH = 128
 """The length of the longest ID of a member of a channel, which users of Pusher's protocol may have."""
 
@@ -82,7 +83,9 @@ class Webhook(models.Model):
     # What the senders know about the endpoint.
     failures = models.PositiveIntegerField("failures in a row", default=0, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.CharField(max_length=200, blank=True, editable=False, help_text="Why the last request failed.")
+    last_error = models.CharField(
+        max_length=MAX_REASON, blank=True, editable=False, help_text="Why the last request failed."
+    )
     probe_at = models.DateTimeField("next probe", null=True, blank=True, editable=False)
     is_slow = models.BooleanField(
         default=False, editable=False, help_text="Whether its last answer took long. Such webhooks share some requests."
@@ -90,7 +93,7 @@ class Webhook(models.Model):
     due_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When a sender has something to do; empty if nothing waits."
     )
-    disabled_because = models.CharField(max_length=200, blank=True, editable=False)
+    disabled_because = models.CharField(max_length=MAX_REASON, blank=True, editable=False)
     dropped = models.PositiveBigIntegerField(default=0, editable=False, help_text="Events that could not be kept.")
     dropped_at = models.DateTimeField("last event dropped", null=True, blank=True, editable=False)
 

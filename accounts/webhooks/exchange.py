@@ -21,7 +21,7 @@ from django.utils import timezone
 from .. import crypto
 from ..audit import record_change
 from ..models import ApiKey, AuditVerb
-from ..webhook_rows import DeliveryState, Webhook, WebhookDelivery
+from ..webhook_rows import MAX_REASON, DeliveryState, Webhook, WebhookDelivery
 from . import notices, schedule
 from .client import Answer
 
@@ -441,7 +441,7 @@ def _note_health(webhook: Webhook, answer: Answer, now: datetime) -> None:
         return
     webhook.failures += 1
     webhook.failing_since = webhook.failing_since or now
-    webhook.last_error = answer.failure
+    webhook.last_error = _fitting(answer.failure)
     if webhook.failures >= schedule.PROBE_AFTER:
         webhook.probe_at = now + schedule.PROBE_EVERY
         if now - webhook.failing_since >= schedule.DISABLE_AFTER:
@@ -450,9 +450,14 @@ def _note_health(webhook: Webhook, answer: Answer, now: datetime) -> None:
         _disable(webhook, "Your server answered 410 Gone.")
 
 
+def _fitting(sentence: str) -> str:
+    """Return as much of a sentence as the columns for reasons take. PostgreSQL would refuse a longer one."""
+    return sentence if len(sentence) <= MAX_REASON else f"{sentence[: MAX_REASON - 1]}…"
+
+
 def _disable(webhook: Webhook, reason: str) -> None:
     if webhook.enabled:
-        webhook.enabled, webhook.disabled_because = False, reason
+        webhook.enabled, webhook.disabled_because = False, _fitting(reason)
         changes = {"enabled": (True, False), "reason": ("", reason)}
         record_change(AuditVerb.CHANGED, webhook, changes, is_automatic=True)
         notices.tell_owners(webhook, reason)

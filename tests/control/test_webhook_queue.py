@@ -167,6 +167,19 @@ def test_an_endpoint_that_fails_for_five_days_is_switched_off_and_the_owners_are
     assert (entry.source, entry.author) == ("automatic", "Automatic")
 
 
+def test_a_long_error_is_cut_to_what_the_database_takes(webhook: Webhook, clock: Clock) -> None:
+    clock.now = START
+    clock.add(webhook, MESSAGE)
+    clock.run(timedelta(days=6), lambda _: Answer(None, 5, error="x" * 300))
+    webhook.refresh_from_db()
+    assert webhook.last_error == "x" * 199 + "…"
+    clock.add(webhook, MESSAGE)
+    Webhook.objects.update(failing_since=clock.now - timedelta(days=6), probe_at=None)
+    clock.finish(Answer(None, 5, error="x" * 300), *clock.take())
+    webhook.refresh_from_db()
+    assert (webhook.enabled, len(webhook.disabled_because)) == (False, 200)
+
+
 def test_410_switches_off_immediately_and_switching_on_sends_what_waits(
     webhook: Webhook, clock: Clock, django_capture_on_commit_callbacks: Any
 ) -> None:

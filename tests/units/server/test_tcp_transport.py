@@ -10,7 +10,7 @@ from realtime.server.tcp_transport import TcpTransport
 
 
 class Reactor:
-    """What a transport needs of Twisted's reactor. It counts how often the selector is told about sockets."""
+    """The part of Twisted's reactor that a transport uses. It counts the changes of what the selector watches."""
 
     def __init__(self) -> None:
         self.changes = 0

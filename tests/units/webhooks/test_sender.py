@@ -191,6 +191,7 @@ async def test_results_are_written_together_but_in_time_to_take_more(
     client.requests[2].set_result(Answer(200, 5))
     await until(lambda: len(queue.asked) == 2)
     assert [result.answer for result in queue.results] == [Answer(200, 5)] * 3
+    assert len({result.task.delivery_pk for result in queue.results}) == 3
     await sending.stop()
 
 
