@@ -17,16 +17,18 @@ RELAYED = frozenset(
     )
 )
 
+_BRACE = ord("{")
+
 
 def is_forged(message: str | bytes) -> bool:
     """Return whether a client's message, text or binary, pretends to be an event from the server.
 
-    A message is parsed only if it contains `system:`, or a `\\u` escape that can hide a letter of it. For others, the
-    check costs two substring searches.
+    A message is parsed only if it contains a brace, and `system:` or a `\\u` escape that can hide a letter of it. For
+    others, the check costs up to three searches. In bytes, searching for a number, or with `find`, is the cheapest.
     """
     if isinstance(message, str):
-        return ("system:" in message or "\\u" in message) and _is_forged_json(message)
-    if b"system:" not in message and b"\\u" not in message:
+        return "{" in message and ("system:" in message or "\\u" in message) and _is_forged_json(message)
+    if _BRACE not in message or (message.find(b"system:") < 0 and message.find(b"\\u") < 0):
         return False
     try:
         # As the TextDecoder of browsers reads it, which drops a byte order mark.
