@@ -10,7 +10,6 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from ..models import ApiKey, AuditVerb
 from ..webhook_rows import MAX_REASON, DeliveryState, Webhook, WebhookDelivery
 from . import notices, schedule
 from .client import Answer
+from .in_flight import SLOW_SECONDS, Flight, Room, Task
 
 logger = logging.getLogger(__name__)
 
@@ -36,40 +36,11 @@ MAX_TAKEN = 32
 
 Those that are not in flight wait in the sender. Of a webhook that is slow or fails, only what can be in flight is.
 """
-MAX_OF_ACCOUNT = 32
-"""How many deliveries of the webhooks of an account one process has taken."""
-MAX_BYTES_OF_ACCOUNT = 8 * 1024 * 1024
-"""How large their events are together, unless a single one is larger."""
-SLOW_SECONDS = 2.0
-"""After which time a request no longer counts among the quick ones, and its webhook neither."""
-MAX_QUICK = 128
-MAX_SLOW = 32
-"""How many quick and slow deliveries one process has taken. So slow receivers keep no others waiting."""
-MAX_REQUESTS = 256
-"""How many deliveries one process has taken, with those that turn out to be slow."""
 KEPT_ATTEMPTS = 20
 # What an attempt changes of a delivery.
 _OF_ATTEMPT = ("attempts", "attempts_size", "state", "lease", "tries", "next_at")
 _WEBHOOKS_AT_ONCE = 32
 _CANDIDATES = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A delivery that a sender has taken, with everything that it needs to send it."""
-
-    delivery_pk: int
-    webhook_pk: int
-    account_pk: int
-    lease: str
-    message_id: str
-    url: str
-    is_slow: bool
-    """Whether it is one of those that share some requests."""
-    events: str = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    api_key: tuple[str, str] | None = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 class _Waiting(NamedTuple):
@@ -88,19 +59,6 @@ class Result(NamedTuple):
     at: datetime
     answer: Answer | None
     """What the receiver has answered; None if there was no attempt, so that the delivery goes back to the queue."""
-
-
-class Flight(NamedTuple):
-    """A delivery that a sender has taken and not finished."""
-
-    task: Task
-    seconds: float
-    """For how long its request has lasted; 0 if it waits for others."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether it counts among the slow ones."""
-        return self.task.is_slow or self.seconds >= SLOW_SECONDS
 
 
 class Turn(NamedTuple):
@@ -132,7 +90,7 @@ def exchange(results: Sequence[Result], flights: Sequence[Flight] | None, now: d
             return Turn([], next_at, is_behind=False)
     with transaction.atomic():
         finished = _finish(results, slow, now)
-        room = _Room(flights or ())
+        room = Room(flights or ())
         tasks = _take(room, finished, now) if flights is not None else []
         for webhook in finished.values():
             _save_due(webhook, now)
@@ -149,56 +107,7 @@ def _newly_slow(flights: Sequence[Flight]) -> list[int]:
     return list(Webhook.objects.filter(pk__in=slow, is_slow=False).values_list("pk", flat=True)) if slow else []
 
 
-class _Room:
-    """How much a sender can take besides the requests that it is sending."""
-
-    def __init__(self, flights: Sequence[Flight]) -> None:
-        self.leases = {flight.task.lease for flight in flights}
-        """Those of this sender."""
-        self.is_too_small = False
-        """Whether something that is due may have been left because of the limits."""
-        slow = sum(flight.is_slow for flight in flights)
-        all_requests = MAX_REQUESTS - len(flights)
-        self._requests = {
-            False: min(MAX_QUICK - (len(flights) - slow), all_requests),
-            True: min(MAX_SLOW - slow, all_requests),
-        }
-        self._of_account = Counter[int]()
-        self._bytes_of_account = Counter[int]()
-        for flight in flights:
-            self._add(flight.task)
-
-    def _add(self, task: Task) -> None:
-        self._of_account[task.account_pk] += 1
-        self._bytes_of_account[task.account_pk] += len(task.events)
-
-    def take(self, task: Task) -> None:
-        """Use some of the room."""
-        self._requests[task.is_slow] -= 1
-        self._add(task)
-
-    def full_accounts(self) -> list[int]:
-        """Return the accounts for which nothing more is sent now."""
-        return [account for account in self._of_account if min(self._of(account)) <= 0]
-
-    def requests(self, account: int, *, is_slow: bool) -> int:
-        """Return how many deliveries of an account can be taken."""
-        requests, size = self._of(account)
-        return min(requests, self._requests[is_slow]) if size > 0 else 0
-
-    def bytes(self, account: int) -> int:
-        """Return how large these can be, except for the last one."""
-        return self._of(account)[1]
-
-    def has_requests(self, *, is_slow: bool) -> bool:
-        """Return whether any can be taken."""
-        return self._requests[is_slow] > 0
-
-    def _of(self, account: int) -> tuple[int, int]:
-        return (MAX_OF_ACCOUNT - self._of_account[account], MAX_BYTES_OF_ACCOUNT - self._bytes_of_account[account])
-
-
-def _take(room: _Room, finished: dict[int, Webhook], now: datetime) -> list[Task]:
+def _take(room: Room, finished: dict[int, Webhook], now: datetime) -> list[Task]:
     """Take deliveries that are due.
 
     Args:
@@ -229,7 +138,7 @@ def _take(room: _Room, finished: dict[int, Webhook], now: datetime) -> list[Task
     return tasks
 
 
-def _is_free(webhook: Webhook, room: _Room, now: datetime) -> bool:
+def _is_free(webhook: Webhook, room: Room, now: datetime) -> bool:
     """Return whether deliveries of a webhook can be taken now, if any wait."""
     account = webhook.cluster.account
     is_on = webhook.enabled and not account.suspended and (webhook.probe_at is None or webhook.probe_at <= now)
@@ -253,7 +162,7 @@ def _in_turns(due: models.QuerySet[Webhook], last: Sequence[Webhook]) -> list[in
 
 
 def _take_of(  # noqa: PLR0913, PLR0917
-    webhook: Webhook, share: int, room: _Room, is_slow: bool, lease: str, now: datetime
+    webhook: Webhook, share: int, room: Room, is_slow: bool, lease: str, now: datetime
 ) -> list[Task]:
     account = webhook.cluster.account_id
     most, size = room.requests(account, is_slow=is_slow), room.bytes(account)

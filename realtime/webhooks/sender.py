@@ -21,7 +21,8 @@ import anyio
 from django.db import Error as DatabaseError
 
 from accounts.webhooks.client import Answer, WebhookClient
-from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_REQUESTS, SLOW_SECONDS, Flight, Result, Task, Turn
+from accounts.webhooks.exchange import MAX_IN_FLIGHT, Result, Turn
+from accounts.webhooks.in_flight import MAX_REQUESTS, SLOW_SECONDS, Flight, Task
 from accounts.webhooks.signing import body_of, headers_of
 from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end

@@ -42,7 +42,8 @@ from accounts.usage_history import record_usage
 from accounts.users import User
 from accounts.webhooks import pruning, queue
 from accounts.webhooks.client import Answer
-from accounts.webhooks.exchange import Result, Task, exchange
+from accounts.webhooks.exchange import Result, exchange
+from accounts.webhooks.in_flight import Task
 from accounts.webhooks.queue import NewDelivery
 
 pytestmark = [

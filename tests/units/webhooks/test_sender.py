@@ -12,7 +12,8 @@ from django.db import DatabaseError, OperationalError, ProgrammingError
 from pytest_django import Settings
 
 from accounts.webhooks.client import Answer
-from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_TAKEN, Flight, Result, Task, Turn
+from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_TAKEN, Result, Turn
+from accounts.webhooks.in_flight import Flight, Task
 from realtime.webhooks import sender
 from realtime.webhooks.sender import IDLE_SECONDS, Sender
 from tests.receivers import Receiver
