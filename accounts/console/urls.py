@@ -83,6 +83,11 @@ urlpatterns = [
     path("<int:account>/webhooks/<int:webhook_pk>/delete/", webhooks.delete, name="webhook_delete"),
     path("<int:account>/webhooks/<int:webhook_pk>/test/", webhook_deliveries.test, name="webhook_test"),
     path(
+        "<int:account>/webhooks/<int:webhook_pk>/result/<int:delivery_pk>/",
+        webhook_deliveries.result,
+        name="webhook_result",
+    ),
+    path(
         "<int:account>/webhooks/<int:webhook_pk>/redeliver/",
         webhook_deliveries.redeliver_failed,
         name="webhook_redeliver_failed",

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -9,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from accounts import services
 from accounts.locks import Refused, sentence
@@ -21,42 +22,70 @@ from .acts import act
 from .frame import render_page
 from .numbers import whole
 from .webhook_forms import SinceForm, as_field
-from .webhook_log import find_delivery, since_first
+from .webhook_log import find_delivery, is_number, since_first
 from .webhooks import WHAT, described, find_webhook
 
-# How long the page waits for the result of a test event: a request, and some time until a sender takes it.
-TEST_WAITS = timedelta(seconds=MAX_SECONDS + 5)
+# How long a page waits for a result: a request, and some time until a sender takes the delivery.
+RESULT_WAITS = timedelta(seconds=MAX_SECONDS + 5)
 _LOOK_SECONDS = 1
 
 
 @account_page(*DEVELOPERS, changes=True, what=WHAT)
 def test(request: AccountRequest, account: Account, webhook_pk: int) -> HttpResponse:
-    """Send a test event, wait for its result on a page of its own, and come back with it."""
+    """Send a test event and wait for its result."""
     webhook = find_webhook(account, webhook_pk)
-    if request.method == "POST":
-        try:
-            delivery = services.send_test_event(webhook)
-        except Refused as error:
-            messages.error(request, sentence(error))
-            return _back(webhook)
-        waiting = reverse("console:webhook_test", args=[account.pk, webhook_pk])
-        return redirect(f"{waiting}?delivery={delivery.pk}")
-    if "delivery" not in request.GET:
+    if request.method != "POST":
         return _back(webhook)
-    delivery = find_delivery(webhook, request.GET["delivery"])
-    if delivery.attempts or timezone.now() - delivery.created_at > TEST_WAITS:
+    try:
+        delivery = services.send_test_event(webhook)
+    except Refused as error:
+        messages.error(request, sentence(error))
+        return _back(webhook)
+    return _wait(webhook, delivery)
+
+
+@require_POST
+@account_page(*DEVELOPERS, changes=True, what=WHAT)
+def redeliver(request: AccountRequest, account: Account, webhook_pk: int, delivery_pk: int) -> HttpResponse:
+    """Send one delivery again and wait for its result."""
+    webhook = find_webhook(account, webhook_pk)
+    delivery = get_object_or_404(webhook.deliveries.select_related("webhook"), pk=delivery_pk)
+    is_sent = act(request, "The delivery is sent again.", services.redeliver, delivery)
+    return _wait(webhook, delivery) if is_sent else _back(webhook, delivery)
+
+
+@require_GET
+@account_page(*DEVELOPERS, what=WHAT)
+def result(request: AccountRequest, account: Account, webhook_pk: int, delivery_pk: int) -> HttpResponse:
+    """Wait until a delivery has a new attempt, and go back to the webhook with its result."""
+    webhook = find_webhook(account, webhook_pk)
+    delivery = find_delivery(webhook, str(delivery_pk))
+    until = request.GET.get("until", "")
+    is_over = not is_number(until) or timezone.now().timestamp() >= int(until)
+    if is_over or _last_at(delivery) != request.GET.get("after", ""):
         _tell_result(request, webhook, delivery)
         return _back(webhook, delivery)
-    response = render_page(request, "console/webhook_test.html", described(webhook), page="webhooks")
+    response = render_page(request, "console/webhook_result.html", described(webhook), page="webhooks")
     # The browser looks again by itself, without a script.
     response.headers["Refresh"] = str(_LOOK_SECONDS)
     return response
 
 
+def _wait(webhook: Webhook, delivery: WebhookDelivery) -> HttpResponse:
+    url = reverse("console:webhook_result", args=[webhook.cluster.account_id, webhook.pk, delivery.pk])
+    until = int((timezone.now() + RESULT_WAITS).timestamp())
+    return redirect(f"{url}?{urlencode({'after': _last_at(delivery), 'until': until})}")
+
+
+def _last_at(delivery: WebhookDelivery) -> str:
+    """Return when the last attempt was made; empty if there was none."""
+    return str(delivery.attempts[-1]["at"]) if delivery.attempts else ""
+
+
 def _tell_result(request: HttpRequest, webhook: Webhook, delivery: WebhookDelivery) -> None:
-    if not delivery.attempts:
+    if not delivery.attempts or _last_at(delivery) == request.GET.get("after", ""):
         why = " The webhook has failed before, so it gets one request at a time." if webhook.failures else ""
-        messages.warning(request, f"The test event was not sent yet.{why} Its result will appear in the log.")
+        messages.warning(request, f"It was not sent yet.{why} The result will appear in the log.")
         return
     attempt: dict[str, Any] = delivery.attempts[-1]
     status, milliseconds = attempt["status"], whole(attempt["milliseconds"])
@@ -66,7 +95,7 @@ def _tell_result(request: HttpRequest, webhook: Webhook, delivery: WebhookDelive
     elif attempt["error"].startswith("No answer within"):
         messages.error(request, f"Your server did not answer within {MAX_SECONDS:.0f} s.")
     else:
-        messages.error(request, f"The test event could not be sent. {attempt['error']}")
+        messages.error(request, f"It could not be sent. {attempt['error']}")
 
 
 def _meaning(status: int) -> str:
@@ -102,16 +131,6 @@ def redeliver_failed(request: AccountRequest, account: Account, webhook_pk: int)
 
 def _again(number: int) -> str:
     return f"{whole(number)} {'delivery is' if number == 1 else 'deliveries are'} sent again."
-
-
-@require_POST
-@account_page(*DEVELOPERS, changes=True, what=WHAT)
-def redeliver(request: AccountRequest, account: Account, webhook_pk: int, delivery_pk: int) -> HttpResponse:
-    """Send one delivery again."""
-    webhook = find_webhook(account, webhook_pk)
-    delivery = get_object_or_404(webhook.deliveries.select_related("webhook"), pk=delivery_pk)
-    act(request, "The delivery is sent again.", services.redeliver, delivery)
-    return _back(webhook, delivery)
 
 
 def _back(webhook: Webhook, delivery: WebhookDelivery | None = None) -> HttpResponse:

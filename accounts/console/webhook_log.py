@@ -127,7 +127,7 @@ def find_delivery(webhook: Webhook, pk: str) -> WebhookDelivery:
     Raises:
         Http404: the webhook does not have it.
     """
-    delivery = webhook.deliveries.defer("events").filter(pk=int(pk)).first() if _is_number(pk) else None
+    delivery = webhook.deliveries.defer("events").filter(pk=int(pk)).first() if is_number(pk) else None
     if delivery is None:
         raise Http404
     return delivery
@@ -161,7 +161,7 @@ def _shown(webhook: Webhook, show: str) -> QuerySet[WebhookDelivery]:
 
 def _page(found: QuerySet[WebhookDelivery], before: str) -> list[Any]:
     """Return the deliveries of a page, and one more if there is another page."""
-    if _is_number(before):
+    if is_number(before):
         found = found.filter(pk__lt=int(before))
     rows = found.defer("events").annotate(beginning=Substr("events", 1, _SUMMARIZED)).order_by("-pk")
     return list(rows[: PER_PAGE + 1])
@@ -237,7 +237,8 @@ def _outlook(webhook: Webhook, delivery: WebhookDelivery) -> str:
     return "It is being sent now." if delivery.lease else f"Next attempt: {hour(delivery.next_at, now)}."
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a part of a query is a whole number that the database takes."""
     return re.fullmatch(r"[0-9]{1,18}", text) is not None
 
 

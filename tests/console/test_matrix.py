@@ -114,6 +114,7 @@ TABLE = {
     "webhook_on": Entry(None, DEVELOPERS),
     "webhook_delete": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_test": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_result": Entry(DEVELOPERS_READ),
     "webhook_redeliver_failed": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_redeliver": Entry(None, DEVELOPERS),
 }

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import services
+from accounts.console import webhook_deliveries
 from accounts.console.sentences import sentence_of
 from accounts.models import Account, ApiKey, AuditEntry, Cluster, Webhook, WebhookDelivery
 from accounts.webhooks import queue
@@ -467,7 +468,7 @@ def test_a_delivery_of_another_tenant_is_not_found(
     stall = Cluster.objects.get(cluster_id="stall")
     theirs = deliver(services.create_webhook(stall, URL, kinds=CHANNELS).webhook)
     assert owner.get(f"/console/{account.pk}/{path(webhook)}?delivery={theirs.pk}").status_code == 404
-    assert owner.get(f"/console/{account.pk}/{path(webhook, 'test/')}?delivery={theirs.pk}").status_code == 404
+    assert owner.get(f"/console/{account.pk}/{path(webhook, f'result/{theirs.pk}/')}").status_code == 404
     assert owner.post(f"/console/{account.pk}/{path(webhook, f'redeliver/{theirs.pk}/')}").status_code == 404
 
 
@@ -478,7 +479,7 @@ def test_a_delivery_of_another_tenant_is_not_found(
         (Answer(500, 1_204), "Your server answered 500 in 1,204 ms. Any status other than 2xx counts as a failure."),
         (Answer(301, 5), "Redirects are not followed: enter the URL that it redirects to."),
         (Answer(None, 10_000, error="No answer within 10 s."), "Your server did not answer within 10 s."),
-        (Answer(None, 3, error="Cannot connect."), "The test event could not be sent. Cannot connect."),
+        (Answer(None, 3, error="Cannot connect."), "It could not be sent. Cannot connect."),
     ],
 )
 def test_a_test_event_comes_back_with_its_result(
@@ -494,11 +495,10 @@ def test_a_test_event_comes_back_with_its_result(
 
 
 def test_a_test_event_that_nobody_sends_is_not_waited_for_without_end(
-    owner: Client, account: Account, webhook: Webhook
+    owner: Client, account: Account, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = owner.post(f"/console/{account.pk}/{path(webhook, 'test/')}").headers["location"]
-    webhook.deliveries.update(created_at=timezone.now() - timedelta(seconds=20))
-    assert "The test event was not sent yet." in owner.get(waiting, follow=True).content.decode()
+    monkeypatch.setattr(webhook_deliveries, "RESULT_WAITS", timedelta())
+    assert "It was not sent yet." in send(owner, account, path(webhook, "test/"))
 
 
 def test_a_webhook_that_is_off_sends_no_test_event(owner: Client, account: Account, webhook: Webhook) -> None:
@@ -512,10 +512,30 @@ def test_one_delivery_is_sent_again(owner: Client, account: Account, webhook: We
     assert "Send again now" in page(owner, account, path(webhook, f"?delivery={delivery.pk}"))
     shown = send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
     assert "The delivery is sent again." in shown
-    assert delivery.message_id in shown
     delivery.refresh_from_db()
     assert delivery.state == "waiting"
     assert "already waits" in send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
+
+
+def test_one_delivery_that_is_sent_again_comes_back_with_its_result(
+    owner: Client, account: Account, webhook: Webhook
+) -> None:
+    delivery = deliver(webhook, answers=(Answer(500, 1),) * 4)
+    waiting = owner.post(f"/console/{account.pk}/{path(webhook, f'redeliver/{delivery.pk}/')}").headers["location"]
+    assert "Waiting for the answer of your server" in owner.get(waiting).content.decode()
+    attempt(webhook, delivery.pk, Answer(200, 84))
+    shown = owner.get(waiting, follow=True).content.decode()
+    assert "Your server answered 200 in 84 ms." in shown
+    assert delivery.message_id in shown
+
+
+def test_nonsense_in_what_a_result_is_waited_for_ends_the_waiting(
+    owner: Client, account: Account, webhook: Webhook
+) -> None:
+    delivery = services.send_test_event(webhook)
+    for query in ("", "?until=", "?until=x", "?until=1e999", "?until=-1", "?until=nan", "?after=x"):
+        response = owner.get(f"/console/{account.pk}/{path(webhook, f'result/{delivery.pk}/')}{query}", follow=True)
+        assert response.redirect_chain, query
 
 
 def test_the_next_attempt_of_a_waiting_delivery_is_made_now(owner: Client, account: Account, webhook: Webhook) -> None:
@@ -524,7 +544,7 @@ def test_the_next_attempt_of_a_waiting_delivery_is_made_now(owner: Client, accou
     assert "Send again now" in page(owner, account, path(webhook, f"?delivery={delivery.pk}"))
     shown = send(owner, account, path(webhook, f"redeliver/{delivery.pk}/"))
     assert "The delivery is sent again." in shown
-    assert "Send again now" not in shown
+    assert "Send again now" not in page(owner, account, path(webhook, f"?delivery={delivery.pk}"))
     assert [task.delivery_pk for task in exchange([], []).tasks] == [delivery.pk]
 
 
