@@ -22,8 +22,8 @@ from ..audit import record_change
 from ..models import ApiKey, AuditVerb
 from ..webhook_rows import MAX_REASON, DeliveryState, Webhook, WebhookDelivery
 from . import notices, schedule
+from .capacity import SLOW_SECONDS, Flight, Room, Task
 from .client import Answer
-from .in_flight import SLOW_SECONDS, Flight, Room, Task
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from weakref import WeakValueDictionary
 import anyio
 from django.db import Error as DatabaseError
 
+from accounts.webhooks.capacity import MAX_REQUESTS, SLOW_SECONDS, Flight, Task
 from accounts.webhooks.client import Answer, WebhookClient
 from accounts.webhooks.exchange import MAX_IN_FLIGHT, Result, Turn
-from accounts.webhooks.in_flight import MAX_REQUESTS, SLOW_SECONDS, Flight, Task
 from accounts.webhooks.signing import body_of, headers_of
 from realtime.base.errors import first_line
 from realtime.base.tasks import KeptTask, end
@@ -220,7 +220,7 @@ class Sender:
             return await self._post(task, now)
         except Exception:
             logger.exception("The delivery %s cannot be sent.", task.message_id)
-            return Answer(None, 0, error="The request could not be sent.")
+            return Answer(None, 0, error="This service could not send it.")
 
     async def _post(self, task: Task, now: float) -> Answer:
         client = await self._find_client()

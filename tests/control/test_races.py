@@ -41,9 +41,9 @@ from accounts.usage_counts import Counts, UsedBy
 from accounts.usage_history import record_usage
 from accounts.users import User
 from accounts.webhooks import pruning, queue
+from accounts.webhooks.capacity import Task
 from accounts.webhooks.client import Answer
 from accounts.webhooks.exchange import Result, exchange
-from accounts.webhooks.in_flight import Task
 from accounts.webhooks.queue import NewDelivery
 
 pytestmark = [

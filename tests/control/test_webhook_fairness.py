@@ -8,10 +8,10 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import services
 from accounts.models import ApiKey, Webhook
-from accounts.webhooks import exchange, in_flight, pruning, queue
+from accounts.webhooks import capacity, exchange, pruning, queue
+from accounts.webhooks.capacity import Flight
 from accounts.webhooks.client import Answer
 from accounts.webhooks.exchange import Result
-from accounts.webhooks.in_flight import Flight
 from tests.control.webhook_clock import ERROR, MESSAGE, OK, Clock, states
 
 pytestmark = pytest.mark.django_db
@@ -35,18 +35,18 @@ def test_slow_receivers_of_many_tenants_keep_no_other_waiting(webhook: Webhook, 
         clock.add(each, *[MESSAGE] * 20)
     # They are not known as slow yet, and take everything. But not for long.
     flights = [Flight(task, 0.1) for task in clock.take()]
-    assert len(flights) == in_flight.MAX_QUICK
+    assert len(flights) == capacity.MAX_QUICK
     clock.add(webhook, MESSAGE)
     assert clock.take(*flights) == []
-    flights = [Flight(task, in_flight.SLOW_SECONDS) for task, _ in flights]
+    flights = [Flight(task, capacity.SLOW_SECONDS) for task, _ in flights]
     more = clock.take(*flights)
     assert webhook.pk in [task.webhook_pk for task in more]
-    flights += [Flight(task, in_flight.SLOW_SECONDS) for task in more if task.webhook_pk != webhook.pk]
+    flights += [Flight(task, capacity.SLOW_SECONDS) for task in more if task.webhook_pk != webhook.pk]
     # Now they are known, and share a part, whatever they have answered.
     for answer in (Answer(200, 9_000), Answer(None, 10_000, error="No answer within 10 s.")):
         clock.finish(answer, *[task for task, _ in flights])
         tasks = clock.take()
-        assert 0 < len([task for task in tasks if task.webhook_pk != webhook.pk]) <= in_flight.MAX_SLOW
+        assert 0 < len([task for task in tasks if task.webhook_pk != webhook.pk]) <= capacity.MAX_SLOW
         assert {task.is_slow for task in tasks if task.webhook_pk != webhook.pk} == {True}
         flights = [Flight(task, 5.0) for task in tasks]
         clock.add(webhook, MESSAGE)
@@ -56,10 +56,10 @@ def test_slow_receivers_of_many_tenants_keep_no_other_waiting(webhook: Webhook, 
 def test_a_webhook_whose_deliveries_have_ended_comes_after_those_that_wait(webhook: Webhook, clock: Clock) -> None:
     clock.add(webhook, *[MESSAGE] * 40)
     first = [Result(task, clock.now, OK) for task in clock.take()]
-    for each in make_webhooks(tenants=in_flight.MAX_QUICK // exchange.MAX_IN_FLIGHT, webhooks=1):
+    for each in make_webhooks(tenants=capacity.MAX_QUICK // exchange.MAX_IN_FLIGHT, webhooks=1):
         clock.add(each, *[MESSAGE] * 40)
     others = exchange.exchange(first, [], clock.now).tasks
-    assert len(others) == in_flight.MAX_QUICK
+    assert len(others) == capacity.MAX_QUICK
     assert webhook.pk not in [task.webhook_pk for task in others]
     webhook.refresh_from_db()
     assert webhook.due_at == clock.now
@@ -96,7 +96,7 @@ def test_webhooks_with_a_backlog_come_again_after_all_others_that_are_due(clock:
 
 
 def test_an_account_has_a_limited_amount_of_events_in_flight(webhook: Webhook, clock: Clock) -> None:
-    large = {**MESSAGE, "data": "x" * (in_flight.MAX_BYTES_OF_ACCOUNT // 2)}
+    large = {**MESSAGE, "data": "x" * (capacity.MAX_BYTES_OF_ACCOUNT // 2)}
     clock.add(webhook, *[large] * 5)
     tasks = clock.take()
     assert len(tasks) == 2

@@ -19,10 +19,10 @@ from accounts.models import (
     Webhook,
     WebhookDelivery,
 )
-from accounts.webhooks import exchange, in_flight, queue
+from accounts.webhooks import capacity, exchange, queue
+from accounts.webhooks.capacity import Flight, Task
 from accounts.webhooks.client import Answer, WebhookClient
 from accounts.webhooks.exchange import Result
-from accounts.webhooks.in_flight import Flight, Task
 from accounts.webhooks.schedule import DELAYS
 from tests.control.webhook_clock import ERROR, GONE, MESSAGE, OK, START, STATE, Clock, states
 from tests.receivers import Receiver, Reply
@@ -210,7 +210,7 @@ def test_a_dead_endpoint_and_a_busy_account_leave_room_for_others(
     theirs = services.create_webhook(foreign_key.cluster, webhook.url, kinds=["client_event"]).webhook
     clock.add(theirs, MESSAGE)
     tasks = clock.take()
-    assert sum(task.account_pk == account.pk for task in tasks) == in_flight.MAX_OF_ACCOUNT
+    assert sum(task.account_pk == account.pk for task in tasks) == capacity.MAX_OF_ACCOUNT
     assert [task.webhook_pk for task in tasks].count(theirs.pk) == 1
     assert clock.take(*[Flight(task, 0.1) for task in tasks if task.account_pk == account.pk]) == []
 

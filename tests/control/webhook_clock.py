@@ -6,9 +6,9 @@ from typing import Any
 
 from accounts.models import Webhook
 from accounts.webhooks import exchange, queue
+from accounts.webhooks.capacity import Flight, Task
 from accounts.webhooks.client import Answer
 from accounts.webhooks.exchange import Result
-from accounts.webhooks.in_flight import Flight, Task
 from accounts.webhooks.queue import NewDelivery
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -2,22 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
 
-from realtime.node.database import DatabaseThreads, background, lookups
+from realtime.node.database import DatabaseThreads, background, lookups, webhooks
 
 
 @pytest.fixture
-async def answer() -> AsyncIterator[threading.Event]:
+def answer() -> Iterator[threading.Event]:
     """Return an event for which blocked queries wait."""
     answer = threading.Event()
     yield answer
     answer.set()
 
 
-@pytest.mark.parametrize(("blocked", "queries"), [(lookups, 1), (background, 20)])
+@pytest.mark.parametrize(("blocked", "queries"), [(lookups, 7), (background, 20), (webhooks, 2)])
 async def test_a_lookup_does_not_wait_for_other_queries_that_block(
     answer: threading.Event, blocked: DatabaseThreads, queries: int
 ) -> None:

@@ -35,6 +35,7 @@ ORDINARY = [
     '{"event":" system:x"}',
     '{"event":"System:x"}',
     "\\u0073",
+    "[" * 100_000 + '"system:x"' + "]" * 100_000,
 ]
 
 
@@ -45,7 +46,7 @@ def test_a_client_cannot_pose_as_the_server(text: str) -> None:
     assert is_forged(text.encode("utf-8-sig")), "browsers drop a byte order mark when they decode"
 
 
-@pytest.mark.parametrize("text", ORDINARY)
+@pytest.mark.parametrize("text", ORDINARY, ids=range(len(ORDINARY)))
 def test_ordinary_messages_are_not_taken_for_system_events(text: str) -> None:
     assert not is_forged(text)
     assert not is_forged(text.encode())

@@ -11,9 +11,9 @@ import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError
 from pytest_django import Settings
 
+from accounts.webhooks.capacity import Flight, Task
 from accounts.webhooks.client import Answer
 from accounts.webhooks.exchange import MAX_IN_FLIGHT, MAX_TAKEN, Result, Turn
-from accounts.webhooks.in_flight import Flight, Task
 from realtime.webhooks import sender
 from realtime.webhooks.sender import IDLE_SECONDS, Sender
 from tests.receivers import Receiver
@@ -128,7 +128,7 @@ async def test_a_client_that_cannot_be_made_does_not_stop_the_sender(
     await until(lambda: bool(queue.results))
     answer = queue.results[0].answer
     assert answer is not None
-    assert answer.error == "The request could not be sent."
+    assert answer.error == "This service could not send it."
     await sending.stop()
 
 

@@ -1,6 +1,6 @@
-"""The deliveries that one sender has taken and not finished, and how many more it can take.
+"""How many deliveries one sender takes: what it has taken and not finished, and the room that is left.
 
-Shares keep webhooks that are slow, and accounts with many events, from using up the sender.
+The limits keep slow webhooks, and accounts with many events, from using up the sender.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Flight(NamedTuple):
 
 
 class Room:
-    """How much a sender can take besides the requests that it is sending."""
+    """How much a sender can take besides what it has taken."""
 
     def __init__(self, flights: Sequence[Flight]) -> None:
         self.leases = {flight.task.lease for flight in flights}
