@@ -1,6 +1,6 @@
 """What people do with the deliveries of a webhook: send a test event, and send deliveries again."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts import services
 from accounts.locks import Refused, sentence
@@ -22,7 +22,7 @@ from .acts import act
 from .frame import render_page
 from .numbers import whole
 from .webhook_forms import SinceForm, as_field
-from .webhook_log import find_delivery, is_number, since_first
+from .webhook_log import is_number, since_first
 from .webhooks import WHAT, described, find_webhook
 
 # How long a page waits for a result: a request, and some time until a sender takes the delivery.
@@ -30,12 +30,11 @@ RESULT_WAITS = timedelta(seconds=MAX_SECONDS + 5)
 _LOOK_SECONDS = 1
 
 
+@require_POST
 @account_page(*DEVELOPERS, changes=True, what=WHAT)
 def test(request: AccountRequest, account: Account, webhook_pk: int) -> HttpResponse:
     """Send a test event and wait for its result."""
     webhook = find_webhook(account, webhook_pk)
-    if request.method != "POST":
-        return _back(webhook)
     try:
         delivery = services.send_test_event(webhook)
     except Refused as error:
@@ -54,21 +53,31 @@ def redeliver(request: AccountRequest, account: Account, webhook_pk: int, delive
     return _wait(webhook, delivery) if is_sent else _back(webhook, delivery)
 
 
-@require_GET
+@require_safe
 @account_page(*DEVELOPERS, what=WHAT)
 def result(request: AccountRequest, account: Account, webhook_pk: int, delivery_pk: int) -> HttpResponse:
     """Wait until a delivery has a new attempt, and go back to the webhook with its result."""
     webhook = find_webhook(account, webhook_pk)
-    delivery = find_delivery(webhook, str(delivery_pk))
-    until = request.GET.get("until", "")
-    is_over = not is_number(until) or timezone.now().timestamp() >= int(until)
-    if is_over or _last_at(delivery) != request.GET.get("after", ""):
-        _tell_result(request, webhook, delivery)
+    delivery = webhook.deliveries.defer("events").filter(pk=delivery_pk).first()
+    if delivery is None:
+        messages.error(request, "This delivery is no longer in the log.")
+        return _back(webhook)
+    if delivery.attempts and _last_at(delivery) != request.GET.get("after", ""):
+        _tell_result(request, delivery)
         return _back(webhook, delivery)
-    response = render_page(request, "console/webhook_result.html", described(webhook), page="webhooks")
+    is_waiting = delivery.state == DeliveryState.WAITING and webhook.enabled and not account.suspended
+    if not is_waiting or not _may_wait(request.GET.get("until", ""), timezone.now()):
+        _tell_of_no_result(request, webhook, is_waiting)
+        return _back(webhook, delivery)
+    context = {**described(webhook), "delivery": delivery}
+    response = render_page(request, "console/webhook_result.html", context, page="webhooks")
     # The browser looks again by itself, without a script.
     response.headers["Refresh"] = str(_LOOK_SECONDS)
     return response
+
+
+def _may_wait(until: str, now: datetime) -> bool:
+    return is_number(until) and now.timestamp() < int(until) <= (now + RESULT_WAITS).timestamp()
 
 
 def _wait(webhook: Webhook, delivery: WebhookDelivery) -> HttpResponse:
@@ -82,11 +91,15 @@ def _last_at(delivery: WebhookDelivery) -> str:
     return str(delivery.attempts[-1]["at"]) if delivery.attempts else ""
 
 
-def _tell_result(request: HttpRequest, webhook: Webhook, delivery: WebhookDelivery) -> None:
-    if not delivery.attempts or _last_at(delivery) == request.GET.get("after", ""):
-        why = " The webhook has failed before, so it gets one request at a time." if webhook.failures else ""
-        messages.warning(request, f"It was not sent yet.{why} The result will appear in the log.")
+def _tell_of_no_result(request: HttpRequest, webhook: Webhook, is_waiting: bool) -> None:
+    if not is_waiting:
+        messages.warning(request, "The request was not sent.")
         return
+    why = " The last request has failed, so this webhook gets one request at a time." if webhook.failures else ""
+    messages.warning(request, f"The request was not sent yet.{why} The result will appear in the log.")
+
+
+def _tell_result(request: HttpRequest, delivery: WebhookDelivery) -> None:
     attempt: dict[str, Any] = delivery.attempts[-1]
     status, milliseconds = attempt["status"], whole(attempt["milliseconds"])
     if status is not None:
@@ -95,7 +108,7 @@ def _tell_result(request: HttpRequest, webhook: Webhook, delivery: WebhookDelive
     elif attempt["error"].startswith("No answer within"):
         messages.error(request, f"Your server did not answer within {MAX_SECONDS:.0f} s.")
     else:
-        messages.error(request, f"It could not be sent. {attempt['error']}")
+        messages.error(request, f"The request failed. {attempt['error']}")
 
 
 def _meaning(status: int) -> str:

@@ -238,7 +238,7 @@ def _outlook(webhook: Webhook, delivery: WebhookDelivery) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a part of a query is a whole number that the database takes."""
+    """Return whether a part of a query is a whole number that fits into 64 bits."""
     return re.fullmatch(r"[0-9]{1,18}", text) is not None
 
 

@@ -113,7 +113,7 @@ TABLE = {
     "webhook_off": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_on": Entry(None, DEVELOPERS),
     "webhook_delete": Entry(DEVELOPERS, DEVELOPERS),
-    "webhook_test": Entry(DEVELOPERS, DEVELOPERS),
+    "webhook_test": Entry(None, DEVELOPERS),
     "webhook_result": Entry(DEVELOPERS_READ),
     "webhook_redeliver_failed": Entry(DEVELOPERS, DEVELOPERS),
     "webhook_redeliver": Entry(None, DEVELOPERS),

@@ -468,7 +468,8 @@ def test_a_delivery_of_another_tenant_is_not_found(
     stall = Cluster.objects.get(cluster_id="stall")
     theirs = deliver(services.create_webhook(stall, URL, kinds=CHANNELS).webhook)
     assert owner.get(f"/console/{account.pk}/{path(webhook)}?delivery={theirs.pk}").status_code == 404
-    assert owner.get(f"/console/{account.pk}/{path(webhook, f'result/{theirs.pk}/')}").status_code == 404
+    result = owner.get(f"/console/{account.pk}/{path(webhook, f'result/{theirs.pk}/')}", follow=True)
+    assert "This delivery is no longer in the log." in result.content.decode()
     assert owner.post(f"/console/{account.pk}/{path(webhook, f'redeliver/{theirs.pk}/')}").status_code == 404
 
 
@@ -479,7 +480,7 @@ def test_a_delivery_of_another_tenant_is_not_found(
         (Answer(500, 1_204), "Your server answered 500 in 1,204 ms. Any status other than 2xx counts as a failure."),
         (Answer(301, 5), "Redirects are not followed: enter the URL that it redirects to."),
         (Answer(None, 10_000, error="No answer within 10 s."), "Your server did not answer within 10 s."),
-        (Answer(None, 3, error="Cannot connect."), "It could not be sent. Cannot connect."),
+        (Answer(None, 3, error="Cannot connect."), "The request failed. Cannot connect."),
     ],
 )
 def test_a_test_event_comes_back_with_its_result(
@@ -494,11 +495,34 @@ def test_a_test_event_comes_back_with_its_result(
     assert sentence in owner.get(waiting, follow=True).content.decode()
 
 
-def test_a_test_event_that_nobody_sends_is_not_waited_for_without_end(
+def waiting_page(client: Client, account: Account, webhook: Webhook, rest: str) -> str:
+    """Send something and return the URL that waits for its result."""
+    response = client.post(f"/console/{account.pk}/{path(webhook, rest)}")
+    url: str = response.headers["location"]
+    assert "Waiting for the answer of your server" in client.get(url).content.decode()
+    return url
+
+
+def test_a_request_that_nobody_sends_is_not_waited_for_without_end(
     owner: Client, account: Account, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_deliveries, "RESULT_WAITS", timedelta())
-    assert "It was not sent yet." in send(owner, account, path(webhook, "test/"))
+    delivery = deliver(webhook, answers=(Answer(500, 1),) * 4)
+    waiting = waiting_page(owner, account, webhook, f"redeliver/{delivery.pk}/")
+    late = timezone.now() + webhook_deliveries.RESULT_WAITS
+    monkeypatch.setattr(webhook_deliveries.timezone, "now", lambda: late)
+    shown = owner.get(waiting, follow=True).content.decode()
+    assert "The request was not sent yet. The last request has failed" in shown
+    assert "Your server answered 500 in" not in shown
+
+
+def test_a_request_that_will_not_be_sent_is_not_waited_for(owner: Client, account: Account, webhook: Webhook) -> None:
+    waiting = waiting_page(owner, account, webhook, "test/")
+    services.update_webhook(webhook, enabled=False)
+    assert "The request was not sent." in owner.get(waiting, follow=True).content.decode()
+    services.update_webhook(webhook, enabled=True)
+    waiting = waiting_page(owner, account, webhook, "test/")
+    WebhookDelivery.objects.all().delete()
+    assert "This delivery is no longer in the log." in owner.get(waiting, follow=True).content.decode()
 
 
 def test_a_webhook_that_is_off_sends_no_test_event(owner: Client, account: Account, webhook: Webhook) -> None:
@@ -521,8 +545,7 @@ def test_one_delivery_that_is_sent_again_comes_back_with_its_result(
     owner: Client, account: Account, webhook: Webhook
 ) -> None:
     delivery = deliver(webhook, answers=(Answer(500, 1),) * 4)
-    waiting = owner.post(f"/console/{account.pk}/{path(webhook, f'redeliver/{delivery.pk}/')}").headers["location"]
-    assert "Waiting for the answer of your server" in owner.get(waiting).content.decode()
+    waiting = waiting_page(owner, account, webhook, f"redeliver/{delivery.pk}/")
     attempt(webhook, delivery.pk, Answer(200, 84))
     shown = owner.get(waiting, follow=True).content.decode()
     assert "Your server answered 200 in 84 ms." in shown
@@ -533,7 +556,8 @@ def test_nonsense_in_what_a_result_is_waited_for_ends_the_waiting(
     owner: Client, account: Account, webhook: Webhook
 ) -> None:
     delivery = services.send_test_event(webhook)
-    for query in ("", "?until=", "?until=x", "?until=1e999", "?until=-1", "?until=nan", "?after=x"):
+    for until in ("", "x", "1e999", "-1", "nan", "9" * 18, "9" * 20):
+        query = f"?until={until}&after=x"
         response = owner.get(f"/console/{account.pk}/{path(webhook, f'result/{delivery.pk}/')}{query}", follow=True)
         assert response.redirect_chain, query
 
