@@ -21,7 +21,7 @@ ROUNDS = 12
 ATTEMPTS = 3
 """A busy machine may delay any single attempt."""
 DELETION_SECONDS = 1.0
-OTHERS_WAIT_SECONDS = 0.1
+OTHERS_WAIT_SECONDS = 0.25
 PRUNING_SECONDS = 20
 MANY_KEYS = """
 from accounts import crypto, services

@@ -103,7 +103,8 @@ async def test_a_thousand_members_that_join_simultaneously_all_know_each_other(l
     print(f"{MEMBERS} joined in {seconds:.2f} s, with {megabytes:,.0f} MB of events")
     assert seconds < STORM_SECONDS
     assert len(set(first.members)) == MEMBERS
-    assert all(listener.members == first.members for listener in crowd)
+    # By its length alone, the last event of somebody may lack a member or two.
+    await until(lambda: all(listener.members == first.members for listener in crowd), STORM_SECONDS)
 
     latencies = []
     for number in range(5):
