@@ -21,7 +21,7 @@ ROUNDS = 12
 ATTEMPTS = 3
 """A busy machine may delay any single attempt."""
 DELETION_SECONDS = 1.0
-OTHERS_WAIT_SECONDS = 0.25
+OTHERS_WAIT_SECONDS = 0.1
 PRUNING_SECONDS = 20
 MANY_KEYS = """
 from accounts import crypto, services
@@ -142,8 +142,11 @@ def test_changes_of_something_that_is_being_deleted_never_fail(server: LiveServe
     assert "database error" not in server.log
 
 
-def slowest_write_during(api: httpx.Client, account: int, action: Callable[[], object]) -> tuple[float, float]:
-    """Return how long the slowest change of an account took while `action` ran, and how long that took, in seconds."""
+def slowest_write_during(
+    api: httpx.Client, account: int, action: Callable[[], object], quiet: float = 0.0
+) -> tuple[float, float]:
+    """Return how much longer than `quiet` the slowest change of an account took while `action` ran, and how long the
+    action took, in seconds."""
     waits, ended = [], threading.Event()
 
     def write() -> None:
@@ -162,27 +165,27 @@ def slowest_write_during(api: httpx.Client, account: int, action: Callable[[], o
     seconds = time.perf_counter() - began
     ended.set()
     thread.join()
-    return max(waits), seconds
+    return max(waits) - quiet, seconds
 
 
 def test_deleting_thousands_of_keys_is_fast_and_keeps_nobody_waiting(server: LiveServer, api: httpx.Client) -> None:
     other = api.post("accounts/", json={"name": "Other"}).json()["id"]
-    quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))
     best = {"clusters": (9.0, 9.0), "accounts": (9.0, 9.0)}
     for _ in range(ATTEMPTS):
+        quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))  # other tests may have begun or ended
         account, cluster = server.shell(MANY_KEYS).split()
         for kind, pk in (("clusters", cluster), ("accounts", account)):
 
             def delete(path: str = f"{kind}/{pk}/") -> None:
                 assert api.delete(path).status_code == 204
 
-            best[kind] = min(best[kind], slowest_write_during(api, other, delete))
+            best[kind] = min(best[kind], slowest_write_during(api, other, delete, quiet))
         keys, clusters, entries = json.loads(server.shell(DELETIONS))
         assert (keys, clusters) == (0, 0)
         assert [["account", account], ["cluster", "few"]] == entries[:2]
     for wait, seconds in best.values():
         assert seconds < DELETION_SECONDS, best
-        assert wait - quiet < OTHERS_WAIT_SECONDS, (best, quiet)
+        assert wait < OTHERS_WAIT_SECONDS, best
 
 
 def test_deleting_webhooks_with_full_logs_is_fast_and_keeps_nobody_waiting(
@@ -190,29 +193,29 @@ def test_deleting_webhooks_with_full_logs_is_fast_and_keeps_nobody_waiting(
 ) -> None:
     """Neither does the pruning of what they leave behind, which begins when the server starts."""
     other = api.post("accounts/", json={"name": "Other"}).json()["id"]
-    quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))
     kinds = ("webhooks", "clusters", "accounts")
     best = dict.fromkeys((*kinds, "pruning"), (9.0, 9.0))
 
     def are_good() -> bool:
-        waits = [wait - quiet for wait, _ in best.values()]
+        waits = [wait for wait, _ in best.values()]
         return max(waits) < OTHERS_WAIT_SECONDS and all(best[kind][1] < DELETION_SECONDS for kind in kinds)
 
     for _ in range(ATTEMPTS):
+        quiet, _ = slowest_write_during(api, other, lambda: time.sleep(1))  # other tests may have begun or ended
         account, cluster, webhook = server.shell(FULL_LOGS).split()
         for kind, pk in (("webhooks", webhook), ("clusters", cluster), ("accounts", account)):
 
             def delete(path: str = f"{kind}/{pk}/") -> None:
                 assert api.delete(path).status_code == 204
 
-            best[kind] = min(best[kind], slowest_write_during(api, other, delete))
+            best[kind] = min(best[kind], slowest_write_during(api, other, delete, quiet))
         left = int(server.shell(LEFT_BEHIND))
         server.stop()
         server.start()
-        best["pruning"] = min(best["pruning"], slowest_write_during(api, other, lambda: time.sleep(2)))
+        best["pruning"] = min(best["pruning"], slowest_write_during(api, other, lambda: time.sleep(2), quiet))
         deadline = time.monotonic() + PRUNING_SECONDS
         while int(server.shell(LEFT_BEHIND)) >= left:
             assert time.monotonic() < deadline
         if are_good():
             break
-    assert are_good(), (best, quiet)
+    assert are_good(), best
