@@ -50,8 +50,7 @@ class TcpTransport(_Server):  # type: ignore[misc]
 
     def resumeProducing(self) -> None:
         self._is_held = False
-        if self.connected and not self.disconnecting:
-            self.startReading()
+        super().resumeProducing()
 
     def doRead(self) -> Any:
         if self._is_held:
